@@ -1,0 +1,259 @@
+"""The network as a user holds it: its description, its parameters on a device, and its file."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnet.backends import Backend, get_backend, owner
+from xpnet.data.rows import stream
+from xpnet.errors import UsageError, XpnetError
+from xpnet.files import read_tensors, write_tensors
+from xpnet.nn.loss import softmax
+from xpnet.nn.network import Network, forward, initial_weights
+from xpnet.nn.typing import Array
+
+DTYPES = ("float32", "float64")
+FORMAT = 1
+"""Version of the model file."""
+
+ROWS_AT_ONCE = 8192
+"""Rows that go through the network together when it predicts: bounds the memory that takes."""
+
+
+class MLP:
+    """A multilayer perceptron: dense layers, an activation between them, softmax at the end.
+
+    Parameters
+    ----------
+    sizes
+        Units of every layer from the input to the classes.
+    activation
+        "relu", "tanh", "sigmoid" or "identity".
+    seed
+        Of the initial weights: He's for relu, Glorot's for the rest. The same on every library.
+    dtype
+        "float32" or "float64".
+    device, backend
+        Where the parameters live and by which library, as for `xpnet.get_backend`; `backend` may also be
+        what that returned.
+    parameters
+        Host arrays W1, b1, … to start from instead of drawing them.
+    scale
+        What integer inputs are divided by. Training sets it to the largest value of the data's type, or to 1
+        for floating-point data. Floating-point inputs are left alone.
+
+    Attributes
+    ----------
+    network : Network
+        Sizes and activation.
+    parameters : dict
+        W1 (784, 128), b1 (128,), W2 (128, 10), b2 (10,), …: arrays of the library, on the device.
+
+    Raises
+    ------
+    UsageError, ValueError
+        Values that cannot be meant.
+    XpnetError
+        The library or the device is not there.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int] = (784, 128, 10),
+        *,
+        activation: str = "relu",
+        seed: int = 0,
+        dtype: str = "float32",
+        device: str | None = None,
+        backend: str | Backend | None = None,
+        parameters: Mapping[str, np.ndarray] | None = None,
+        scale: float = 1.0,
+    ) -> None:
+        if dtype not in DTYPES:
+            raise UsageError(f"dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
+        self.network = Network(tuple(int(size) for size in sizes), activation)
+        self.dtype = dtype
+        self.scale = scale
+        self.backend = backend if isinstance(backend, Backend) else get_backend(device, backend)
+        if parameters is None:
+            parameters = initial_weights(self.network, stream(seed, "weights"))
+        with self.backend.running(dtype):
+            self.parameters: dict[str, Array] = {
+                name: self.backend.asarray(np.asarray(parameters.get(name, np.zeros(shape)), dtype=dtype))
+                for name, shape in self.network.shapes.items()
+            }
+
+    def __repr__(self) -> str:
+        sizes = "-".join(map(str, self.network.sizes))
+        return f"MLP({sizes}, {self.network.activation}, {self.dtype}, {self.backend.name} on {self.backend.device})"
+
+    @property
+    def classes(self) -> int:
+        """The number of outputs."""
+        return self.network.sizes[-1]
+
+    def host_parameters(self) -> dict[str, np.ndarray]:
+        """The parameters as NumPy arrays."""
+        with self.backend.running(self.dtype):
+            return {name: self.backend.to_numpy(array) for name, array in self.parameters.items()}
+
+    def to(self, device: str | None = None, backend: str | Backend | None = None) -> "MLP":
+        """A copy of this network on another device or library."""
+        return MLP(
+            self.network.sizes,
+            activation=self.network.activation,
+            dtype=self.dtype,
+            device=device,
+            backend=backend,
+            parameters=self.host_parameters(),
+            scale=self.scale,
+        )
+
+    def logits(self, X: Array) -> Array:
+        """Z_L, the scores before softmax.
+
+        Parameters
+        ----------
+        X : (m, features)
+            An array of this network's library, on its device. Integers are divided by `scale`.
+
+        Returns
+        -------
+        logits : (m, classes)
+            Of the same library, on the same device.
+
+        Raises
+        ------
+        XpnetError
+            X belongs to another library or device, or has another shape or type.
+        """
+        check_owner(self, X, "X")
+        divisor = input_scale(self, X)
+        if X.ndim != 2 or X.shape[1] != self.network.sizes[0] or X.shape[0] == 0:
+            raise XpnetError(f"X has shape {tuple(X.shape)}: it must be (rows, {self.network.sizes[0]})")
+        xp, dtype = self.backend.xp, self.backend.dtype(self.dtype)
+        with self.backend.running(self.dtype):
+            parts = []
+            for start in range(0, X.shape[0], ROWS_AT_ONCE):
+                part = xp.astype(X[start : min(start + ROWS_AT_ONCE, X.shape[0]), :], dtype, copy=False)
+                Z, _ = forward(xp, self.network, self.parameters, part / divisor if divisor != 1 else part)
+                parts.append(Z[self.network.depth])
+            return xp.concat(parts, axis=0) if len(parts) > 1 else parts[0]
+
+    def predict_proba(self, X: Array) -> Array:
+        """Probabilities (m, classes); see `logits`."""
+        with self.backend.running(self.dtype):
+            return softmax(self.backend.xp, self.logits(X))
+
+    def predict(self, X: Array) -> Array:
+        """The most probable class of every row, (m,) integer; see `logits`."""
+        with self.backend.running(self.dtype):
+            return self.backend.xp.argmax(self.logits(X), axis=1)
+
+    def save(self, path: str | Path) -> None:
+        """Write the network as safetensors: the parameters, and one metadata key of JSON.
+
+        Raises
+        ------
+        XpnetError
+            The file cannot be written.
+        """
+        metadata = {
+            "format": FORMAT,
+            "kind": "model",
+            "sizes": self.network.sizes,
+            "activation": self.network.activation,
+            "dtype": self.dtype,
+            "scale": self.scale,
+        }
+        write_tensors(Path(path), self.host_parameters(), metadata)
+
+
+def save(model: MLP, path: str | Path) -> None:
+    """Write a network; see `MLP.save`."""
+    model.save(path)
+
+
+def load(path: str | Path, *, device: str | None = None, backend: str | Backend | None = None) -> MLP:
+    """Read a network that any library wrote, onto any library and device.
+
+    Raises
+    ------
+    XpnetError
+        The file is missing, damaged, not an xpnet model, or holds other shapes than it says.
+    """
+    arrays, described = read_tensors(Path(path))
+    if described.get("kind") != "model":
+        raise XpnetError(f"{path}: not a model but a {described.get('kind')}; give model.safetensors")
+    if described.get("format") != FORMAT:
+        raise XpnetError(f"{path}: format {described.get('format')}; this xpnet reads format {FORMAT}")
+    try:
+        network = Network(tuple(int(n) for n in described["sizes"]), described["activation"])
+        dtype, scale = str(described["dtype"]), float(described["scale"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise XpnetError(f"{path}: its description is damaged ({error})") from error
+    found = {name: array.shape for name, array in arrays.items()}
+    if found != network.shapes:
+        raise XpnetError(f"{path}: holds {found}, but sizes {network.sizes} need {network.shapes}")
+    if any(str(array.dtype) != dtype for array in arrays.values()):
+        raise XpnetError(f"{path}: its arrays are not all {dtype}, as it says")
+    return MLP(
+        network.sizes,
+        activation=network.activation,
+        dtype=dtype,
+        device=device,
+        backend=backend,
+        parameters=arrays,
+        scale=scale,
+    )
+
+
+def check_owner(model: MLP, array: Any, what: str) -> None:
+    """Check that an array belongs to the network's library and device.
+
+    Raises
+    ------
+    XpnetError
+        It does not; nothing is moved behind the user's back.
+    """
+    backend, library = model.backend, owner(array)
+    place = f"{backend.name} on {backend.device}"
+    if library is None:
+        raise XpnetError(f"{what} is a {type(array).__name__}: give an array of {backend.name}")
+    if library != backend.name:
+        raise XpnetError(
+            f"{what} belongs to {library}, the network to {place}: move one of them, "
+            f"say with model.backend.asarray({what}) or model.to(backend={library!r})"
+        )
+    if backend.device_of(array) != backend.device:
+        raise XpnetError(f"{what} is on {backend.device_of(array)}, the network on {backend.device}: move one")
+
+
+def dtype_name(array: Array) -> str:
+    """The dtype of any library's array: "uint8", "float32"."""
+    return str(array.dtype).rpartition(".")[2]
+
+
+def input_scale(model: MLP, X: Array) -> float:
+    """What X is divided by: `model.scale` for integers, 1 for floating point.
+
+    Raises
+    ------
+    XpnetError
+        Integers of another type than the network was trained on, whose range would not fit.
+    """
+    name = dtype_name(X)
+    if name.startswith("float"):
+        return 1.0
+    if model.scale != 1.0 and integer_scale(name) != model.scale:
+        raise XpnetError(f"X is {name}, but the network was trained on integers up to {model.scale:.0f}")
+    return model.scale
+
+
+def integer_scale(name: str) -> float | None:
+    """The largest value of an integer type of 8 or 16 bits; None for another type."""
+    if name in ("uint8", "int8", "uint16", "int16"):
+        return float(np.iinfo(name).max)
+    return None

@@ -1,0 +1,9 @@
+"""Epochs, metrics, history and checkpoints: what turns steps into a trained network."""
+
+from xpnet.training.checkpoint import Checkpoint
+from xpnet.training.evaluation import Evaluation, evaluate
+from xpnet.training.history import Epoch, History
+from xpnet.training.loop import Progress, train
+from xpnet.training.settings import Settings
+
+__all__ = ["Checkpoint", "Epoch", "Evaluation", "History", "Progress", "Settings", "evaluate", "train"]

@@ -1,0 +1,85 @@
+"""How good a network is on rows that it was not taught."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from xpnet.data.rows import batches
+from xpnet.model import MLP, input_scale
+from xpnet.nn.step import EvaluationStep
+from xpnet.nn.typing import Array, State
+from xpnet.training.inputs import move_data
+
+BATCH_SIZE = 1000
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network makes of some rows.
+
+    Attributes
+    ----------
+    loss
+        Mean cross-entropy, in nats.
+    confusion : (classes, classes) int64
+        [i, j] counts the rows of class i that were taken for class j.
+    """
+
+    loss: float
+    confusion: np.ndarray
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return int(self.confusion.sum())
+
+    @property
+    def accuracy(self) -> float:
+        """The share of rows whose most probable class is the true one, 0 to 1."""
+        return float(np.trace(self.confusion)) / self.rows
+
+    @property
+    def accuracy_by_class(self) -> list[float | None]:
+        """The same within every class; None for a class without rows."""
+        counts = self.confusion.sum(axis=1)
+        return [
+            float(right) / int(count) if count else None
+            for right, count in zip(np.diagonal(self.confusion), counts, strict=True)
+        ]
+
+
+def evaluate(model: MLP, X: Array, y: Array) -> Evaluation:
+    """Run a network over rows and compare with their labels.
+
+    Parameters
+    ----------
+    X : (n, features)
+        NumPy, or the network's own library.
+    y : (n,)
+
+    Raises
+    ------
+    XpnetError
+        Rows or labels that do not fit the network.
+    """
+    with model.backend.running(model.dtype):
+        data = move_data(model, X, y)
+        step = EvaluationStep(model.backend.xp, model.network, input_scale(model, data["X"]))
+        rows = np.arange(X.shape[0], dtype=np.int32)
+        return evaluate_rows(model, step, model.parameters, data, rows)
+
+
+def evaluate_rows(
+    model: MLP, step: EvaluationStep, parameters: State, data: State, rows: np.ndarray
+) -> Evaluation:
+    """Evaluate parameters on some rows of data that are on the device already."""
+    backend = model.backend
+    sums = {
+        "loss": np.zeros(1, dtype=model.dtype),
+        "confusion": np.zeros((model.classes, model.classes), dtype=model.dtype),
+    }
+    state = backend.copy(parameters) | {name: backend.asarray(array) for name, array in sums.items()}
+    index = batches(rows, min(BATCH_SIZE, len(rows)))
+    state = backend.scan(step, state, backend.asarray(index), data)
+    confusion = backend.to_numpy(state["confusion"]).round().astype(np.int64)
+    return Evaluation(float(backend.to_numpy(state["loss"])[0]) / len(rows), confusion)

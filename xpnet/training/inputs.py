@@ -1,0 +1,75 @@
+"""From a user's rows and labels to the data of a step: checked, and moved to the device once."""
+
+import numpy as np
+
+from xpnet.backends import owner
+from xpnet.data.checks import check_labels, check_rows
+from xpnet.errors import XpnetError
+from xpnet.model import MLP, check_owner, dtype_name, integer_scale
+from xpnet.nn.typing import Array, State
+
+
+def move_data(model: MLP, X: Array, y: Array) -> State:
+    """Bring rows and labels to the network's device, as a step wants its `data`.
+
+    NumPy arrays (and lists) are moved; arrays of the network's own library stay where they are, and are
+    checked by a few reductions there. Integers stay integers. Call it within ``model.backend.running``.
+
+    Parameters
+    ----------
+    X : (n, features)
+    y : (n,)
+
+    Returns
+    -------
+    data : {"X", "y", "classes"}
+
+    Raises
+    ------
+    XpnetError
+        Shapes that do not fit the network or each other, values that are not finite, labels outside its
+        classes, arrays of a third library.
+    """
+    X = np.asarray(X) if owner(X) is None else X
+    y = np.asarray(y) if owner(y) is None else y
+    features = model.network.sizes[0]
+    if X.ndim != 2 or X.shape[1] != features or X.shape[0] == 0:
+        raise XpnetError(f"X has shape {tuple(X.shape)}: this network takes (rows, {features})")
+    if tuple(y.shape) != tuple(X.shape[:1]):
+        raise XpnetError(f"y has shape {tuple(y.shape)}: X of {X.shape[0]} rows needs ({X.shape[0]},)")
+    return {
+        "X": _rows(model, X),
+        "y": _labels(model, y),
+        "classes": model.backend.asarray(np.arange(model.classes, dtype=np.int32)),
+    }
+
+
+def training_scale(X: Array) -> float:
+    """What a network that is trained on X divides integers by: the largest value of their type."""
+    return integer_scale(dtype_name(X)) or 1.0
+
+
+def _rows(model: MLP, X: Array) -> Array:
+    backend = model.backend
+    if isinstance(X, np.ndarray):
+        X = check_rows(X, "X")
+        return backend.asarray(X.astype(model.dtype, copy=False) if X.dtype.kind == "f" else X)
+    check_owner(model, X, "X")
+    name = dtype_name(X)
+    if integer_scale(name) is None and not name.startswith("float"):
+        raise XpnetError(f"X: {name} numbers; give uint8 or uint16, or floats already scaled")
+    if name.startswith("float") and not backend.to_numpy(backend.xp.all(backend.xp.isfinite(X))):
+        raise XpnetError("X: NaN or infinity; clean the rows first")
+    return X
+
+
+def _labels(model: MLP, y: Array) -> Array:
+    backend = model.backend
+    if isinstance(y, np.ndarray):
+        return backend.asarray(check_labels(y, model.classes, "y"))
+    check_owner(model, y, "y")
+    if not dtype_name(y).startswith(("int", "uint")):
+        raise XpnetError(f"y: {dtype_name(y)} labels; they must be whole numbers from 0")
+    ends = [int(backend.to_numpy(end(y))) for end in (backend.xp.min, backend.xp.max)]
+    check_labels(np.asarray(ends), model.classes, "y")
+    return backend.xp.astype(y, backend.dtype("int32"))
