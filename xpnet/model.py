@@ -87,7 +87,8 @@ class MLP:
 
     def __repr__(self) -> str:
         sizes = "-".join(map(str, self.network.sizes))
-        return f"MLP({sizes}, {self.network.activation}, {self.dtype}, {self.backend.name} on {self.backend.device})"
+        place = f"{self.backend.name} on {self.backend.device}"
+        return f"MLP({sizes}, {self.network.activation}, {self.dtype}, {place})"
 
     @property
     def classes(self) -> int:
@@ -228,7 +229,9 @@ def check_owner(model: MLP, array: Any, what: str) -> None:
             f"say with model.backend.asarray({what}) or model.to(backend={library!r})"
         )
     if backend.device_of(array) != backend.device:
-        raise XpnetError(f"{what} is on {backend.device_of(array)}, the network on {backend.device}: move one")
+        raise XpnetError(
+            f"{what} is on {backend.device_of(array)}, the network on {backend.device}: move one"
+        )
 
 
 def dtype_name(array: Array) -> str:

@@ -168,5 +168,6 @@ class Backend:
 
     def warm_up(self, step: Step, state: State, batches: Array, data: State) -> None:
         """Compile and load what the first `scan` over `batches` would, so that no step is slower than
-        another. The state stays as it was."""
+        another. The state stays as it was.
+        """
         self.synchronize(self.scan(step, self.copy(state), batches[:1, :], data))

@@ -30,7 +30,7 @@ class CuPyBackend(Backend):
         """Tell a machine without a driver from one without that GPU."""
         if cls.devices():
             return super().missing_device(kind)
-        return "no NVIDIA driver, or no GPU: check nvidia-smi, or use --device cpu"
+        return "no NVIDIA driver or no GPU: see nvidia-smi, or use the cpu"
 
     def device_of(self, array: Array) -> str:
         """From the array."""

@@ -40,7 +40,7 @@ class JAXBackend(Backend):
     @classmethod
     def missing_device(cls, kind: str) -> str:
         """Without its plugin, JAX knows nothing of a GPU."""
-        return "for an NVIDIA GPU install jax[cuda12] or jax[cuda13], or use --device cpu"
+        return "install jax[cuda12] or jax[cuda13], or use the cpu"
 
     def device_of(self, array: Array) -> str:
         """From the array, whose single device it is."""

@@ -28,7 +28,7 @@ class TorchBackend(Backend):
     def missing_device(cls, kind: str) -> str:
         """Tell a build without CUDA from a machine without that GPU."""
         if not cls.imported().backends.cuda.is_built():
-            return "this PyTorch is a build for the CPU: install one with CUDA, or use --device cpu"
+            return "this PyTorch is a CPU build: install one with CUDA, or use the cpu"
         return super().missing_device(kind)
 
     def device_of(self, array: Array) -> str:

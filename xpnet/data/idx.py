@@ -69,7 +69,7 @@ def read_idx(path: Path) -> np.ndarray:
         raise XpnetError(f"{path}: {error.strerror or error}") from error
 
 
-def _read(file: IO[bytes], path: Path) -> np.ndarray:
+def _read(file: IO[bytes] | gzip.GzipFile, path: Path) -> np.ndarray:
     magic = file.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0":
         raise XpnetError(f"{path}: not an IDX file (its magic number is 0x{magic.hex() or '00'})")

@@ -33,9 +33,7 @@ SCHEDULES: dict[str, Callable[[Namespace, Array], Array]] = {
 }
 
 
-def learning_rates(
-    xp: Namespace, t: Array, *, lr: float, schedule: str, warmup: int, steps: int
-) -> Array:
+def learning_rates(xp: Namespace, t: Array, *, lr: float, schedule: str, warmup: int, steps: int) -> Array:
     """The learning rate of every step in `t`.
 
     Parameters

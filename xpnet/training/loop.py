@@ -273,7 +273,9 @@ def _config(model: MLP, X: Array, y: Array, settings: Settings) -> dict[str, Any
 
 def _fingerprint(array: Array) -> str:
     """A checksum of host data; data on a device are taken on trust rather than moved."""
-    return f"{zlib.crc32(np.ascontiguousarray(array)):08x}" if isinstance(array, np.ndarray) else "device"
+    return (
+        f"{zlib.crc32(np.ascontiguousarray(array).data):08x}" if isinstance(array, np.ndarray) else "device"
+    )
 
 
 def _refuse_changes(checkpoint: Checkpoint, config: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Everything that a training run can be told, with its defaults and its limits."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 
@@ -97,7 +98,7 @@ class Settings:
         return SGD(self.momentum, self.nesterov, self.weight_decay)
 
 
-def _choice(name: str, value: str, known: dict[str, object] | dict[str, type]) -> None:
+def _choice(name: str, value: str, known: Mapping[str, object]) -> None:
     if value not in known:
         raise UsageError(f"{name} {value!r}: choose one of {', '.join(known)}")
 

@@ -1,0 +1,24 @@
+"""`xpnet info`."""
+
+import click
+
+from xpnet.backends import LIBRARIES, backend_class
+from xpnet.cli.tables import print_table
+from xpnet.errors import XpnetError
+
+
+@click.command()
+def info() -> None:
+    """List the array libraries that are there, their devices, and how to get the others."""
+    rows = []
+    for name in LIBRARIES:
+        library = backend_class(name)
+        try:
+            version, devices = library.version(), library.devices()
+        except XpnetError as error:
+            rows.append([name, "-", str(error).partition(": ")[2]])
+            continue
+        missing = [kind for kind in library.kinds if not any(device.startswith(kind) for device in devices)]
+        notes = [f"no {kind}: {library.missing_device(kind)}" for kind in missing]
+        rows.append([name, version, "; ".join([*devices, *notes])])
+    print_table(rows, ["library", "version", "devices, or what to do"])

@@ -1,0 +1,25 @@
+"""Tables on standard output."""
+
+from collections.abc import Mapping, Sequence
+
+
+def print_table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), right: int | None = None) -> None:
+    """Print rows in columns; from column `right` on they are set flush right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD if header else None, show_header=bool(header), pad_edge=False)
+    for i in range(len(rows[0])):
+        flush_right = right is not None and i >= right
+        table.add_column(
+            header[i] if header else "", justify="right" if flush_right else "left", overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*row)
+    Console(markup=False, highlight=False).print(table)
+
+
+def print_facts(facts: Mapping[str, str]) -> None:
+    """Print names with their values, a line each."""
+    print_table(list(facts.items()))

@@ -1,0 +1,218 @@
+"""`xpnet train`."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from xpnet import __version__
+from xpnet.backends import Backend, get_backend
+from xpnet.cli.options import Sizes, data_option, place_options
+from xpnet.cli.progress import Bar, Lines, Silence
+from xpnet.cli.tables import print_facts
+from xpnet.data import load_data
+from xpnet.errors import DivergedError, UsageError, XpnetError
+from xpnet.files import write_atomically, write_json
+from xpnet.model import DTYPES, MLP
+from xpnet.nn.activations import ACTIVATIONS
+from xpnet.nn.optimizers import OPTIMIZERS
+from xpnet.nn.schedules import SCHEDULES
+from xpnet.training import Checkpoint, Evaluation, History, Progress, Settings, evaluate
+from xpnet.training import train as train_model
+
+DEFAULT = Settings()
+RUNS = Path("runs")
+SETTINGS = tuple(DEFAULT.__dataclass_fields__)
+
+
+@click.command()
+@data_option
+@place_options
+@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
+@click.option(
+    "--hidden", type=Sizes(), default="128", show_default=True, help="Hidden sizes; 512,512 for two layers."
+)
+@click.option("--activation", type=click.Choice(list(ACTIVATIONS)), default="relu", show_default=True)
+@click.option("--epochs", type=int, default=DEFAULT.epochs, show_default=True)
+@click.option("--batch-size", type=int, default=DEFAULT.batch_size, show_default=True)
+@click.option(
+    "--lr", type=float, help="Learning rate.  [default: 0.5 (1 - momentum) for sgd, 0.001 for adam]"
+)
+@click.option(
+    "--optimizer", type=click.Choice(list(OPTIMIZERS)), default=DEFAULT.optimizer, show_default=True
+)
+@click.option("--momentum", type=float, default=DEFAULT.momentum, show_default=True, help="For sgd.")
+@click.option("--nesterov", is_flag=True, help="Momentum that looks ahead.")
+@click.option("--weight-decay", type=float, default=DEFAULT.weight_decay, show_default=True)
+@click.option("--schedule", type=click.Choice(list(SCHEDULES)), default=DEFAULT.schedule, show_default=True)
+@click.option(
+    "--warmup", type=int, default=DEFAULT.warmup, show_default=True, help="Steps in which the rate climbs."
+)
+@click.option(
+    "--validation",
+    type=float,
+    default=DEFAULT.validation,
+    show_default=True,
+    help="Fraction of the training rows held back to watch by; 0 trains on every row.",
+)
+@click.option(
+    "--patience",
+    type=int,
+    help="Stop after so many epochs without a better validation; keep the best weights.",
+)
+@click.option("--seed", type=int, default=DEFAULT.seed, show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="A new folder.  [default: under runs/]"
+)
+@click.option("--resume", is_flag=True, help="Go on with the run in --out; its options need not be repeated.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@click.pass_context
+def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **options: Any) -> None:
+    """Teach a network, and write what it learned into a folder.
+
+    The folder receives model.safetensors, history.csv, config.json, summary.json, and checkpoint.safetensors,
+    from which --resume goes on after anything that stopped the run.
+    """
+    if resume:
+        if out is None:
+            raise UsageError("--resume needs --out DIR, the folder of the run to go on with")
+        options = _stored_options(ctx, out, options)
+    settings = Settings(**{name: options[name] for name in SETTINGS})
+    backend = get_backend(options["device"], options["backend"], threads=options["threads"])
+    if out is not None and not resume:
+        _refuse_used(out)
+
+    data = load_data(options["data"])
+    sizes = (data.features, *options["hidden"], data.classes)
+    model = MLP(
+        sizes, activation=options["activation"], seed=settings.seed, dtype=options["dtype"], backend=backend
+    )
+    out = out or _new_folder()
+    config = {
+        "data": str(options["data"]),
+        "threads": options["threads"],
+        "cpu_threads": _cpu_threads(backend),
+    }
+    checkpoint = Checkpoint(out / "checkpoint.safetensors", config)
+    reporter = Silence() if quiet else Bar() if sys.stderr.isatty() else Lines()
+    try:
+        with reporter.showing():
+            history = train_model(
+                model,
+                data.X_train,
+                data.y_train,
+                checkpoint=checkpoint,
+                resume=resume,
+                progress=_Recorder(checkpoint, reporter),
+                **{name: getattr(settings, name) for name in SETTINGS},
+            )
+    except DivergedError as error:
+        raise DivergedError(f"{error} (the last good state is kept in {checkpoint.path})") from error
+    except KeyboardInterrupt:
+        if checkpoint.path.exists():
+            click.echo(f"xpnet: stopped; go on with: xpnet train --resume --out {out}", err=True)
+        raise
+
+    result = evaluate(model, data.X_test, data.y_test)
+    _write_results(out, model, history, result, settings)
+    print_facts(
+        {
+            "test accuracy": f"{result.accuracy:.2%}",
+            "test loss": f"{result.loss:.4f}",
+            "training": f"{history.train_seconds:.2f} s for {len(history.epochs)} epochs"
+            + (f", the best of them {history.best}" if history.best else ""),
+            "network": f"{'-'.join(map(str, sizes))} {options['activation']}, {_count(model):,} parameters",
+            "device": f"{backend.device}, {options['dtype']}",
+            "library": f"{backend.name} {backend.version()}",
+            "folder": str(out),
+        },
+    )
+
+
+class _Recorder(Progress):
+    """Keeps config.json and history.csv in the folder of the run, and tells the reporter."""
+
+    def __init__(self, checkpoint: Checkpoint, reporter: Lines) -> None:
+        self.checkpoint, self.folder, self.reporter = checkpoint, checkpoint.path.parent, reporter
+
+    def on_start(self, history: History, rows: int, epochs: int) -> None:
+        write_json(self.folder / "config.json", {"xpnet": __version__} | self.checkpoint.config)
+        self.reporter.on_start(history, rows, epochs)
+
+    def on_chunk(self, epoch: int, rows: int, loss: float) -> None:
+        self.reporter.on_chunk(epoch, rows, loss)
+
+    def on_epoch(self, history: History) -> None:
+        write_atomically(self.folder / "history.csv", history.csv().encode())
+        self.reporter.on_epoch(history)
+
+
+def _stored_options(ctx: click.Context, out: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """The options of the run in `out`, but for those given now; `train` refuses what must not change."""
+    checkpoint = Checkpoint(out / "checkpoint.safetensors")
+    checkpoint.load()
+    config = checkpoint.config
+    try:
+        stored = {name: config[name] for name in given if name != "hidden"}
+        stored["hidden"] = tuple(config["sizes"][1:-1])
+    except KeyError as error:
+        raise XpnetError(f"{checkpoint.path}: not written by `xpnet train` (no {error})") from error
+    explicit = {
+        name: value
+        for name, value in given.items()
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    return stored | explicit
+
+
+def _cpu_threads(backend: Backend) -> int | None:
+    return backend.threads() if backend.device == "cpu" else None
+
+
+def _refuse_used(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise XpnetError(f"{out}: not a folder")
+    if out.is_dir() and any(not path.name.endswith(".partial") for path in out.iterdir()):
+        raise XpnetError(
+            f"{out}: the folder is in use; name a new one, or add --resume to go on with its run"
+        )
+
+
+def _new_folder() -> Path:
+    """The first of runs/001, runs/002, … that is free."""
+    number = 1
+    while (RUNS / f"{number:03}").exists():
+        number += 1
+    return RUNS / f"{number:03}"
+
+
+def _count(model: MLP) -> int:
+    return sum(
+        fan_in * fan_out + fan_out
+        for fan_in, fan_out in zip(model.network.sizes, model.network.sizes[1:], strict=False)
+    )
+
+
+def _write_results(out: Path, model: MLP, history: History, result: Evaluation, settings: Settings) -> None:
+    backend = model.backend
+    last = history.epochs[(history.best or len(history.epochs)) - 1]
+    summary = {
+        "test_accuracy": result.accuracy,
+        "test_loss": result.loss,
+        "validation_accuracy": last.validation_accuracy,
+        "train_seconds": history.train_seconds,
+        "epochs": len(history.epochs),
+        "best_epoch": history.best,
+        "backend": backend.name,
+        "library_version": backend.version(),
+        "device": backend.device,
+        "threads": _cpu_threads(backend),
+        "dtype": model.dtype,
+        "seed": settings.seed,
+        "parameters": _count(model),
+        "xpnet": __version__,
+    }
+    model.save(out / "model.safetensors")
+    write_atomically(out / "history.csv", history.csv().encode())
+    write_json(out / "summary.json", summary)
