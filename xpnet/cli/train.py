@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from xpnet import __version__
-from xpnet.backends import Backend, get_backend
+from xpnet.backends import get_backend
 from xpnet.cli.options import Sizes, data_option, place_options
 from xpnet.cli.progress import Bar, Lines, Silence
 from xpnet.cli.tables import print_facts
@@ -77,11 +77,17 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
     if resume:
         if out is None:
             raise UsageError("--resume needs --out DIR, the folder of the run to go on with")
-        options = _stored_options(ctx, out, options)
+        stored = Checkpoint(out / "checkpoint.safetensors").load_config()
+        options = _resumed_options(ctx, out, stored, options)
     settings = Settings(**{name: options[name] for name in SETTINGS})
     backend = get_backend(options["device"], options["backend"], threads=options["threads"])
     if out is not None and not resume:
         _refuse_used(out)
+
+    cpu_threads = backend.threads() if backend.device == "cpu" else None
+    if resume and stored["cpu_threads"] != cpu_threads:
+        began = f"began with {stored['cpu_threads']} threads and goes on with {cpu_threads}"
+        click.echo(f"xpnet: note: this run {began}: its last bits may differ", err=True)
 
     data = load_data(options["data"])
     sizes = (data.features, *options["hidden"], data.classes)
@@ -89,11 +95,7 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
         sizes, activation=options["activation"], seed=settings.seed, dtype=options["dtype"], backend=backend
     )
     out = out or _new_folder()
-    config = {
-        "data": str(options["data"]),
-        "threads": options["threads"],
-        "cpu_threads": _cpu_threads(backend),
-    }
+    config = {"data": str(options["data"]), "threads": options["threads"], "cpu_threads": cpu_threads}
     checkpoint = Checkpoint(out / "checkpoint.safetensors", config)
     reporter = Silence() if quiet else Bar() if sys.stderr.isatty() else Lines()
     try:
@@ -148,26 +150,21 @@ class _Recorder(Progress):
         self.reporter.on_epoch(history)
 
 
-def _stored_options(ctx: click.Context, out: Path, given: dict[str, Any]) -> dict[str, Any]:
+def _resumed_options(
+    ctx: click.Context, out: Path, config: dict[str, Any], given: dict[str, Any]
+) -> dict[str, Any]:
     """The options of the run in `out`, but for those given now; `train` refuses what must not change."""
-    checkpoint = Checkpoint(out / "checkpoint.safetensors")
-    checkpoint.load()
-    config = checkpoint.config
-    try:
-        stored = {name: config[name] for name in given if name != "hidden"}
-        stored["hidden"] = tuple(config["sizes"][1:-1])
-    except KeyError as error:
-        raise XpnetError(f"{checkpoint.path}: not written by `xpnet train` (no {error})") from error
+    missing = ({*given, "sizes", "cpu_threads"} - {"hidden"}) - config.keys()
+    if missing:
+        raise XpnetError(f"{out}: its checkpoint was not written by `xpnet train` (no {min(missing)})")
+    stored = {name: config[name] for name in given if name != "hidden"}
+    stored["hidden"] = tuple(config["sizes"][1:-1])
     explicit = {
         name: value
         for name, value in given.items()
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     }
     return stored | explicit
-
-
-def _cpu_threads(backend: Backend) -> int | None:
-    return backend.threads() if backend.device == "cpu" else None
 
 
 def _refuse_used(out: Path) -> None:
@@ -207,7 +204,7 @@ def _write_results(out: Path, model: MLP, history: History, result: Evaluation, 
         "backend": backend.name,
         "library_version": backend.version(),
         "device": backend.device,
-        "threads": _cpu_threads(backend),
+        "threads": backend.threads() if backend.device == "cpu" else None,
         "dtype": model.dtype,
         "seed": settings.seed,
         "parameters": _count(model),

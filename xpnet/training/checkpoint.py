@@ -67,6 +67,11 @@ class Checkpoint:
         }
         write_tensors(self.path, arrays, metadata)
 
+    def load_config(self) -> dict[str, Any]:
+        """Read only what the run was told; see `load` for the errors."""
+        self.load()
+        return self.config
+
     def load(self) -> Standing:
         """Read the file, and take over its `config`.
 
