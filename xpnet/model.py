@@ -77,6 +77,8 @@ class MLP:
         self.dtype = dtype
         self.scale = scale
         self.backend = backend if isinstance(backend, Backend) else get_backend(device, backend)
+        if not self.backend.supports(dtype):
+            raise XpnetError(f"{self.backend.name} on {self.backend.device} has no {dtype}")
         if parameters is None:
             parameters = initial_weights(self.network, stream(seed, "weights"))
         with self.backend.running(dtype):

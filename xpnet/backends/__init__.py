@@ -12,13 +12,15 @@ from xpnet.errors import UsageError
 LIBRARIES = {
     "numpy": "xpnet.backends.numpy:NumPyBackend",
     "cupy": "xpnet.backends.cupy:CuPyBackend",
+    "dpnp": "xpnet.backends.dpnp:DpnpBackend",
+    "mlx": "xpnet.backends.mlx:MLXBackend",
     "torch": "xpnet.backends.torch:TorchBackend",
     "jax": "xpnet.backends.jax:JAXBackend",
     "array-api-strict": "xpnet.backends.array_api_strict:StrictBackend",
 }
 """Where each library's backend is. The first that can drive a kind of device is that kind's default."""
 
-KINDS = ("cpu", "cuda")
+KINDS = ("cpu", "cuda", "xpu", "mps")
 """The kinds of devices, in the order in which they are listed."""
 
 __all__ = ["KINDS", "LIBRARIES", "Backend", "backend_class", "get_backend", "owner"]
@@ -47,7 +49,8 @@ def get_backend(
     Parameters
     ----------
     device
-        "cpu", "cuda" or "cuda:1". By default the first kind that `backend` drives.
+        "cpu", "cuda" (NVIDIA), "xpu" (Intel) or "mps" (Apple); "cuda:1" for the second of them. By
+        default the first kind that `backend` drives.
     backend
         A key of `LIBRARIES`. By default the first that drives `device`; without either, NumPy.
     threads
@@ -86,5 +89,5 @@ def _parse(device: str) -> tuple[str, int]:
     kind, colon, index = device.partition(":")
     numbered = kind != "cpu" and index.isascii() and index.isdigit()
     if kind not in KINDS or (colon and not numbered):
-        raise UsageError(f"unknown device {device!r}: choose cpu, cuda or cuda:N")
+        raise UsageError(f"unknown device {device!r}: choose cpu, cuda, cuda:N, xpu or mps")
     return kind, int(index or 0)

@@ -99,6 +99,10 @@ class Backend:
         """Say what to do when a device of this kind is missing."""
         return "`xpnet info` lists what is there"
 
+    def supports(self, dtype: str) -> bool:
+        """Whether the device computes in "float32" or "float64"."""
+        return True
+
     @classmethod
     def owns(cls, array: Any) -> bool:
         """Whether `array` is an array of this library. Imports nothing."""

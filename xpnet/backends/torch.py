@@ -1,4 +1,4 @@
-"""PyTorch, on CPUs, NVIDIA and Apple GPUs, without its autograd."""
+"""PyTorch, on CPUs and on NVIDIA, Intel and Apple GPUs, without its autograd."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,22 +14,30 @@ class TorchBackend(Backend):
     name = "torch"
     library = "torch"
     namespace = "array_api_compat.torch"
-    kinds = ("cpu", "cuda")
+    kinds = ("cpu", "cuda", "xpu", "mps")
     install = "pip install 'xpnet[torch]'"
 
     @classmethod
     def devices(cls) -> list[str]:
         """The CPU, and the GPUs that this build of PyTorch can use."""
         torch = cls.imported()
-        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        return ["cpu", *(f"cuda:{i}" for i in range(gpus))]
+        found = ["cpu"]
+        for kind in cls.kinds[1:]:
+            driver = torch.backends.mps if kind == "mps" else getattr(torch, kind)
+            if driver.is_available():
+                found += [f"{kind}:{i}" for i in range(getattr(torch, kind).device_count())]
+        return found
 
     @classmethod
     def missing_device(cls, kind: str) -> str:
         """Tell a build without CUDA from a machine without that GPU."""
-        if not cls.imported().backends.cuda.is_built():
+        if kind == "cuda" and not cls.imported().backends.cuda.is_built():
             return "this PyTorch is a CPU build: install one with CUDA, or use the cpu"
         return super().missing_device(kind)
+
+    def supports(self, dtype: str) -> bool:
+        """Apple's GPUs have no float64."""
+        return dtype == "float32" or not self.device.startswith("mps")
 
     def device_of(self, array: Array) -> str:
         """From the tensor."""
@@ -59,8 +67,11 @@ class TorchBackend(Backend):
 
     def synchronize(self, state: State) -> None:
         """Wait for the GPU."""
-        if self.device != "cpu":
-            self.module.cuda.synchronize(self.device)
+        kind = self.device.partition(":")[0]
+        if kind == "mps":
+            self.module.mps.synchronize()
+        elif kind != "cpu":
+            getattr(self.module, kind).synchronize(self.device)
 
     @classmethod
     def set_threads(cls, threads: int) -> None:

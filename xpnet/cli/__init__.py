@@ -1,4 +1,4 @@
-"""The terminal face: `xpnet train`, `xpnet evaluate`, `xpnet info`.
+"""The terminal face: `xpnet train`, `xpnet evaluate`, `xpnet parity`, `xpnet info`.
 
 Results go to standard output, progress and errors to standard error. Exit codes: 0, 2 for a command line that
 cannot be meant, 1 for a world that does not allow it, 130 after Ctrl-C or SIGTERM.
@@ -15,6 +15,7 @@ import click
 from xpnet import __version__
 from xpnet.cli.evaluate import evaluate
 from xpnet.cli.info import info
+from xpnet.cli.parity import parity
 from xpnet.cli.train import train
 from xpnet.errors import UsageError, XpnetError
 
@@ -25,7 +26,7 @@ def cli() -> None:
     """A neural network written from its mathematics, once, and run on any array library."""
 
 
-for command in (train, evaluate, info):
+for command in (train, evaluate, parity, info):
     cli.add_command(command)
 
 

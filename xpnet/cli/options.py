@@ -38,6 +38,15 @@ def data_option(command: Command) -> Command:
     )(command)
 
 
+def device_option(command: Command) -> Command:
+    """`--device`."""
+    return click.option(
+        "--device",
+        metavar="cpu|cuda|cuda:N|xpu|mps",
+        help="Where to compute. By default where the library does first.",
+    )(command)
+
+
 def place_options(command: Command) -> Command:
     """`--device`, `--backend` and `--threads`."""
     for option in (
@@ -47,9 +56,7 @@ def place_options(command: Command) -> Command:
             metavar="NAME",
             help=f"Array library: {', '.join(LIBRARIES)}. By default the first that drives the device.",
         ),
-        click.option(
-            "--device", metavar="cpu|cuda|cuda:N", help="Where to compute. By default the library's first."
-        ),
+        device_option,
     ):
         command = option(command)
     return command

@@ -1,6 +1,10 @@
 """Tables on standard output."""
 
+import sys
 from collections.abc import Mapping, Sequence
+
+WIDE = 200
+"""Columns of a pipe, where there is no window to fit into."""
 
 
 def print_table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), right: int | None = None) -> None:
@@ -13,11 +17,15 @@ def print_table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), right
     for i in range(len(rows[0])):
         flush_right = right is not None and i >= right
         table.add_column(
-            header[i] if header else "", justify="right" if flush_right else "left", overflow="fold"
+            header[i] if header else "",
+            justify="right" if flush_right else "left",
+            overflow="fold",
+            no_wrap=i == 0,
         )
     for row in rows:
         table.add_row(*row)
-    Console(markup=False, highlight=False).print(table)
+    width = None if sys.stdout.isatty() else WIDE
+    Console(markup=False, highlight=False, width=width).print(table)
 
 
 def print_facts(facts: Mapping[str, str]) -> None:

@@ -7,7 +7,7 @@ without the ones before it, which is what makes a resumed run equal to an unbrok
 
 import numpy as np
 
-STREAMS = {"weights": 0, "validation": 1, "shuffle": 2}
+STREAMS = {"weights": 0, "validation": 1, "shuffle": 2, "parity": 3}
 
 
 def stream(seed: int, name: str, *counters: int) -> np.random.Generator:

@@ -1,0 +1,210 @@
+"""One library against NumPy in float64, from its smallest piece to a whole run."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from xpnet.backends import Backend, get_backend
+from xpnet.errors import UsageError
+from xpnet.model import MLP
+from xpnet.nn.network import forward
+from xpnet.parity.gates import Row, judge
+from xpnet.parity.trials import (
+    BATCH,
+    CORNER,
+    NETWORK,
+    Inputs,
+    Run,
+    draw_inputs,
+    initial_state,
+    operations,
+    whole,
+)
+from xpnet.training import evaluate
+
+SINGLE_STEPS = 20
+"""Steps that are taken alone, each from the reference's own state, spread evenly over the run."""
+
+CHUNK = 100
+EVALUATED = 10_000
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Single:
+    """One step of the reference: the state before it, its rows, and the state after."""
+
+    before: dict[str, np.ndarray]
+    rows: np.ndarray
+    after: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What NumPy computes in float64."""
+
+    inputs: Inputs
+    pieces: dict[str, np.ndarray]
+    singles: list[Single]
+    final: dict[str, np.ndarray]
+    loss: float
+    accuracy: float
+
+    @classmethod
+    def prepare(cls, steps: int = 1000, seed: int = 0) -> "Reference":
+        """Compute it.
+
+        Parameters
+        ----------
+        steps
+            Of the free run.
+
+        Raises
+        ------
+        UsageError
+            No steps.
+        """
+        if steps < 1:
+            raise UsageError(f"steps must be 1 or more, not {steps}")
+        backend = get_backend("cpu", "numpy")
+        with backend.running("float64"):
+            inputs = _draw_off_the_corner(backend, seed, steps)
+            pieces = _pieces(backend, inputs, "float64")
+            run = Run.prepare(backend, inputs, "float64")
+            wanted = set(range(0, steps, max(steps // SINGLE_STEPS, 1)))
+            singles, state, loss = [], initial_state(inputs), 0.0
+            for i in range(steps):
+                before = state | {"loss": np.zeros(1)}
+                state = run.steps(before, inputs.batches[i : i + 1])
+                loss += float(state["loss"][0])
+                if i in wanted and _off_the_corner(backend, before, inputs, inputs.batches[i]):
+                    singles.append(Single(before, inputs.batches[i], state))
+                elif i in wanted and i + 1 < steps:
+                    wanted.add(i + 1)  # a draw too near to a corner is made again, not forgiven
+            accuracy = _accuracy(backend, inputs, state, "float64")
+        return cls(inputs, pieces, singles, state, loss / (steps * BATCH), accuracy)
+
+
+@dataclass
+class Report:
+    """One library in one dtype, compared with the reference.
+
+    Attributes
+    ----------
+    arithmetic
+        What its matrix products were found to compute in: "float64", "float32", or "reduced (TF32 or less)".
+    rows
+        From the smallest piece to the whole, so that the first to fail is nearest to the cause.
+    """
+
+    backend: str
+    version: str
+    device: str
+    dtype: str
+    arithmetic: str
+    rows: list[Row] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def first_failure(self) -> Row | None:
+        """The first quantity that leaves its gate."""
+        return next((row for row in self.rows if not row.passed), None)
+
+
+def compare(backend: Backend, dtype: str, reference: Reference, tell: Tell = lambda text: None) -> Report:
+    """Compute on a library what the reference holds, and judge every number.
+
+    Parameters
+    ----------
+    tell
+        Is told, in a few words, what is being done.
+    """
+    started = time.perf_counter()
+    inputs = reference.inputs
+    with backend.running(dtype):
+        report = Report(backend.name, backend.version(), backend.device, dtype, arithmetic(backend, dtype))
+        tell("pieces")
+        for name, array in _pieces(backend, inputs, dtype).items():
+            report.rows.append(judge(name, "one", array, reference.pieces[name], dtype))
+
+        tell("single steps")
+        run = Run.prepare(backend, inputs, dtype)
+        singles: dict[str, list[Row]] = {}
+        for single in reference.singles:
+            after = run.steps(single.before, single.rows[np.newaxis])
+            for name in (*NETWORK.shapes, "loss"):
+                row = judge(f"single step {name}", "one", after[name], single.after[name], dtype)
+                singles.setdefault(name, []).append(row)
+        report.rows += [max(rows, key=lambda row: row.error) for rows in singles.values()]
+
+        state, loss, steps = initial_state(inputs), 0.0, len(inputs.batches)
+        for start in range(0, steps, CHUNK):
+            tell(f"free run, step {start:,} of {steps:,}")
+            state = run.steps(state | {"loss": np.zeros(1)}, inputs.batches[start : start + CHUNK])
+            loss += float(state["loss"][0])
+        for name in NETWORK.shapes:
+            report.rows.append(
+                judge(f"free run {name}", "parameters", state[name], reference.final[name], dtype)
+            )
+        ends = {
+            "loss": (loss / (steps * BATCH), reference.loss),
+            "accuracy": (_accuracy(backend, inputs, state, dtype), reference.accuracy),
+        }
+        for name, (ours, theirs) in ends.items():
+            row = judge(f"free run {name}", name, np.asarray(ours, dtype), np.asarray(theirs, dtype), dtype)
+            report.rows.append(row)
+    report.seconds = time.perf_counter() - started
+    return report
+
+
+def arithmetic(backend: Backend, dtype: str) -> str:
+    """Find out what the library's matrix products compute in, by one that only full precision gets right.
+
+    1 + 2^-12 needs 12 bits behind the point: float32 has 23, TF32 10 and bfloat16 7. For float64, 2^-40.
+    """
+    tiny = 2.0**-40 if dtype == "float64" else 2.0**-12
+    A = np.eye(BATCH, 784) * (1 + tiny)
+    B = np.eye(784, BATCH)
+    with backend.running(dtype):
+        product = backend.xp.matmul(backend.asarray(A.astype(dtype)), backend.asarray(B.astype(dtype)))
+        exact = np.array_equal(backend.to_numpy(product), A[:, :BATCH])
+    return dtype if exact else f"reduced ({'float32' if dtype == 'float64' else 'TF32 or less'})"
+
+
+def _pieces(backend: Backend, inputs: Inputs, dtype: str) -> dict[str, np.ndarray]:
+    pieces = {}
+    for trials in (operations, whole):
+        for name, array in trials(backend, inputs, dtype):
+            pieces[name] = np.array(backend.to_numpy(array))
+    return pieces
+
+
+def _draw_off_the_corner(backend: Backend, seed: int, steps: int) -> Inputs:
+    """Draw until no relu of the first batch is within `CORNER` of its corner."""
+    inputs = draw_inputs(seed, steps)
+    while not _off_the_corner(backend, inputs.parameters, inputs, inputs.batches[0]):
+        seed += 1
+        inputs = draw_inputs(seed, steps)
+    return inputs
+
+
+def _off_the_corner(
+    backend: Backend, parameters: dict[str, np.ndarray], inputs: Inputs, rows: np.ndarray
+) -> bool:
+    Z, _ = forward(backend.xp, NETWORK, parameters, inputs.images[rows] / 255.0)
+    return all(float(np.min(np.abs(Z[layer]))) > CORNER for layer in range(1, NETWORK.depth))
+
+
+def _accuracy(backend: Backend, inputs: Inputs, parameters: dict[str, np.ndarray], dtype: str) -> float:
+    model = MLP(
+        NETWORK.sizes,
+        activation=NETWORK.activation,
+        dtype=dtype,
+        backend=backend,
+        parameters=parameters,
+        scale=255.0,
+    )
+    return evaluate(model, inputs.images[:EVALUATED], inputs.labels[:EVALUATED]).accuracy

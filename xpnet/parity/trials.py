@@ -1,0 +1,171 @@
+"""What each library is made to compute: every piece of the network alone, then the pieces together.
+
+Inputs are drawn once, in float32, so that every library and both dtypes start from the very same numbers.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from xpnet.backends import Backend
+from xpnet.data import load_data
+from xpnet.data.rows import stream
+from xpnet.nn.activations import ACTIVATIONS
+from xpnet.nn.dense import dense, dense_backward, dense_backward_input
+from xpnet.nn.loss import cross_entropy, cross_entropy_backward, log_softmax, softmax
+from xpnet.nn.network import Network, backward, forward, initial_weights
+from xpnet.nn.optimizers import SGD, Adam, Optimizer
+from xpnet.nn.step import TrainingStep
+from xpnet.nn.typing import Array, State
+
+NETWORK = Network((784, 128, 10), "relu")
+BATCH = 128
+LR = 0.1
+CORNER = 1e-5
+"""A relu input this near to zero may have either sign in float32; such a draw is made again."""
+
+UPDATES: dict[str, Optimizer] = {
+    "sgd": SGD(),
+    "sgd momentum": SGD(momentum=0.9),
+    "sgd nesterov": SGD(momentum=0.9, nesterov=True),
+    "sgd weight decay": SGD(weight_decay=0.01),
+    "adam": Adam(),
+    "adam weight decay": Adam(weight_decay=0.01),
+}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the trials start from, on the host; floating-point numbers are float32 at heart.
+
+    Attributes
+    ----------
+    arrays
+        X (m, 20), W (20, 30), b, Z, dA, dZ (m, 30), Y (m, 30) one-hot, weights (m,) summing to 1.
+    parameters
+        Of `NETWORK`.
+    images, labels
+        Rows of MNIST, uint8, and their classes.
+    batches : (steps, BATCH) int32
+        Rows for every step of a run.
+    """
+
+    arrays: dict[str, np.ndarray]
+    parameters: dict[str, np.ndarray]
+    images: np.ndarray
+    labels: np.ndarray
+    batches: np.ndarray
+
+
+def draw_inputs(seed: int, steps: int) -> Inputs:
+    """Draw the inputs of all trials."""
+    rng = stream(seed, "parity")
+    m, fan_in, fan_out = BATCH, 20, 30
+    shapes = {
+        "X": (m, fan_in),
+        "W": (fan_in, fan_out),
+        "b": (fan_out,),
+        "Z": (m, fan_out),
+        "dA": (m, fan_out),
+        "dZ": (m, fan_out),
+    }
+    arrays = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    arrays["Y"] = np.eye(fan_out, dtype=np.float32)[rng.integers(0, fan_out, m)]
+    arrays["weights"] = np.full(m, 1 / m, dtype=np.float32)
+
+    data = load_data("mnist")
+    weights = initial_weights(NETWORK, rng)
+    parameters = {
+        name: weights.get(name, np.zeros(shape)).astype(np.float32) for name, shape in NETWORK.shapes.items()
+    }
+    batches = rng.integers(0, len(data.X_train), (steps, BATCH)).astype(np.int32)
+    return Inputs(arrays, parameters, data.X_train, data.y_train, batches)
+
+
+def place(backend: Backend, arrays: dict[str, np.ndarray], dtype: str) -> State:
+    """Move host arrays to a device, the floating-point ones in `dtype`."""
+    return {
+        name: backend.asarray(array.astype(dtype) if array.dtype.kind == "f" else array)
+        for name, array in arrays.items()
+    }
+
+
+def operations(backend: Backend, inputs: Inputs, dtype: str) -> Iterator[tuple[str, Array]]:
+    """Every piece of the network alone, and its derivative."""
+    xp = backend.xp
+    given = place(backend, inputs.arrays, dtype)
+    X, W, b, Z, dA, dZ = (given[name] for name in ("X", "W", "b", "Z", "dA", "dZ"))
+
+    yield "dense Z", dense(xp, X, W, b)
+    dW, db = dense_backward(xp, dZ, X)
+    yield "dense dW", dW
+    yield "dense db", db
+    yield "dense dA", dense_backward_input(xp, dZ, W)
+    for name, (f, f_backward) in ACTIVATIONS.items():
+        A = f(xp, Z)
+        yield f"{name} A", A
+        yield f"{name} dZ", f_backward(xp, dA, Z, A)
+    yield "softmax A", softmax(xp, Z)
+    log_A = log_softmax(xp, Z)
+    yield "cross-entropy losses", cross_entropy(xp, log_A, given["Y"])
+    yield "cross-entropy dZ", cross_entropy_backward(xp, log_A, given["Y"], given["weights"])
+    for name, optimizer in UPDATES.items():
+        given = place(backend, inputs.arrays, dtype)  # again, because an update may write to them
+        parameters = {"W1": given["W"], "b1": given["b"]}
+        state = parameters | optimizer.memory(xp, parameters)
+        for dW, db in ((given["W"] * 0.5, given["b"] * 2.0), (given["W"] * -0.25, given["b"] * 0.5)):
+            state = optimizer.update(xp, state, {"W1": dW, "b1": db}, backend.asarray(np.full(1, LR, dtype)))
+        yield f"{name} W", state["W1"]
+        yield f"{name} b", state["b1"]
+
+
+def whole(backend: Backend, inputs: Inputs, dtype: str) -> Iterator[tuple[str, Array]]:
+    """The whole forward pass and the whole gradient of one batch."""
+    xp = backend.xp
+    rows = inputs.batches[0]
+    parameters = place(backend, inputs.parameters, dtype)
+    X = backend.asarray((inputs.images[rows] / np.float64(255)).astype(dtype))
+    Y = backend.asarray(np.eye(NETWORK.sizes[-1], dtype=dtype)[inputs.labels[rows]])
+    Z, A = forward(xp, NETWORK, parameters, X)
+    log_A = log_softmax(xp, Z[NETWORK.depth])
+    yield "forward Z1", Z[1]
+    yield "forward Z2", Z[2]
+    yield "loss", xp.mean(cross_entropy(xp, log_A, Y), axis=0, keepdims=True)
+    weights = backend.asarray(np.full(BATCH, 1 / BATCH, dtype))
+    dZ = cross_entropy_backward(xp, log_A, Y, weights)
+    gradients = backward(xp, NETWORK, parameters, Z, A, dZ)
+    for name in NETWORK.shapes:
+        yield f"gradient d{name}", gradients[name]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Training steps on a device: plain SGD at a constant rate, all on one data set."""
+
+    backend: Backend
+    dtype: str
+    step: TrainingStep
+    data: State
+
+    @classmethod
+    def prepare(cls, backend: Backend, inputs: Inputs, dtype: str) -> "Run":
+        """Move the data."""
+        data = {
+            "X": backend.asarray(inputs.images),
+            "y": backend.asarray(inputs.labels),
+            "classes": backend.asarray(np.arange(NETWORK.sizes[-1], dtype=np.int32)),
+            "rates": backend.asarray(np.full(len(inputs.batches), LR, dtype)),
+        }
+        return cls(backend, dtype, TrainingStep(backend.xp, NETWORK, SGD(), scale=255.0), data)
+
+    def steps(self, state: dict[str, np.ndarray], batches: np.ndarray) -> dict[str, np.ndarray]:
+        """Take steps from a state on the host, and bring the one they end in back to it."""
+        placed = place(self.backend, state, self.dtype)
+        placed = self.backend.scan(self.step, placed, self.backend.asarray(batches), self.data)
+        return {name: np.array(self.backend.to_numpy(array)) for name, array in placed.items()}
+
+
+def initial_state(inputs: Inputs) -> dict[str, np.ndarray]:
+    """The state before the first step of a run."""
+    return inputs.parameters | {"t": np.zeros(1, dtype=np.int32), "loss": np.zeros(1)}
