@@ -8,18 +8,15 @@ MNIST's training rows, and prints the mean validation accuracy. The test set is 
 
 import argparse
 import itertools
-import json
 import statistics
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from report import write_results
 from rich.progress import track
 
 import xpnet
 from xpnet.cli.tables import print_table
-
-RESULTS = Path(__file__).parent / "results" / "defaults.json"
 
 
 def main() -> None:
@@ -57,9 +54,8 @@ def main() -> None:
             }
         )
     results.sort(key=lambda row: -row["mean"])
-    RESULTS.parent.mkdir(exist_ok=True)
     about = {"epochs": arguments.epochs, "seeds": arguments.seeds, "numpy": np.__version__}
-    RESULTS.write_text(json.dumps(about | {"results": results}, indent=2) + "\n")
+    write_results("defaults", about | {"results": results})
     print_table(
         [
             [

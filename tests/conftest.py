@@ -1,9 +1,11 @@
 """One fixture for every library: `backend`, and `xp`, its namespace.
 
-On a CPU the suite runs on every library of the list below, and a missing one is a failure. On a GPU,
-``pytest --device cuda`` runs the same tests on the libraries that drive it.
+On a CPU the suite runs on every library, and a missing one is a failure, not a skip. On a GPU,
+``pytest --device cuda`` runs the same tests on the libraries that drive it; ``--backend NAME``, which may be
+repeated, runs on those alone. The closing lines tell how many tests ran on each.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,27 +18,42 @@ from xpnet.backends import LIBRARIES, Backend, backend_class, get_backend
 VARIANTS = {"numpy-read-only": ReadOnlyNumPy, "array-api-strict-device1": FakeDeviceStrict}
 
 
-def libraries(device: str) -> list[str]:
-    """Every library that drives a kind of device and, on a CPU, the variants of two of them."""
-    kind = device.partition(":")[0]
+def libraries(config: pytest.Config) -> list[str]:
+    """The libraries asked for; otherwise all that drive the device and, on a CPU, the variants of two."""
+    kind = config.getoption("device").partition(":")[0]
     found = [name for name in LIBRARIES if kind in backend_class(name).kinds]
-    return [*found, *VARIANTS] if kind == "cpu" else found
+    return config.getoption("backend") or ([*found, *VARIANTS] if kind == "cpu" else found)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--device", default="cpu", help="run the suite on cpu, cuda or cuda:N")
+    parser.addoption("--device", default="cpu", help="run on cpu, cuda, cuda:N, xpu or mps")
+    parser.addoption("--backend", action="append", help="run on this library alone; may be repeated")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
-        names = libraries(metafunc.config.getoption("device"))
-        metafunc.parametrize("backend", names, indirect=True)
+        metafunc.parametrize("backend", libraries(metafunc.config), indirect=True)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Tell how many tests passed on each library."""
+    passed = Counter(
+        value
+        for report in terminalreporter.getreports("passed")
+        for key, value in report.user_properties
+        if key == "library"
+    )
+    if passed:
+        terminalreporter.section(f"tests passed on each library, device {config.getoption('device')}")
+        for name in libraries(config):
+            terminalreporter.line(f"{name:<26}{passed[name]:>6}")
 
 
 @pytest.fixture
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """A library on a device, ready to compute in float64."""
     name = request.param
+    request.node.user_properties.append(("library", name))
     if name in VARIANTS:
         made: Backend = VARIANTS[name]("cpu")
     else:

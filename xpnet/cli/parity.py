@@ -50,6 +50,8 @@ def parity(
             reports.append(compare(backend, dtype, reference, partial(_show, title)))
             _say(f"{title}: {_verdict(reports[-1])}, {reports[-1].seconds:.0f} s")
 
+    if not reports:
+        raise XpnetError(f"nothing to compare: no {' or '.join(dtypes)} on these devices")
     if as_json:
         click.echo(
             json.dumps({"steps": steps, "reports": [_described(report) for report in reports]}, indent=2)
