@@ -41,8 +41,8 @@ class MLP:
     parameters
         Host arrays W1, b1, … to start from instead of drawing them.
     scale
-        What integer inputs are divided by. Training sets it to the largest value of the data's type, or to 1
-        for floating-point data. Floating-point inputs are left alone.
+        What integer inputs are divided by: by default the largest value of their type. Training sets it to
+        that of the training data, or to 1 where they were floating point. Floats are left alone.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class MLP:
         device: str | None = None,
         backend: str | Backend | None = None,
         parameters: Mapping[str, np.ndarray] | None = None,
-        scale: float = 1.0,
+        scale: float | None = None,
     ) -> None:
         if dtype not in DTYPES:
             raise UsageError(f"dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
@@ -120,7 +120,7 @@ class MLP:
         Parameters
         ----------
         X : (m, features)
-            An array of this network's library, on its device. Integers are divided by `scale`.
+            An array of this network's library, on its device. Integers, of 8 or 16 bits, are scaled.
 
         Returns
         -------
@@ -194,7 +194,8 @@ def load(path: str | Path, *, device: str | None = None, backend: str | Backend 
         raise XpnetError(f"{path}: format {described.get('format')}; this xpnet reads format {FORMAT}")
     try:
         network = Network(tuple(int(n) for n in described["sizes"]), described["activation"])
-        dtype, scale = str(described["dtype"]), float(described["scale"])
+        dtype, scale = str(described["dtype"]), described["scale"]
+        scale = None if scale is None else float(scale)
     except (KeyError, TypeError, ValueError) as error:
         raise XpnetError(f"{path}: its description is damaged ({error})") from error
     found = {name: array.shape for name, array in arrays.items()}
@@ -242,19 +243,23 @@ def dtype_name(array: Array) -> str:
 
 
 def input_scale(model: MLP, X: Array) -> float:
-    """What X is divided by: `model.scale` for integers, 1 for floating point.
+    """What X is divided by: 1 for floating point, the largest value of their type for integers.
 
     Raises
     ------
     XpnetError
-        Integers of another type than the network was trained on, whose range would not fit.
+        Integers where the network was trained on something else, whose range they would not have.
     """
     name = dtype_name(X)
     if name.startswith("float"):
         return 1.0
-    if model.scale != 1.0 and integer_scale(name) != model.scale:
-        raise XpnetError(f"X is {name}, but the network was trained on integers up to {model.scale:.0f}")
-    return model.scale
+    scale = integer_scale(name)
+    if scale is None:
+        raise XpnetError(f"X: {name} numbers; give uint8 or uint16, or floats already scaled")
+    if model.scale not in (None, scale):
+        trained = "floating-point rows" if model.scale == 1.0 else f"integers up to {model.scale:.0f}"
+        raise XpnetError(f"X is {name}, but the network was trained on {trained}: scale X as those were")
+    return scale
 
 
 def integer_scale(name: str) -> float | None:

@@ -23,6 +23,8 @@ LIBRARIES = {
 KINDS = ("cpu", "cuda", "xpu", "mps")
 """The kinds of devices, in the order in which they are listed."""
 
+MOST_THREADS = 4096
+
 __all__ = ["KINDS", "LIBRARIES", "Backend", "backend_class", "get_backend", "owner"]
 
 
@@ -59,7 +61,7 @@ def get_backend(
     Raises
     ------
     UsageError
-        An unknown name, a pair that cannot be, or `threads` under 1 or off the CPU.
+        An unknown name, a pair that cannot be, or `threads` out of range or off the CPU.
     XpnetError
         The library is not installed, or the device is not there.
     """
@@ -72,8 +74,8 @@ def get_backend(
         able = ", ".join(name for name in LIBRARIES if kind in backend_class(name).kinds)
         raise UsageError(f"{backend} does not run on {kind}: for {kind} choose {able}")
     if threads is not None:
-        if threads < 1:
-            raise UsageError(f"threads must be 1 or more, not {threads}")
+        if not 1 <= threads <= MOST_THREADS:
+            raise UsageError(f"threads must be 1 to {MOST_THREADS}, not {threads}")
         if kind != "cpu":
             raise UsageError(f"threads applies to the CPU, not to {kind}")
         cls.set_threads(threads)

@@ -87,3 +87,10 @@ class _Namespace:
         if x.dtype != self.module.float64:
             return self.module.exp(x)
         return self.module.power(self.module.array(e, dtype=self.module.float64), x)
+
+    def cos(self, x: Array, /) -> Array:
+        """MLX's own is wrong by 1e-7 in float64 (0.32); its tan, of half the angle, is right."""
+        if x.dtype != self.module.float64:
+            return self.module.cos(x)
+        t = self.module.tan(x / 2.0)
+        return (1.0 - t * t) / (1.0 + t * t)

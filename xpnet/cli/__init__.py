@@ -7,6 +7,7 @@ cannot be meant, 1 for a world that does not allow it, 130 after Ctrl-C or SIGTE
 import os
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -36,6 +37,9 @@ def main() -> NoReturn:
     A known error is one line; an unknown one is a bug, and shows its traceback.
     """
     signal.signal(signal.SIGTERM, _interrupt)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller, as by >&-
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
     try:
         code = cli.main(prog_name="xpnet", standalone_mode=False) or 0
         sys.stdout.flush()
@@ -48,10 +52,14 @@ def main() -> NoReturn:
         code = _fail(str(error), 2 if isinstance(error, UsageError) else 1)
     except (KeyboardInterrupt, click.Abort):
         code = _fail("interrupted", 130)
-    except BrokenPipeError:
-        # whoever read us has gone; Python must not complain when it flushes at exit
+    except MemoryError as error:
+        code = _fail(f"not enough memory: {error}", 1)
+    except OSError as error:
+        if error.filename is not None:  # not our standard output
+            raise
+        # whoever read us has gone, or its disk is full; Python must not complain when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
+        code = 1 if isinstance(error, BrokenPipeError) else _fail(f"standard output: {error.strerror}", 1)
     sys.exit(code)
 
 

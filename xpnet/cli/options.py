@@ -10,21 +10,15 @@ from xpnet.backends import LIBRARIES
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class Sizes(click.ParamType[tuple[int, ...]]):
+MOST_UNITS = 2**31 - 1
+
+
+def sizes(text: str) -> tuple[int, ...]:
     """Hidden sizes: `128`, or `512,512` for two layers."""
-
-    name = "sizes"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        """Split at commas; every part a whole number, 1 or more."""
-        if isinstance(value, tuple):
-            return value
-        parts = str(value).split(",")
-        if not all(part.strip().isascii() and part.strip().isdigit() and int(part) >= 1 for part in parts):
-            self.fail(f"{value!r} is not a list of sizes such as 128 or 512,512.", param, ctx)
-        return tuple(int(part) for part in parts)
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and 1 <= int(part) <= MOST_UNITS for part in parts):
+        raise click.BadParameter(f"{text!r} is not a list of sizes such as 128 or 512,512.")
+    return tuple(int(part) for part in parts)
 
 
 def data_option(command: Command) -> Command:

@@ -45,7 +45,7 @@ class Bar(Lines):
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(),
             TextColumn(
-                "{task.percentage:>3.0f} %  loss {task.fields[loss]:.4f}  {task.fields[speed]:,.0f} rows/s"
+                "{task.percentage:>3.0f} %  loss {task.fields[loss]}  {task.fields[speed]:,.0f} rows/s"
             ),
             console=Console(stderr=True, highlight=False),
             transient=True,
@@ -56,7 +56,7 @@ class Bar(Lines):
         super().on_start(history, rows, epochs)
         done = len(history.epochs)
         self.task = self.bar.add_task(
-            "", total=rows, epoch=min(done + 1, epochs), epochs=epochs, loss=float("nan"), speed=0.0
+            "", total=rows, epoch=min(done + 1, epochs), epochs=epochs, loss="…", speed=0.0
         )
         self.done, self.since = 0, time.perf_counter()
 
@@ -64,7 +64,7 @@ class Bar(Lines):
         """Move the bar."""
         self.done += rows
         speed = self.done / (time.perf_counter() - self.since)
-        self.bar.update(self.task, completed=self.done, epoch=epoch, loss=loss, speed=speed)
+        self.bar.update(self.task, completed=self.done, epoch=epoch, loss=f"{loss:.4f}", speed=speed)
 
     def on_epoch(self, history: History) -> None:
         """Print the epoch's line above the bar, and begin the next."""

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 
-WIDE = 200
+WIDE = 10_000
 """Columns of a pipe, where there is no window to fit into."""
 
 
@@ -25,7 +25,7 @@ def print_table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), right
     for row in rows:
         table.add_row(*row)
     width = None if sys.stdout.isatty() else WIDE
-    Console(markup=False, highlight=False, width=width).print(table)
+    Console(markup=False, emoji=False, highlight=False, width=width).print(table)
 
 
 def print_facts(facts: Mapping[str, str]) -> None:

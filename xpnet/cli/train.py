@@ -1,6 +1,8 @@
 """`xpnet train`."""
 
+import shlex
 import sys
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import click
 
 from xpnet import __version__
 from xpnet.backends import get_backend
-from xpnet.cli.options import Sizes, data_option, place_options
+from xpnet.cli.options import data_option, place_options, sizes
 from xpnet.cli.progress import Bar, Lines, Silence
 from xpnet.cli.tables import print_facts
 from xpnet.data import load_data
@@ -31,7 +33,12 @@ SETTINGS = tuple(DEFAULT.__dataclass_fields__)
 @place_options
 @click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
 @click.option(
-    "--hidden", type=Sizes(), default="128", show_default=True, help="Hidden sizes; 512,512 for two layers."
+    "--hidden",
+    type=sizes,
+    default="128",
+    show_default=True,
+    metavar="SIZES",
+    help="Hidden sizes; 512,512 for two layers.",
 )
 @click.option("--activation", type=click.Choice(list(ACTIVATIONS)), default="relu", show_default=True)
 @click.option("--epochs", type=int, default=DEFAULT.epochs, show_default=True)
@@ -86,16 +93,17 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
 
     cpu_threads = backend.threads() if backend.device == "cpu" else None
     if resume and stored["cpu_threads"] != cpu_threads:
-        began = f"began with {stored['cpu_threads']} threads and goes on with {cpu_threads}"
+        began = f"began with {stored['cpu_threads']} CPU thread(s) and goes on with {cpu_threads}"
         click.echo(f"xpnet: note: this run {began}: its last bits may differ", err=True)
 
     data = load_data(options["data"])
-    sizes = (data.features, *options["hidden"], data.classes)
+    units = (data.features, *options["hidden"], data.classes)
     model = MLP(
-        sizes, activation=options["activation"], seed=settings.seed, dtype=options["dtype"], backend=backend
+        units, activation=options["activation"], seed=settings.seed, dtype=options["dtype"], backend=backend
     )
-    out = out or _new_folder()
-    config = {"data": str(options["data"]), "threads": options["threads"], "cpu_threads": cpu_threads}
+    fresh, out = out is None, out or _new_folder()
+    source = options["data"] if options["data"] == "mnist" else str(Path(options["data"]).resolve())
+    config = {"data": source, "threads": options["threads"], "cpu_threads": cpu_threads}
     checkpoint = Checkpoint(out / "checkpoint.safetensors", config)
     reporter = Silence() if quiet else Bar() if sys.stderr.isatty() else Lines()
     try:
@@ -113,8 +121,13 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
         raise DivergedError(f"{error} (the last good state is kept in {checkpoint.path})") from error
     except KeyboardInterrupt:
         if checkpoint.path.exists():
-            click.echo(f"xpnet: stopped; go on with: xpnet train --resume --out {out}", err=True)
-        raise
+            again = f"xpnet train --resume --out {shlex.quote(str(out))}"
+            click.echo(f"xpnet: stopped; go on with: {again}", err=True)
+        raise click.Abort from None  # of a KeyboardInterrupt click would say more than one line
+    finally:
+        if fresh:
+            _remove_if_empty(out)
+            _remove_if_empty(out.parent)
 
     result = evaluate(model, data.X_test, data.y_test)
     _write_results(out, model, history, result, settings)
@@ -124,7 +137,7 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
             "test loss": f"{result.loss:.4f}",
             "training": f"{history.train_seconds:.2f} s for {len(history.epochs)} epochs"
             + (f", the best of them {history.best}" if history.best else ""),
-            "network": f"{'-'.join(map(str, sizes))} {options['activation']}, {_count(model):,} parameters",
+            "network": f"{'-'.join(map(str, units))} {options['activation']}, {_count(model):,} parameters",
             "device": f"{backend.device}, {options['dtype']}",
             "library": f"{backend.name} {backend.version()}",
             "folder": str(out),
@@ -139,7 +152,8 @@ class _Recorder(Progress):
         self.checkpoint, self.folder, self.reporter = checkpoint, checkpoint.path.parent, reporter
 
     def on_start(self, history: History, rows: int, epochs: int) -> None:
-        write_json(self.folder / "config.json", {"xpnet": __version__} | self.checkpoint.config)
+        config = dict(sorted(self.checkpoint.config.items()))
+        write_json(self.folder / "config.json", {"xpnet": __version__} | config)
         self.reporter.on_start(history, rows, epochs)
 
     def on_chunk(self, epoch: int, rows: int, loss: float) -> None:
@@ -177,11 +191,24 @@ def _refuse_used(out: Path) -> None:
 
 
 def _new_folder() -> Path:
-    """The first of runs/001, runs/002, … that is free."""
-    number = 1
-    while (RUNS / f"{number:03}").exists():
-        number += 1
-    return RUNS / f"{number:03}"
+    """Make the first of runs/001, runs/002, … that is free; two runs that begin together get two."""
+    try:
+        for number in count(1):
+            folder = RUNS / f"{number:03}"
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            return folder
+    except OSError as error:
+        raise XpnetError(f"{RUNS}: cannot be written: {error.strerror}") from error
+    raise AssertionError("count has no end")
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Leave no folder behind where a run failed before it wrote anything."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def _count(model: MLP) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 from xpnet.data.checks import check_labels, check_rows
 from xpnet.data.idx import read_folder
 from xpnet.data.npz import read_npz
-from xpnet.errors import UsageError, XpnetError
+from xpnet.errors import XpnetError
 
 MNIST = Path(__file__).parent / "mnist"
 """The folder of the embedded MNIST, in the IDX format; its licence lies beside it."""
@@ -65,7 +65,7 @@ def load_data(source: str | Path = "mnist") -> Dataset:
     elif path.suffix == ".npz":
         parts = read_npz(path)
     elif path.exists():
-        raise UsageError(f"{path}: neither a folder of IDX files nor an .npz file")
+        raise XpnetError(f"{path}: neither a folder of IDX files nor an .npz file")
     else:
         raise XpnetError(f"{path}: no such file or folder; give mnist, a folder of IDX files or an .npz")
 

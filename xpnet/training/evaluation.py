@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xpnet.data.rows import batches
+from xpnet.errors import DivergedError
 from xpnet.model import MLP, input_scale
 from xpnet.nn.step import EvaluationStep
 from xpnet.nn.typing import Array, State
@@ -61,6 +62,8 @@ def evaluate(model: MLP, X: Array, y: Array) -> Evaluation:
     ------
     XpnetError
         Rows or labels that do not fit the network.
+    DivergedError
+        The loss is not a finite number.
     """
     with model.backend.running(model.dtype):
         data = move_data(model, X, y)
@@ -81,5 +84,9 @@ def evaluate_rows(
     state = backend.copy(parameters) | {name: backend.asarray(array) for name, array in sums.items()}
     index = batches(rows, min(BATCH_SIZE, len(rows)))
     state = backend.scan(step, state, backend.asarray(index), data)
-    confusion = backend.to_numpy(state["confusion"]).round().astype(np.int64)
-    return Evaluation(float(backend.to_numpy(state["loss"])[0]) / len(rows), confusion)
+    loss = float(backend.to_numpy(state["loss"])[0]) / len(rows)
+    if not np.isfinite(loss):
+        raise DivergedError(
+            f"the loss of {len(rows)} rows is {loss}: rows or weights are too large for {model.dtype}"
+        )
+    return Evaluation(loss, backend.to_numpy(state["confusion"]).round().astype(np.int64))

@@ -53,7 +53,12 @@ def _rows(model: MLP, X: Array) -> Array:
     backend = model.backend
     if isinstance(X, np.ndarray):
         X = check_rows(X, "X")
-        return backend.asarray(X.astype(model.dtype, copy=False) if X.dtype.kind == "f" else X)
+        if X.dtype.kind == "f":
+            with np.errstate(over="ignore"):
+                X = X.astype(model.dtype, copy=False)
+            if not np.isfinite(X).all():
+                raise XpnetError(f"X: numbers too large for {model.dtype}; scale the rows first")
+        return backend.asarray(X)
     check_owner(model, X, "X")
     name = dtype_name(X)
     if integer_scale(name) is None and not name.startswith("float"):

@@ -23,6 +23,9 @@ from xpnet.training.settings import Settings
 CHUNK = 128
 """At most so many steps run between two looks from the host."""
 
+MOST_STEPS = 2**31 - 1
+"""The step count in the state is an int32, because JAX has no int64 beside float32."""
+
 
 class Progress:
     """What a training run tells while it runs. Override what you want to hear."""
@@ -90,7 +93,9 @@ def train(
         if resume:
             if checkpoint is None:
                 raise UsageError("resume needs a checkpoint to go on from")
+            told = checkpoint.config
             standing = checkpoint.load()
+            checkpoint.config |= told
             _refuse_changes(checkpoint, config)
             run.check(standing, checkpoint.path)
         else:
@@ -146,14 +151,16 @@ class _Run:
             labels = backend.to_numpy(data["y"])
             rows, held = split(labels, settings.validation, stream(settings.seed, "validation"))
             if len(held) == 0:
-                raise UsageError(
+                raise XpnetError(
                     f"validation {settings.validation} of {len(rows)} rows holds none back: give more, or 0"
                 )
 
         batch_size = min(settings.batch_size, len(rows))
         steps = settings.epochs * -(-len(rows) // batch_size)
+        if steps > MOST_STEPS:
+            raise XpnetError(f"{settings.epochs} epochs are {steps} steps: more than can be counted")
         if settings.warmup >= steps:
-            raise UsageError(f"warmup {settings.warmup} must be less than the {steps} steps of the run")
+            raise XpnetError(f"warmup {settings.warmup} must be less than the {steps} steps of the run")
         rates = learning_rates(
             np,
             np.arange(steps, dtype=np.float64),
@@ -161,7 +168,9 @@ class _Run:
             schedule=settings.schedule,
             warmup=settings.warmup,
             steps=steps,
-        ).astype(model.dtype)
+        )
+        with np.errstate(over="ignore"):  # a rate too large for the dtype is one that diverges
+            rates = rates.astype(model.dtype)
         data["rates"] = backend.asarray(rates)
 
         scale = training_scale(data["X"])

@@ -12,6 +12,9 @@ DEFAULT_LR = {"sgd": 0.5, "adam": 0.001}
 """Measured on the validation split of MNIST by bench/defaults.py."""
 
 
+MOST = 2**31 - 1
+
+
 @dataclass(frozen=True)
 class Settings:
     """The settings of a training run.
@@ -104,8 +107,8 @@ def _choice(name: str, value: str, known: Mapping[str, object]) -> None:
 
 
 def _whole(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UsageError(f"{name} must be a whole number, {least} or more, not {value}")
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST:
+        raise UsageError(f"{name} must be a whole number, {least} to {MOST}, not {value}")
 
 
 def _fraction(name: str, value: float) -> None:

@@ -1,0 +1,146 @@
+"""`xpnet` as a process of its own, as a user runs it, and the small data sets that it is given."""
+
+import gzip
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import xpnet
+
+PATIENCE = 120.0
+"""Seconds after which a process counts as hanging."""
+
+TYPES = {"uint8": 0x08, "int16": 0x0B, "float32": 0x0D}
+IDX_NAMES = {
+    "x_train": "train-images-idx3-ubyte",
+    "y_train": "train-labels-idx1-ubyte",
+    "x_test": "t10k-images-idx3-ubyte",
+    "y_test": "t10k-labels-idx1-ubyte",
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that has ended: its exit code and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+def command(*arguments: str, before: str = "") -> list[str]:
+    """The command line of a process. `before` is Python that runs in it first."""
+    if before:
+        code = f"{before}\nfrom xpnet.cli import main\nmain()"
+        return [sys.executable, "-c", code, *arguments]
+    return [sys.executable, "-m", "xpnet", *arguments]
+
+
+def environment(path: Path | None = None, **extra: str) -> dict[str, str]:
+    """This process's environment without what would change the look of an output.
+
+    The package under test is found from any folder; `path` comes before it.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    for name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        kept.pop(name, None)
+    folders = [*([path] if path else []), Path(xpnet.__file__).parents[1]]
+    return kept | {"PYTHONPATH": os.pathsep.join(map(str, folders)), "PYTHONUTF8": "1"} | extra
+
+
+def run(folder: Path, *arguments: str, before: str = "", path: Path | None = None) -> Ended:
+    """Run `xpnet` in a folder and wait for its end."""
+    ended = subprocess.run(
+        command(*arguments, before=before),
+        cwd=folder,
+        env=environment(path),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=PATIENCE,
+        check=False,
+    )
+    return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+
+def without(*modules: str) -> str:
+    """Python that makes it look as if modules were not installed; for `before`."""
+    return f"""
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name in {modules}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Missing())
+"""
+
+
+def succeed(folder: Path, *arguments: str) -> Ended:
+    """Run `xpnet` where it must succeed."""
+    ended = run(folder, *arguments)
+    assert ended.code == 0, ended.err
+    return ended
+
+
+def start(folder: Path, *arguments: str, before: str = "", **options: Any) -> subprocess.Popen[bytes]:
+    """Start `xpnet` in a folder; its output is thrown away unless the options of Popen say otherwise."""
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    settings: dict[str, Any] = {"env": environment()} | streams | options
+    process: subprocess.Popen[bytes] = subprocess.Popen(
+        command(*arguments, before=before), cwd=folder, **settings
+    )
+    return process
+
+
+def wait_for(happened: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    """Wait until something has happened that a running process is to bring about."""
+    deadline = time.monotonic() + PATIENCE
+    while not happened():
+        assert process.poll() is None, f"ended with {process.returncode} too early"
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.001)
+
+
+def small_data(
+    rows: int = 300, test_rows: int = 60, features: int = 8, classes: int = 3
+) -> dict[str, np.ndarray]:
+    """Rows of bytes that scatter so widely about a point for each class that no network is always right."""
+    rng = np.random.default_rng(7)
+    centres = rng.uniform(80, 175, (classes, features))
+    arrays: dict[str, np.ndarray] = {}
+    for part, count in (("train", rows), ("test", test_rows)):
+        y = np.arange(count) % classes
+        X = centres[y] + rng.normal(0, 40, (count, features))
+        arrays |= {f"x_{part}": X.clip(0, 255).astype(np.uint8), f"y_{part}": y.astype(np.uint8)}
+    return arrays
+
+
+def write_npz(path: Path, arrays: Mapping[str, Any]) -> Path:
+    """Write a data set as one ``.npz`` file."""
+    np.savez(path, **arrays)
+    return path
+
+
+def idx(array: np.ndarray) -> bytes:
+    """An array in the IDX format."""
+    sizes = np.array(array.shape, dtype=">u4").tobytes()
+    header = bytes([0, 0, TYPES[array.dtype.name], array.ndim]) + sizes
+    return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
+
+
+def write_idx(folder: Path, arrays: Mapping[str, np.ndarray], zipped: bool = False) -> Path:
+    """Write a data set as a folder of four IDX files."""
+    folder.mkdir()
+    for key, array in arrays.items():
+        if zipped:
+            (folder / f"{IDX_NAMES[key]}.gz").write_bytes(gzip.compress(idx(array)))
+        else:
+            (folder / IDX_NAMES[key]).write_bytes(idx(array))
+    return folder

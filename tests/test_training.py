@@ -1,0 +1,612 @@
+"""Training: what a run learns, what it tells, what it refuses, and what it leaves alone."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from xpnet import MLP, Checkpoint, History, Progress, Settings, evaluate, train
+from xpnet.backends import LIBRARIES, Backend, backend_class, get_backend
+from xpnet.data.rows import split, stream
+from xpnet.errors import DivergedError, UsageError, XpnetError
+from xpnet.model import dtype_name
+
+SIZES = (4, 8, 3)
+ON_CPU = [name for name in LIBRARIES if "cpu" in backend_class(name).kinds]
+
+
+@cache
+def separable(rows: int = 300, features: int = 4, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Rows scattered about a point for each class, the points far apart. Not to be written."""
+    rng = np.random.default_rng(11)
+    y = np.arange(rows) % classes
+    X = 2.0 * np.eye(classes, features)[y] + 0.3 * rng.standard_normal((rows, features))
+    for array in (X, y):
+        array.flags.writeable = False
+    return X, y
+
+
+@cache
+def pixels(rows: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """The same as bytes."""
+    X, y = separable(rows)
+    return ((X + 2.0) * 50.0).clip(0, 255).astype(np.uint8), y
+
+
+def refused(call: Callable[[], object], kind: type[Exception] = XpnetError) -> str:
+    """The message with which a call is refused, which is one line."""
+    with pytest.raises(kind) as caught:
+        call()
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+def bits(model: MLP) -> dict[str, bytes]:
+    """The parameters, to be compared exactly."""
+    return {name: array.tobytes() for name, array in model.host_parameters().items()}
+
+
+def losses(history: History) -> list[float]:
+    """The training losses, then the validation losses."""
+    validation = [row.validation_loss for row in history.epochs if row.validation_loss is not None]
+    return [row.loss for row in history.epochs] + validation
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_defaults_learn_a_separable_problem(backend: Backend, dtype: str) -> None:
+    X, y = separable()
+    model = MLP(SIZES, dtype=dtype, backend=backend)
+    before = evaluate(model, X, y)
+    history = train(model, X, y)
+    after = evaluate(model, X, y)
+    assert len(history.epochs) == 10
+    assert after.loss < 0.1 < before.loss
+    assert after.accuracy >= 0.99
+    assert history.epochs[-1].validation_accuracy is not None
+    assert history.epochs[-1].validation_accuracy >= 0.96
+    assert history.best is None
+
+
+RUNS: dict[str, dict[str, Any]] = {
+    "sgd": {"lr": 0.1, "schedule": "constant"},
+    "momentum": {"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-3},
+    "nesterov": {"lr": 0.05, "momentum": 0.9, "nesterov": True},
+    "adam": {"lr": 0.01, "optimizer": "adam", "weight_decay": 1e-3},
+    "cosine with warm-up": {"lr": 0.2, "schedule": "cosine", "warmup": 5},
+}
+
+
+def run_of(backend: Backend, name: str) -> tuple[MLP, History]:
+    """A run of two epochs, the batches of which do not come out even."""
+    model = MLP(SIZES, dtype="float64", activation="tanh", backend=backend)
+    history = train(model, *separable(100), epochs=2, batch_size=16, **RUNS[name])
+    return model, history
+
+
+@cache
+def reference(name: str) -> tuple[MLP, History]:
+    """The same run on NumPy."""
+    return run_of(get_backend("cpu", "numpy"), name)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_library_trains_to_the_same_numbers(backend: Backend, name: str) -> None:
+    expected_model, expected = reference(name)
+    model, history = run_of(backend, name)
+    np.testing.assert_allclose(losses(history), losses(expected), rtol=1e-9)
+    assert [row.lr for row in history.epochs] == [row.lr for row in expected.epochs]
+    assert [row.validation_accuracy for row in history.epochs] == [
+        row.validation_accuracy for row in expected.epochs
+    ]
+    for key, array in model.host_parameters().items():
+        np.testing.assert_allclose(array, expected_model.parameters[key], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["floats", "bytes"])
+@pytest.mark.parametrize("batch_size", [7, 20, 60, 1000])
+def test_first_epoch_is_the_one_of_a_plain_loop(batch_size: int, kind: str) -> None:
+    given, y = separable(60) if kind == "floats" else pixels(60)
+    X = given / 255.0 if kind == "bytes" else given
+    model = MLP((4, 5, 3), dtype="float64", seed=1)
+    W1, b1, W2, b2 = (model.parameters[name].copy() for name in ("W1", "b1", "W2", "b2"))
+
+    order = stream(9, "shuffle", 1).permutation(np.arange(60, dtype=np.int32))
+    total = 0.0
+    for start in range(0, 60, batch_size):
+        rows = order[start : start + batch_size]
+        A0, Y = X[rows], np.eye(3)[y[rows]]
+        Z1 = A0 @ W1 + b1
+        A1 = np.where(Z1 > 0, Z1, 0)
+        E = np.exp(A1 @ W2 + b2)
+        A2 = E / E.sum(axis=1, keepdims=True)
+        total -= np.log(A2[Y == 1]).sum()
+        dZ2 = (A2 - Y) / len(rows)
+        dZ1 = (dZ2 @ W2.T) * (Z1 > 0)
+        W2, b2 = W2 - 0.3 * A1.T @ dZ2, b2 - 0.3 * dZ2.sum(axis=0)
+        W1, b1 = W1 - 0.3 * A0.T @ dZ1, b1 - 0.3 * dZ1.sum(axis=0)
+
+    options = {"lr": 0.3, "schedule": "constant", "validation": 0, "seed": 9}
+    history = train(model, given, y, epochs=1, batch_size=batch_size, **options)  # type: ignore[arg-type]
+    assert history.epochs[0].loss == pytest.approx(total / 60, rel=1e-12)
+    for name, expected in {"W1": W1, "b1": b1, "W2": W2, "b2": b2}.items():
+        np.testing.assert_allclose(model.parameters[name], expected, rtol=1e-10, atol=1e-13)
+
+
+class Recorder(Progress):
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+        self.chunk_losses: list[float] = []
+
+    def on_start(self, history: History, rows: int, epochs: int) -> None:
+        self.told.append(("start", len(history.epochs), rows, epochs))
+
+    def on_chunk(self, epoch: int, rows: int, loss: float) -> None:
+        self.told.append(("chunk", epoch, rows))
+        self.chunk_losses.append(loss * rows)
+
+    def on_epoch(self, history: History) -> None:
+        self.told.append(("epoch", len(history.epochs)))
+
+
+def test_progress_is_told_in_order_and_of_every_row(backend: Backend) -> None:
+    recorder = Recorder()
+    model = MLP(SIZES, dtype="float64", backend=backend)
+    # 150 steps an epoch, seen in two halves, the last batch of one row
+    history = train(model, *separable(299), epochs=2, batch_size=2, validation=0, progress=recorder)
+    halves = [("chunk", 150), ("chunk", 149)]
+    expected: list[tuple[Any, ...]] = [("start", 0, 299, 2)]
+    for epoch in (1, 2):
+        expected += [(what, epoch, rows) for what, rows in halves]
+        expected += [("epoch", epoch)]
+    assert recorder.told == expected
+    assert sum(recorder.chunk_losses[:2]) / 299 == pytest.approx(history.epochs[0].loss, rel=1e-12)
+
+
+@pytest.mark.parametrize(("validation", "rows"), [(0, 100), (0.1, 91), (0.25, 76), (0.99, 3)])
+def test_validation_holds_back_its_share_of_every_class(validation: float, rows: int) -> None:
+    recorder = Recorder()
+    X, y = separable(100)  # 34, 33 and 33 rows
+    history = train(MLP(SIZES), X, y, epochs=1, validation=validation, progress=recorder)
+    assert recorder.told[0] == ("start", 0, rows, 1)
+    assert sum(told[2] for told in recorder.told if told[0] == "chunk") == rows
+    row = history.epochs[0]
+    assert (row.validation_loss is None) == (row.validation_accuracy is None) == (validation == 0)
+
+
+def test_history_tells_of_the_network_at_the_end_of_the_epoch() -> None:
+    X, y = separable(100)
+    model = MLP(SIZES, dtype="float64")
+    history = train(model, X, y, epochs=3, seed=4, validation=0.2)
+    _, held = split(y, 0.2, stream(4, "validation"))
+    result = evaluate(model, X[held], y[held])
+    assert history.epochs[-1].validation_loss == pytest.approx(result.loss, rel=1e-12)
+    assert history.epochs[-1].validation_accuracy == result.accuracy
+    assert [row.epoch for row in history.epochs] == [1, 2, 3]
+    assert all(row.seconds > 0 for row in history.epochs)
+    assert history.train_seconds == pytest.approx(sum(row.seconds for row in history.epochs))
+
+
+def test_history_tells_the_rate_of_the_last_step_of_an_epoch() -> None:
+    # 4 steps an epoch, the rate falls from 0.8 by a tenth of that each step after the two that climb
+    X, y = separable(40)
+    options: dict[str, Any] = {"lr": 0.8, "batch_size": 10, "validation": 0, "warmup": 2}
+    history = train(MLP(SIZES), X, y, epochs=3, **options)
+    assert [row.lr for row in history.epochs] == pytest.approx([0.8 * 0.9, 0.8 * 0.5, 0.8 * 0.1])
+
+
+def test_history_as_a_table() -> None:
+    X, y = separable(40)
+    text = train(MLP(SIZES), X, y, epochs=2, validation=0).csv()
+    header, first, second = text.splitlines()
+    assert header == "epoch,lr,loss,validation_loss,validation_accuracy,seconds"
+    assert first.startswith("1,")
+    assert second.split(",")[3:5] == ["", ""]
+    assert text.endswith("\n")
+
+
+@cache
+def noise() -> tuple[np.ndarray, np.ndarray]:
+    """Labels that have nothing to do with the rows, so that validation gets no better for long."""
+    rng = np.random.default_rng(5)
+    return rng.standard_normal((200, 4)), rng.integers(0, 3, 200)
+
+
+@pytest.mark.parametrize("patience", [1, 3])
+def test_patience_stops_early_and_keeps_the_best_weights(backend: Backend, patience: int) -> None:
+    X, y = noise()
+    model = MLP(SIZES, dtype="float64", backend=backend)
+    options: dict[str, Any] = {"lr": 0.1, "schedule": "constant", "validation": 0.2}
+    history = train(model, X, y, epochs=40, patience=patience, **options)
+
+    scores = [row.validation_accuracy or 0.0 for row in history.epochs]
+    assert history.best == scores.index(max(scores)) + 1
+    assert len(history.epochs) == history.best + patience < 40
+    _, held = split(y, 0.2, stream(0, "validation"))
+    assert evaluate(model, X[held], y[held]).accuracy == max(scores)
+    # and they are the weights that the run had then
+    same = MLP(SIZES, dtype="float64", backend=backend)
+    train(same, X, y, epochs=history.best, **options)
+    assert bits(same) == bits(model)
+
+
+def test_patience_that_is_never_tried_ends_with_the_last_epoch() -> None:
+    history = train(MLP(SIZES), *separable(100), epochs=3, patience=50)
+    assert len(history.epochs) == 3
+    assert history.best is not None
+
+
+OUT_OF_RANGE: list[tuple[str, Any]] = [
+    ("epochs", 0),
+    ("epochs", -1),
+    ("epochs", 2.5),
+    ("epochs", True),
+    ("batch_size", 0),
+    ("batch_size", 32.0),
+    ("lr", 0.0),
+    ("lr", -0.1),
+    ("lr", float("nan")),
+    ("lr", float("inf")),
+    ("optimizer", "lbfgs"),
+    ("momentum", -0.1),
+    ("momentum", 1.0),
+    ("momentum", float("nan")),
+    ("weight_decay", -1e-4),
+    ("weight_decay", float("nan")),
+    ("weight_decay", float("inf")),
+    ("schedule", "step"),
+    ("warmup", -1),
+    ("warmup", 0.5),
+    ("validation", 1.0),
+    ("validation", -0.1),
+    ("validation", float("nan")),
+    ("patience", 0),
+    ("patience", 1.5),
+    ("seed", -1),
+    ("seed", None),
+    ("nesterov", True),  # needs momentum
+]
+
+
+@pytest.mark.parametrize(("field", "value"), OUT_OF_RANGE, ids=str)
+def test_setting_out_of_range_is_named(field: str, value: Any) -> None:
+    message = refused(lambda: train(MLP(SIZES), *separable(40), **{field: value}), UsageError)
+    assert message.startswith(field)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"optimizer": "adam", "momentum": 0.9}, "momentum and nesterov belong to sgd"),
+        ({"optimizer": "adam", "nesterov": True}, "momentum and nesterov belong to sgd"),
+        ({"patience": 3, "validation": 0}, "patience needs validation rows"),
+        ({"warmup": 10, "epochs": 1, "batch_size": 4}, "warmup 10 must be less than the 9 steps"),
+        ({"validation": 0.01}, "validation 0.01 of 40 rows holds none back"),
+        ({"resume": True}, "resume needs a checkpoint"),
+    ],
+    ids=str,
+)
+def test_settings_that_do_not_go_together_are_refused(settings: dict[str, Any], said: str) -> None:
+    assert said in refused(lambda: train(MLP(SIZES), *separable(40), **settings), UsageError)
+
+
+def test_unknown_setting_is_refused() -> None:
+    with pytest.raises(TypeError, match="epoch"):
+        train(MLP(SIZES), *separable(40), epoch=3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "lr"),
+    [
+        ({}, 0.5),
+        ({"momentum": 0.9}, 0.05),
+        ({"optimizer": "adam"}, 0.001),
+        ({"lr": 0.3, "momentum": 0.9}, 0.3),
+    ],
+    ids=str,
+)
+def test_learning_rate_has_a_default_for_each_optimizer(settings: dict[str, Any], lr: float) -> None:
+    assert Settings(**settings).lr == pytest.approx(lr)
+
+
+@pytest.mark.parametrize("number", [np.float32(0.1), np.float64(0.1)], ids=lambda n: type(n).__name__)
+def test_settings_that_are_numpy_numbers_can_be_kept(tmp_path: Any, number: Any) -> None:
+    checkpoint = Checkpoint(tmp_path / "checkpoint")
+    train(MLP(SIZES), *separable(40), epochs=1, lr=number, checkpoint=checkpoint)
+    assert checkpoint.load_config()["lr"] == pytest.approx(0.1)
+
+
+DIVERGING: dict[str, Any] = {"weight_decay": 1001.0, "lr": 1.0, "schedule": "constant", "batch_size": 64}
+"""Every step makes the weights a thousand times larger."""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_divergence_is_said_and_leaves_the_last_good_state(
+    backend: Backend, tmp_path: Any, dtype: str
+) -> None:
+    model = MLP(SIZES, dtype=dtype, backend=backend)
+    before = bits(model)
+    checkpoint = Checkpoint(tmp_path / "checkpoint")
+    recorder = Recorder()
+    options = DIVERGING | {"progress": recorder, "checkpoint": checkpoint, "validation": 0}
+    message = refused(lambda: train(model, *separable(60), epochs=300, **options), DivergedError)
+    assert "diverged" in message
+    assert "learning rate 1;" in message
+    assert bits(model) == before
+
+    standing = checkpoint.load()
+    assert len(standing.history.epochs) == recorder.told.count(("epoch", 1)) * len(
+        [told for told in recorder.told if told[0] == "epoch"]
+    )
+    assert len(standing.history.epochs) > 1
+    for array in standing.state.values():
+        assert np.isfinite(array).all()
+    assert np.abs(standing.state["W1"]).max() > 1e3
+
+
+def test_divergence_in_the_first_step_is_said(backend: Backend) -> None:
+    model = MLP(SIZES, dtype="float64", backend=backend)
+    before = bits(model)
+    message = refused(lambda: train(model, *separable(60), epochs=2, lr=1e300, batch_size=10), DivergedError)
+    assert "learning rate 1e+300" in message
+    assert bits(model) == before
+
+
+def test_validation_loss_that_is_not_finite_is_divergence() -> None:
+    # the only step leaves weights that are finite, and logits that are not
+    options: dict[str, Any] = {"lr": 1e300, "epochs": 1, "batch_size": 100, "schedule": "constant"}
+    model = MLP(SIZES, dtype="float64")
+    before = bits(model)
+    refused(lambda: train(model, *separable(60), **options), DivergedError)
+    assert bits(model) == before
+
+
+def _wrong() -> dict[str, tuple[Callable[[np.ndarray, np.ndarray], tuple[Any, Any]], str]]:
+    def with_value(X: np.ndarray, value: float) -> np.ndarray:
+        changed = X.copy()
+        changed[3, 2] = value
+        return changed
+
+    return {
+        "a label too large": (
+            lambda X, y: (X, np.where(y == 2, 3, y)),
+            "label 3 is outside the classes 0 … 2",
+        ),
+        "a label below 0": (lambda X, y: (X, y - 1), "label -1 is outside the classes 0 … 2"),
+        "labels that are not whole": (lambda X, y: (X, y + 0.5), "float64 labels"),
+        "fewer labels": (lambda X, y: (X, y[:-1]), "y has shape (59,): X of 60 rows needs (60,)"),
+        "a column of labels": (lambda X, y: (X, y[:, None]), "y has shape (60, 1)"),
+        "another width": (lambda X, y: (X[:, :3], y), "X has shape (60, 3): this network takes (rows, 4)"),
+        "images": (lambda X, y: (X.reshape(60, 2, 2), y), "X has shape (60, 2, 2)"),
+        "one row alone": (lambda X, y: (X[0], y[0]), "X has shape (4,)"),
+        "no rows": (lambda X, y: (X[:0], y[:0]), "X has shape (0, 4)"),
+        "a NaN": (lambda X, y: (with_value(X, np.nan), y), "NaN or infinity"),
+        "an infinity": (lambda X, y: (with_value(X, -np.inf), y), "NaN or infinity"),
+        "integers of eight bytes": (lambda X, y: (X.astype(np.int64), y), "int64 numbers"),
+    }
+
+
+WRONG = _wrong()
+
+
+@pytest.mark.parametrize("place", ["host", "device"])
+@pytest.mark.parametrize(("change", "said"), WRONG.values(), ids=WRONG)
+def test_data_that_do_not_fit_are_refused(
+    backend: Backend, place: str, change: Callable[..., tuple[Any, Any]], said: str
+) -> None:
+    X, y = (np.asarray(array) for array in change(*separable(60)))
+    if place == "device":
+        X, y = backend.asarray(X), backend.asarray(y)
+    model = MLP(SIZES, dtype="float64", backend=backend)
+    before = bits(model)
+    for call in (train, evaluate):
+        assert said in refused(lambda call=call: call(model, X, y))  # type: ignore[misc]
+    assert bits(model) == before
+
+
+@pytest.mark.parametrize("mine", ON_CPU)
+@pytest.mark.parametrize("other", [name for name in ON_CPU if name != "numpy"])
+def test_array_of_another_library_is_refused_and_both_are_named(mine: str, other: str) -> None:
+    if mine == other:
+        return
+    X, y = separable(60)
+    foreign = get_backend("cpu", other)
+    with foreign.running("float32"):
+        given = {"X": foreign.asarray(X.astype(np.float32)), "y": foreign.asarray(y.astype(np.int32))}
+    model = MLP(SIZES, backend=mine)
+    for name, array in given.items():
+        arguments = {"X": X, "y": y} | {name: array}
+        for call in (train, evaluate):
+            message = refused(lambda call=call, a=arguments: call(model, **a))  # type: ignore[misc]
+            assert message.startswith(f"{name} belongs to {other}, the network to {mine} on cpu")
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "float32", "float64"])
+def test_rows_on_the_device_give_what_rows_of_the_host_give(backend: Backend, dtype: str) -> None:
+    X, y = pixels()
+    X = (X // 2).astype(dtype)
+    options: dict[str, Any] = {"epochs": 2, "batch_size": 16, "lr": 0.01}
+    there, here = (MLP(SIZES, dtype="float64", backend=backend) for _ in range(2))
+    device = backend.asarray(X), backend.asarray(y)
+    of_there = train(there, *device, **options)
+    of_here = train(here, X, y, **options)
+    np.testing.assert_allclose(losses(of_there), losses(of_here), rtol=1e-12)
+    assert bits(there) == bits(here)
+    assert there.scale == here.scale == (1.0 if dtype.startswith("f") else np.iinfo(dtype).max)
+    assert evaluate(there, *device).confusion.tolist() == evaluate(here, X, y).confusion.tolist()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
+def test_labels_on_the_device_may_be_of_any_integer_type(backend: Backend, dtype: str) -> None:
+    X, y = separable(60)
+    models = [MLP(SIZES, dtype="float64", backend=backend) for _ in range(2)]
+    train(models[0], X, backend.asarray(y.astype(dtype)), epochs=1)
+    train(models[1], X, y, epochs=1)
+    assert bits(models[0]) == bits(models[1])
+
+
+def test_float32_network_takes_wider_arrays_of_its_library(backend: Backend) -> None:
+    X, y = separable(60)
+    model = MLP(SIZES, dtype="float32", backend=backend)
+    history = train(model, backend.asarray(X), backend.asarray(y), epochs=1)
+    assert np.isfinite(history.epochs[0].loss)
+    assert dtype_name(model.parameters["W1"]) == "float32"
+
+
+def test_lists_are_taken_as_arrays() -> None:
+    X, y = separable(60)
+    models = [MLP(SIZES, dtype="float64") for _ in range(2)]
+    train(models[0], X.tolist(), y.tolist(), epochs=1)
+    train(models[1], X, y, epochs=1)
+    assert bits(models[0]) == bits(models[1])
+    assert evaluate(models[0], X.tolist(), y.tolist()).loss == evaluate(models[1], X, y).loss
+
+
+@pytest.mark.parametrize("kind", ["floats", "bytes"])
+@pytest.mark.parametrize("place", ["host", "device"])
+def test_training_leaves_the_rows_and_labels_as_they_were(backend: Backend, kind: str, place: str) -> None:
+    X, y = separable(60) if kind == "floats" else pixels()
+    mine = (X.copy(), y.copy()) if place == "host" else (backend.asarray(X), backend.asarray(y))
+    model = MLP(SIZES, dtype="float64", backend=backend)
+    train(model, *mine, epochs=2, optimizer="adam")
+    evaluate(model, *mine)
+    after = mine if place == "host" else tuple(backend.to_numpy(array) for array in mine)
+    assert after[0].tolist() == X.tolist()
+    assert after[1].tolist() == y.tolist()
+
+
+def test_model_takes_the_scale_of_the_data_it_was_taught() -> None:
+    model = MLP(SIZES, dtype="float64")
+    X, y = pixels()
+    train(model, X, y, epochs=1)
+    assert model.scale == 255.0
+    assert model.logits(X).tolist() == pytest.approx(model.logits(X / 255.0))
+    train(model, X / 255.0, y, epochs=1)
+    assert model.scale == 1.0
+
+
+def test_tensors_that_require_grad_are_taken_and_get_none() -> None:
+    X, y = separable(60)
+    leaf = torch.tensor(X, requires_grad=True)
+    model = MLP(SIZES, dtype="float64", backend="torch")
+    same = MLP(SIZES, dtype="float64", backend="torch")
+    history = train(model, leaf, torch.tensor(y), epochs=2)
+    train(same, X, y, epochs=2)
+    assert bits(model) == bits(same)
+    assert leaf.grad is None
+    assert leaf.requires_grad
+    assert not any(array.requires_grad for array in model.parameters.values())
+    assert np.isfinite(evaluate(model, leaf, torch.tensor(y)).loss)
+    assert len(history.epochs) == 2
+
+
+def test_parameters_that_a_user_kept_are_not_overwritten(backend: Backend) -> None:
+    model = MLP(SIZES, dtype="float64", backend=backend)
+    kept, before = dict(model.parameters), bits(model)
+    train(model, *separable(60), epochs=2, momentum=0.9)
+    assert {name: backend.to_numpy(array).tobytes() for name, array in kept.items()} == before
+    assert bits(model) != before
+
+
+def test_training_again_goes_on_from_the_weights(backend: Backend) -> None:
+    X, y = separable(60)
+    options: dict[str, Any] = {"epochs": 2, "lr": 0.1, "schedule": "constant"}
+    model = MLP(SIZES, dtype="float64", backend=backend)
+    first = train(model, X, y, **options)
+    other = MLP(SIZES, dtype="float64", backend=backend, parameters=model.host_parameters())
+    second = train(model, X, y, seed=1, **options)
+    train(other, X, y, seed=1, **options)
+    assert second.epochs[0].loss < first.epochs[0].loss
+    assert [row.epoch for row in second.epochs] == [1, 2]
+    assert bits(model) == bits(other)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"momentum": 0.9, "weight_decay": 1e-3}, {"optimizer": "adam"}], ids=str
+)
+def test_float32_stays_float32(backend: Backend, settings: dict[str, Any]) -> None:
+    model = MLP(SIZES, dtype="float32", backend=backend)
+    train(model, *separable(60), epochs=2, schedule="cosine", warmup=1, **settings)
+    assert {dtype_name(array) for array in model.parameters.values()} == {"float32"}
+    assert {array.dtype.name for array in model.host_parameters().values()} == {"float32"}
+    assert tuple(model.parameters) == ("W1", "b1", "W2", "b2")
+
+
+def test_equal_seeds_train_alike_and_others_do_not() -> None:
+    made = []
+    for seed in (0, 0, 1):
+        model = MLP(SIZES, dtype="float64")
+        train(model, *separable(60), epochs=1, seed=seed)
+        made.append(bits(model))
+    assert made[0] == made[1] != made[2]
+
+
+class Interrupting(Progress):
+    """Ctrl-C after so many looks at the steps."""
+
+    def __init__(self, chunks: int) -> None:
+        self.left = chunks
+
+    def on_chunk(self, epoch: int, rows: int, loss: float) -> None:
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+def test_interrupted_run_leaves_the_parameters_as_they_were(backend: Backend) -> None:
+    model = MLP(SIZES, dtype="float64", backend=backend)
+    kept, before = dict(model.parameters), bits(model)
+    with pytest.raises(KeyboardInterrupt):
+        train(model, *separable(60), epochs=5, optimizer="adam", progress=Interrupting(2))
+    assert bits(model) == before
+    assert all(model.parameters[name] is array for name, array in kept.items())
+    assert model.scale == 1.0
+
+
+def known(backend: Backend, dtype: str = "float64") -> tuple[MLP, np.ndarray, np.ndarray]:
+    """A network whose logits are its inputs, five rows, and their labels; nobody is of class 3."""
+    model = MLP((4, 4), dtype=dtype, backend=backend, parameters={"W1": np.eye(4), "b1": np.zeros(4)})
+    X = np.array([[2.0, 0, 0, 0], [0, 3, 0, 0], [0, 1, 0, 0], [0, 0, 5, 0], [0, 0, 0, 1]])
+    return model, X, np.array([0, 1, 0, 2, 2])
+
+
+def test_evaluation_by_hand(backend: Backend) -> None:
+    model, X, y = known(backend)
+    result = evaluate(model, X, y)
+    assert result.confusion.tolist() == [[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0]]
+    assert result.confusion.dtype == np.int64
+    assert result.rows == 5
+    assert result.accuracy == pytest.approx(3 / 5)
+    assert result.accuracy_by_class == [0.5, 1.0, 0.5, None]
+    right = [2.0, 3.0, 0.0, 5.0, 0.0]
+    totals = [np.exp(2) + 3, np.exp(3) + 3, np.e + 3, np.exp(5) + 3, np.e + 3]
+    assert result.loss == pytest.approx(np.mean(np.log(totals) - right), rel=1e-12)
+
+
+@pytest.mark.parametrize("times", [199, 200, 201, 401])
+def test_evaluation_of_many_rows_is_that_of_each(backend: Backend, times: int) -> None:
+    # about where rows are cut into batches
+    model, X, y = known(backend)
+    few, many = evaluate(model, X, y), evaluate(model, np.tile(X, (times, 1)), np.tile(y, times))
+    assert many.rows == 5 * times
+    assert many.loss == pytest.approx(few.loss, rel=1e-11)
+    assert many.confusion.tolist() == (few.confusion * times).tolist()
+
+
+def test_evaluation_leaves_the_network_as_it_was(backend: Backend) -> None:
+    model, X, y = known(backend, "float32")
+    kept = model.parameters["W1"]
+    evaluate(model, X, y)
+    assert model.parameters["W1"] is kept
+    assert backend.to_numpy(kept).tolist() == np.eye(4).tolist()
+
+
+def test_evaluation_refuses_integers_of_another_type_than_the_taught_ones(backend: Backend) -> None:
+    model = MLP(SIZES, backend=backend, scale=255.0)
+    X, y = pixels()
+    assert "integers up to 255" in refused(lambda: evaluate(model, X.astype(np.uint16), y))
+    assert evaluate(model, X, y).loss == pytest.approx(evaluate(model, X / 255.0, y).loss, rel=1e-5)
