@@ -305,7 +305,8 @@ def refuse_constant(name: str) -> None:
 MISFITS = [
     Case("--warmup 10", 1, "warmup 10 must be less than the 2 steps of the run"),
     Case("--validation 0.01", 1, "holds none back"),
-    Case("--hidden 1000000000000000", 1, "memory"),
+    Case("--hidden 2000000000", 1, "memory"),
+    Case("--hidden 1000000000000000", 2, "'--hidden'"),
     Case("--hidden 1000000000000000000000000000000", 2, "'--hidden'"),
     Case("--epochs 100000000000000000000", 2, "epochs"),
 ]
@@ -397,7 +398,10 @@ RUNS = [
     Case(f"{AGAIN} --epochs 3", 1, "epochs was 2, not 3: resume with the same; epochs can only be added"),
     Case(f"{AGAIN} --epochs 1", 1, "epochs was 2, not 1"),
     Case(
-        AGAIN, 1, "the data are not those that the run began with", npz_data(x_train=255 - data()["x_train"])
+        f"{AGAIN} --data data.npz",
+        1,
+        "the data are not those that the run began with",
+        npz_data(x_train=255 - data()["x_train"]),
     ),
     Case("evaluate nowhere", 1, "nowhere: no such file"),
     Case("evaluate .", 1, "model.safetensors: no such file"),

@@ -486,6 +486,7 @@ def test_where_the_data_went_is_kept_for_the_next_resumption(data: Path, tmp_pat
     (tmp_path / "old.npz").rename(tmp_path / "new.npz")
     again = ("train", "--resume", "--out", "run", "--epochs")
     succeed(tmp_path, *again, "2", "--data", "new.npz")
-    assert read_json(tmp_path / "run" / "config.json")["data"] == "new.npz"
-    succeed(tmp_path, *again, "3")
+    assert read_json(tmp_path / "run" / "config.json")["data"] == str(tmp_path / "new.npz")
+    (tmp_path / "elsewhere").mkdir()
+    succeed(tmp_path / "elsewhere", *("train", "--resume", "--out", "../run", "--epochs"), "3")
     assert len(rows(tmp_path / "run")) == 3

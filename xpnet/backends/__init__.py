@@ -75,7 +75,7 @@ def get_backend(
         raise UsageError(f"{backend} does not run on {kind}: for {kind} choose {able}")
     if threads is not None:
         if not 1 <= threads <= MOST_THREADS:
-            raise UsageError(f"threads must be 1 to {MOST_THREADS}, not {threads}")
+            raise UsageError(f"threads must be 1 or more, and {MOST_THREADS} at most, not {threads}")
         if kind != "cpu":
             raise UsageError(f"threads applies to the CPU, not to {kind}")
         cls.set_threads(threads)

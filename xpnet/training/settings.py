@@ -107,8 +107,10 @@ def _choice(name: str, value: str, known: Mapping[str, object]) -> None:
 
 
 def _whole(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST:
-        raise UsageError(f"{name} must be a whole number, {least} to {MOST}, not {value}")
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UsageError(f"{name} must be a whole number, {least} or more, not {value}")
+    if value > MOST:
+        raise UsageError(f"{name} {value} is too large: {MOST} is the most")
 
 
 def _fraction(name: str, value: float) -> None:
