@@ -59,7 +59,7 @@ def write_tensors(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mappin
     from safetensors.numpy import save
 
     # safetensors 0.8 writes an array that is not C-contiguous wrongly, and says nothing
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     text = json.dumps(metadata, sort_keys=True)
     write_atomically(path, save(whole, metadata={METADATA: text}))
 
@@ -85,7 +85,7 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise XpnetError(f"{path}: {error.strerror or 'no such file, or not readable'}") from error
     try:
         described = json.loads(metadata or "")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise XpnetError(f"{path}: not written by xpnet (no metadata {METADATA!r})") from error
     if not isinstance(described, dict):
         raise XpnetError(f"{path}: not written by xpnet (metadata {METADATA!r} is not an object)")

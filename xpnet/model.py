@@ -1,6 +1,8 @@
 """The network as a user holds it: its description, its parameters on a device, and its file."""
 
 from collections.abc import Mapping, Sequence
+from math import inf
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ class MLP:
         Where the parameters live and by which library, as for `xpnet.get_backend`; `backend` may also be
         what that returned.
     parameters
-        Host arrays W1, b1, … to start from instead of drawing them.
+        Host arrays W1, b1, … to start from instead of drawing them; further names are ignored.
     scale
         What integer inputs are divided by: by default the largest value of their type. Training sets it to
         that of the training data, or to 1 where they were floating point. Floats are left alone.
@@ -73,18 +75,24 @@ class MLP:
     ) -> None:
         if dtype not in DTYPES:
             raise UsageError(f"dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
-        self.network = Network(tuple(int(size) for size in sizes), activation)
+        if not all(hasattr(size, "__index__") for size in sizes):
+            raise UsageError(f"sizes {tuple(sizes)} must be whole numbers")
+        self.network = Network(tuple(index(size) for size in sizes), activation)
         self.dtype = dtype
         self.scale = scale
         self.backend = backend if isinstance(backend, Backend) else get_backend(device, backend)
         if not self.backend.supports(dtype):
             raise XpnetError(f"{self.backend.name} on {self.backend.device} has no {dtype}")
         if parameters is None:
-            parameters = initial_weights(self.network, stream(seed, "weights"))
+            biases = {name: np.zeros(shape) for name, shape in self.network.shapes.items()}
+            parameters = biases | initial_weights(self.network, stream(seed, "weights"))
+        given = {name: np.shape(array) for name, array in parameters.items()}
+        if {name: given.get(name) for name in self.network.shapes} != self.network.shapes:
+            raise UsageError(f"parameters have shapes {given}, the network needs {self.network.shapes}")
         with self.backend.running(dtype):
             self.parameters: dict[str, Array] = {
-                name: self.backend.asarray(np.asarray(parameters.get(name, np.zeros(shape)), dtype=dtype))
-                for name, shape in self.network.shapes.items()
+                name: self.backend.asarray(np.asarray(parameters[name], dtype=dtype))
+                for name in self.network.shapes
             }
 
     def __repr__(self) -> str:
@@ -194,9 +202,10 @@ def load(path: str | Path, *, device: str | None = None, backend: str | Backend 
         raise XpnetError(f"{path}: format {described.get('format')}; this xpnet reads format {FORMAT}")
     try:
         network = Network(tuple(int(n) for n in described["sizes"]), described["activation"])
-        dtype, scale = str(described["dtype"]), described["scale"]
-        scale = None if scale is None else float(scale)
-    except (KeyError, TypeError, ValueError) as error:
+        dtype, scale = described["dtype"], described["scale"]
+        if dtype not in DTYPES or not (scale is None or 0 < float(scale) < inf):
+            raise ValueError(f"dtype {dtype}, scale {scale}")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise XpnetError(f"{path}: its description is damaged ({error})") from error
     found = {name: array.shape for name, array in arrays.items()}
     if found != network.shapes:
@@ -251,7 +260,7 @@ def input_scale(model: MLP, X: Array) -> float:
         Integers where the network was trained on something else, whose range they would not have.
     """
     name = dtype_name(X)
-    if name.startswith("float"):
+    if is_floating(name):
         return 1.0
     scale = integer_scale(name)
     if scale is None:
@@ -260,6 +269,11 @@ def input_scale(model: MLP, X: Array) -> float:
         trained = "floating-point rows" if model.scale == 1.0 else f"integers up to {model.scale:.0f}"
         raise XpnetError(f"X is {name}, but the network was trained on {trained}: scale X as those were")
     return scale
+
+
+def is_floating(name: str) -> bool:
+    """Whether a dtype's name is that of a floating-point type: "float32", "bfloat16"."""
+    return "float" in name
 
 
 def integer_scale(name: str) -> float | None:

@@ -74,8 +74,10 @@ def get_backend(
         able = ", ".join(name for name in LIBRARIES if kind in backend_class(name).kinds)
         raise UsageError(f"{backend} does not run on {kind}: for {kind} choose {able}")
     if threads is not None:
-        if not 1 <= threads <= MOST_THREADS:
-            raise UsageError(f"threads must be 1 or more, and {MOST_THREADS} at most, not {threads}")
+        if threads < 1:
+            raise UsageError(f"threads must be 1 or more, not {threads}")
+        if threads > MOST_THREADS:
+            raise UsageError(f"threads {threads} is too many: {MOST_THREADS} is the most")
         if kind != "cpu":
             raise UsageError(f"threads applies to the CPU, not to {kind}")
         cls.set_threads(threads)

@@ -81,7 +81,11 @@ class Backend:
             if error.name != cls.library.partition(".")[0]:
                 raise XpnetError(f"{cls.name} cannot be imported: {error}") from error
             raise XpnetError(f"{cls.name} is not installed: {cls.install}") from error
-        except ImportError as error:
+        except (
+            ImportError,
+            OSError,
+            RuntimeError,
+        ) as error:  # a shared library or a version that does not fit
             raise XpnetError(f"{cls.name} cannot be imported: {' '.join(str(error).split())}") from error
 
     @classmethod

@@ -45,7 +45,7 @@ class CuPyBackend(Backend):
     def asarray(self, x: np.ndarray) -> Array:
         """Copy to the device."""
         with self.module.cuda.Device(self.index):
-            return self.module.asarray(np.ascontiguousarray(x))
+            return self.module.asarray(np.asarray(x, order="C"))
 
     def to_numpy(self, array: Array) -> np.ndarray:
         """Copy to the host."""

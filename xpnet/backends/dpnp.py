@@ -69,7 +69,7 @@ class DpnpBackend(Backend):
 
     def asarray(self, x: np.ndarray) -> Array:
         """Copy to the device."""
-        return self.module.asarray(np.ascontiguousarray(x), device=self.sycl_device, copy=True)
+        return self.module.asarray(np.asarray(x, order="C"), device=self.sycl_device, copy=True)
 
     def to_numpy(self, array: Array) -> np.ndarray:
         """Copy to the host."""

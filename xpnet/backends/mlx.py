@@ -50,7 +50,7 @@ class MLXBackend(Backend):
 
     def asarray(self, x: np.ndarray) -> Array:
         """Copy; without a dtype, float64 would become float32."""
-        return self.module.array(np.ascontiguousarray(x), dtype=getattr(self.module, x.dtype.name))
+        return self.module.array(np.asarray(x, order="C"), dtype=getattr(self.module, x.dtype.name))
 
     def to_numpy(self, array: Array) -> np.ndarray:
         """Compute and copy."""

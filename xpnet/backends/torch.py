@@ -48,17 +48,20 @@ class TorchBackend(Backend):
     def running(self, dtype: str) -> Iterator[None]:
         """No autograd graph; float32 matrix products in full precision, whatever the caller has chosen."""
         torch = self.module
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("highest")
+        products = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+        before = [product.fp32_precision for product in products]
         try:
+            for product in products:
+                product.fp32_precision = "ieee"
             with torch.no_grad():
                 yield
         finally:
-            torch.set_float32_matmul_precision(before)
+            for product, precision in zip(products, before, strict=True):
+                product.fp32_precision = precision
 
     def asarray(self, x: np.ndarray) -> Array:
         """Copy to the device."""
-        return self.module.tensor(np.ascontiguousarray(x), device=self.device)
+        return self.module.tensor(np.asarray(x, order="C"), device=self.device)
 
     def to_numpy(self, array: Array) -> np.ndarray:
         """Copy to the host."""

@@ -58,9 +58,10 @@ def check_labels(y: np.ndarray, classes: int | None, what: str) -> np.ndarray:
     XpnetError
         Labels that are not whole numbers, or outside the classes.
     """
-    if y.dtype.kind == "f" and np.isfinite(y).all() and (y == np.floor(y)).all():
-        y = y.astype(np.int64)
-    if y.dtype.kind not in "iub":
+    whole = y.dtype.kind in "iub" or (
+        y.dtype.kind == "f" and np.isfinite(y).all() and (y == np.floor(y)).all()
+    )
+    if not whole:
         raise XpnetError(f"{what}: {y.dtype} labels; they must be whole numbers from 0")
     limit = MOST_CLASSES if classes is None else classes
     low, high = int(y.min(initial=0)), int(y.max(initial=0))

@@ -60,14 +60,18 @@ def load_data(source: str | Path = "mnist") -> Dataset:
         Something is missing, damaged or does not fit together; the message names the file.
     """
     path = MNIST if source == "mnist" else Path(source)
-    if path.is_dir():
+    try:
+        there, folder = path.exists(), path.is_dir()
+    except (OSError, ValueError) as error:  # a name that is too long, or holds a zero byte
+        raise XpnetError(f"{str(path)!r}: no file can have this name ({error})") from error
+    if not there:
+        raise XpnetError(f"{path}: no such file or folder; give mnist, a folder of IDX files or an .npz")
+    if folder:
         parts = read_folder(path)
     elif path.suffix == ".npz":
         parts = read_npz(path)
-    elif path.exists():
-        raise XpnetError(f"{path}: neither a folder of IDX files nor an .npz file")
     else:
-        raise XpnetError(f"{path}: no such file or folder; give mnist, a folder of IDX files or an .npz")
+        raise XpnetError(f"{path}: neither a folder of IDX files nor an .npz file")
 
     X_train, y_train = _part(parts, "train", path)
     X_test, y_test = _part(parts, "test", path)

@@ -94,4 +94,6 @@ def _read(file: IO[bytes] | gzip.GzipFile, path: Path) -> np.ndarray:
     if len(content) != promised:
         holds = f"{len(content):,}" if len(content) < promised else "more"
         raise XpnetError(f"{path}: the header promises {promised:,} bytes, the file holds {holds}")
+    if promised == 0:
+        raise XpnetError(f"{path}: its shape {shape} holds nothing")
     return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)

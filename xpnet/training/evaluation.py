@@ -9,7 +9,7 @@ from xpnet.errors import DivergedError
 from xpnet.model import MLP, input_scale
 from xpnet.nn.step import EvaluationStep
 from xpnet.nn.typing import Array, State
-from xpnet.training.inputs import move_data
+from xpnet.training.inputs import as_array, move_data
 
 BATCH_SIZE = 1000
 
@@ -66,7 +66,8 @@ def evaluate(model: MLP, X: Array, y: Array) -> Evaluation:
         The loss is not a finite number.
     """
     with model.backend.running(model.dtype):
-        data = move_data(model, X, y)
+        X = as_array(X)
+        data = move_data(model, X, as_array(y))
         step = EvaluationStep(model.backend.xp, model.network, input_scale(model, data["X"]))
         rows = np.arange(X.shape[0], dtype=np.int32)
         return evaluate_rows(model, step, model.parameters, data, rows)

@@ -1,18 +1,20 @@
 """From a user's rows and labels to the data of a step: checked, and moved to the device once."""
 
+from typing import Any
+
 import numpy as np
 
 from xpnet.backends import owner
 from xpnet.data.checks import check_labels, check_rows
 from xpnet.errors import XpnetError
-from xpnet.model import MLP, check_owner, dtype_name, integer_scale
+from xpnet.model import MLP, check_owner, dtype_name, integer_scale, is_floating
 from xpnet.nn.typing import Array, State
 
 
 def move_data(model: MLP, X: Array, y: Array) -> State:
     """Bring rows and labels to the network's device, as a step wants its `data`.
 
-    NumPy arrays (and lists) are moved; arrays of the network's own library stay where they are, and are
+    NumPy arrays are moved; arrays of the network's own library stay where they are, and are
     checked by a few reductions there. Integers stay integers. Call it within ``model.backend.running``.
 
     Parameters
@@ -30,8 +32,6 @@ def move_data(model: MLP, X: Array, y: Array) -> State:
         Shapes that do not fit the network or each other, values that are not finite, labels outside its
         classes, arrays of a third library.
     """
-    X = np.asarray(X) if owner(X) is None else X
-    y = np.asarray(y) if owner(y) is None else y
     features = model.network.sizes[0]
     if X.ndim != 2 or X.shape[1] != features or X.shape[0] == 0:
         raise XpnetError(f"X has shape {tuple(X.shape)}: this network takes (rows, {features})")
@@ -42,6 +42,11 @@ def move_data(model: MLP, X: Array, y: Array) -> State:
         "y": _labels(model, y),
         "classes": model.backend.asarray(np.arange(model.classes, dtype=np.int32)),
     }
+
+
+def as_array(values: Any) -> Array:
+    """Any library's array as it is; lists and the like as NumPy arrays."""
+    return np.asarray(values) if owner(values) is None else values
 
 
 def training_scale(X: Array) -> float:
@@ -61,9 +66,9 @@ def _rows(model: MLP, X: Array) -> Array:
         return backend.asarray(X)
     check_owner(model, X, "X")
     name = dtype_name(X)
-    if integer_scale(name) is None and not name.startswith("float"):
+    if integer_scale(name) is None and not is_floating(name):
         raise XpnetError(f"X: {name} numbers; give uint8 or uint16, or floats already scaled")
-    if name.startswith("float") and not backend.to_numpy(backend.xp.all(backend.xp.isfinite(X))):
+    if is_floating(name) and not backend.to_numpy(backend.xp.all(backend.xp.isfinite(X))):
         raise XpnetError("X: NaN or infinity; clean the rows first")
     return X
 
@@ -73,8 +78,11 @@ def _labels(model: MLP, y: Array) -> Array:
     if isinstance(y, np.ndarray):
         return backend.asarray(check_labels(y, model.classes, "y"))
     check_owner(model, y, "y")
-    if not dtype_name(y).startswith(("int", "uint")):
-        raise XpnetError(f"y: {dtype_name(y)} labels; they must be whole numbers from 0")
+    name = dtype_name(y)
+    if not name.startswith(("int", "uint")):
+        raise XpnetError(f"y: {name} labels; they must be whole numbers from 0")
+    if name in ("uint16", "uint32", "uint64"):  # torch has no reductions for these
+        return backend.asarray(check_labels(backend.to_numpy(y), model.classes, "y"))
     ends = [int(backend.to_numpy(end(y))) for end in (backend.xp.min, backend.xp.max)]
     check_labels(np.asarray(ends), model.classes, "y")
     return backend.xp.astype(y, backend.dtype("int32"))

@@ -17,7 +17,7 @@ from xpnet.nn.typing import Array, State
 from xpnet.training.checkpoint import Checkpoint, Standing
 from xpnet.training.evaluation import evaluate_rows
 from xpnet.training.history import Epoch, History
-from xpnet.training.inputs import move_data, training_scale
+from xpnet.training.inputs import as_array, move_data, training_scale
 from xpnet.training.settings import Settings
 
 CHUNK = 128
@@ -87,6 +87,7 @@ def train(
     """
     chosen = Settings(**settings)
     progress = progress or Progress()
+    X, y = as_array(X), as_array(y)
     with model.backend.running(model.dtype):
         run = _Run.prepare(model, X, y, chosen)
         config = _config(model, X, y, chosen)

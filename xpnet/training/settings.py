@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
+from operator import index
 
 from xpnet.errors import UsageError
 from xpnet.nn.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
@@ -67,20 +68,21 @@ class Settings:
     def __post_init__(self) -> None:
         _choice("optimizer", self.optimizer, OPTIMIZERS)
         _choice("schedule", self.schedule, SCHEDULES)
-        _whole("epochs", self.epochs, 1)
-        _whole("batch_size", self.batch_size, 1)
-        _whole("warmup", self.warmup, 0)
-        _whole("seed", self.seed, 0)
+        for name, least in {"epochs": 1, "batch_size": 1, "warmup": 0, "seed": 0}.items():
+            object.__setattr__(self, name, _whole(name, getattr(self, name), least))
+        for name in ("momentum", "weight_decay", "validation"):  # NumPy's numbers could not be kept as JSON
+            object.__setattr__(self, name, float(getattr(self, name)))
         _fraction("momentum", self.momentum)
         _fraction("validation", self.validation)
         if not (isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise UsageError(f"weight_decay must be 0 or more, not {self.weight_decay}")
         if self.lr is None:
             object.__setattr__(self, "lr", DEFAULT_LR[self.optimizer] * (1 - self.momentum))
+        object.__setattr__(self, "lr", float(self.rate))
         if not (isfinite(self.rate) and self.rate > 0):
             raise UsageError(f"lr must be greater than 0, not {self.lr}")
         if self.patience is not None:
-            _whole("patience", self.patience, 1)
+            object.__setattr__(self, "patience", _whole("patience", self.patience, 1))
             if self.validation == 0:
                 raise UsageError("patience needs validation rows: give validation more than 0")
         if self.optimizer != "sgd" and (self.momentum or self.nesterov):
@@ -106,11 +108,12 @@ def _choice(name: str, value: str, known: Mapping[str, object]) -> None:
         raise UsageError(f"{name} {value!r}: choose one of {', '.join(known)}")
 
 
-def _whole(name: str, value: int, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+def _whole(name: str, value: int, least: int) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
         raise UsageError(f"{name} must be a whole number, {least} or more, not {value}")
     if value > MOST:
         raise UsageError(f"{name} {value} is too large: {MOST} is the most")
+    return index(value)
 
 
 def _fraction(name: str, value: float) -> None:
