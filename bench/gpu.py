@@ -3,9 +3,9 @@
     python bench/gpu.py
 
 runs the whole suite on CuPy, and on PyTorch and JAX where they are built for CUDA; the parity table in both
-dtypes; `xpnet train` on each; and counts the copies and the waits inside a chunk of steps on CuPy. Results go
-to ``results/gpu-NAME.json``, with the device's name, its driver and versions. A part that fails is put down as
-failed, and the command then fails at its end.
+dtypes; `xpnet train` on each; and counts the copies and the waits inside a chunk of steps on CuPy. Results
+go to ``results/gpu-NAME.json``, with the device's name, its driver and the versions. A part that fails is put
+down as failed, and the command then fails at its end.
 """
 
 import argparse
@@ -154,10 +154,10 @@ def transfers(device: str, backend_name: str) -> dict[str, Any]:
             "X": backend.asarray(data.X_train),
             "y": backend.asarray(data.y_train),
             "classes": backend.asarray(np.arange(10, dtype=np.int32)),
-            "rates": backend.asarray(np.full(2 * steps + 2, 0.1, np.float32)),
         }
         index = backend.asarray(batches(np.arange(steps * 64, dtype=np.int32), 64))
-        counters = {"t": np.zeros(1, np.int32), "loss": np.zeros(1, np.float32)}
+        rates = np.full(2 * steps + 2, 0.1, np.float32)
+        counters = {"t": np.zeros(1, np.int32), "loss": np.zeros(1, np.float32), "rates": rates}
         state = backend.copy(model.parameters) | {k: backend.asarray(v) for k, v in counters.items()}
         backend.warm_up(step, state, index, held)
         state = backend.scan(step, state, index, held)

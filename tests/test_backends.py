@@ -31,7 +31,7 @@ def isolated(code: str, **environment: str) -> str:
     """What a fresh Python prints."""
     kept = os.environ | {"PYTHONPATH": str(Path(xpnet.__file__).parents[1])} | environment
     ended = subprocess.run(
-        [sys.executable, "-c", code], env=kept, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", code], env=kept, capture_output=True, text=True, check=False, timeout=60
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout.strip()
@@ -235,16 +235,25 @@ def test_library_without_threads_to_set_says_so() -> None:
         Bare.set_threads(2)
 
 
+def products_of_torch() -> list[str]:
+    """How torch multiplies float32 matrices, on a GPU and on a CPU."""
+    parts: Any = torch.backends
+    return [part.matmul.fp32_precision for part in (parts.cuda, parts.mkldnn)]
+
+
 @pytest.mark.parametrize("failing", [False, True])
 def test_running_gives_torch_its_settings_back(failing: bool) -> None:
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
+        chosen = products_of_torch()
+        assert "ieee" not in chosen
         with suppress(KeyboardInterrupt), get_backend("cpu", "torch").running("float32"):
-            assert torch.get_float32_matmul_precision() == "highest"
+            assert products_of_torch() == ["ieee", "ieee"]
             assert not torch.is_grad_enabled()
             if failing:
                 raise KeyboardInterrupt
+        assert products_of_torch() == chosen
         assert torch.get_float32_matmul_precision() == "medium"
         assert torch.is_grad_enabled()
     finally:
@@ -380,6 +389,20 @@ def test_warm_up_leaves_the_state_as_it_was(backend: Backend) -> None:
     assert backend.to_numpy(state["sum"]).tolist() == [0.0] * 3
     assert backend.to_numpy(state["t"]).tolist() == [0]
     assert backend.to_numpy(data["X"]).tolist() == [0.0, 1.0, 2.0]
+
+
+def test_dpnp_beside_another_library_does_not_wait_for_ever() -> None:
+    # in a process of its own, which can be ended
+    code = (
+        "import numpy as np\n"
+        "from xpnet import MLP, train\n"
+        "X, y = np.random.default_rng(0).standard_normal((100, 4)), np.arange(100) % 3\n"
+        "for name in ['mlx'] + 10 * ['dpnp']:\n"
+        "    model = MLP((4, 8, 3), dtype='float64', activation='tanh', backend=name)\n"
+        "    train(model, X, y, epochs=5, batch_size=16)\n"
+        "print('done')"
+    )
+    assert isolated(code) == "done"
 
 
 def test_backend_knows_its_own_arrays(backend: Backend) -> None:

@@ -239,7 +239,7 @@ FOLDERS = [
     Case("data", 1, f"{IMAGES}.gz: the gzip data are cut off", zipped_data(gzip.compress(X)[:-9])),
 ]
 ARCHIVES = [
-    Case("data.npz", 1, "data.npz: No such file"),
+    Case("data.npz", 1, "data.npz: no such file"),
     Case("data.npz", 1, "data.npz: cut off, damaged, or not an .npz file", file("data.npz", b"PK\3\4")),
     Case("data.txt", 1, "data.txt: neither a folder of IDX files nor an .npz file", file("data.txt", b"1,2")),
     Case("data.npz", 1, "no array y_test in it", npz_data(y_test=None)),

@@ -154,9 +154,10 @@ def test_the_training_step_arrives_at_the_new_parameters(backend: Backend, xp: A
         "X": backend.asarray(np.array(X)),
         "y": backend.asarray(np.array([1, 0], dtype=np.int32)),
         "classes": backend.asarray(np.array([0, 1], dtype=np.int32)),
-        "rates": backend.asarray(np.array([1 / 2])),
     }
-    state = move(backend, START | {"loss": [0.0]}) | {"t": backend.asarray(np.zeros(1, dtype=np.int32))}
+    state = move(backend, START | {"loss": [0.0], "rates": [1 / 2]}) | {
+        "t": backend.asarray(np.zeros(1, dtype=np.int32))
+    }
 
     state = backend.scan(step, state, backend.asarray(np.array([[0, 1]], dtype=np.int32)), data)
 

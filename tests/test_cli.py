@@ -154,7 +154,7 @@ def test_results_go_to_standard_output_and_progress_to_standard_error(trained: R
     summary, printed = trained.read("summary.json"), facts(trained.ended.out)
     assert printed["test accuracy"] == f"{summary['test_accuracy']:.2%}"
     assert printed["test loss"] == f"{summary['test_loss']:.4f}"
-    assert printed["network"] == "8-16-3 relu, 195 parameters"
+    assert (printed["network"], printed["parameters"]) == ("8-16-3 relu", "195")
     assert printed["device"] == "cpu, float64"
     assert printed["library"] == f"numpy {summary['library_version']}"
     assert printed["folder"] == os.path.join("runs", "001")
@@ -337,7 +337,7 @@ def test_evaluate_prints_accuracy_and_confusion(data: Path, trained: Run, tmp_pa
     printed = facts(ended.out)
     assert ended.err == ""
     assert printed["accuracy"] == f"{trained.read('summary.json')['test_accuracy']:.2%}"
-    assert printed["rows"] == "60"
+    assert printed["rows"] == f"60 of {data}"
     counts = [line.split() for line in ended.out.splitlines() if re.match(r"\s*[012]\s+[\d.]+%", line)]
     assert [sum(map(int, row[2:])) for row in counts] == [20, 20, 20]
 

@@ -20,7 +20,7 @@ import pytest
 from xpnet.data import Dataset, load_data
 from xpnet.data.dataset import MNIST
 from xpnet.data.idx import read_idx
-from xpnet.errors import UsageError, XpnetError
+from xpnet.errors import XpnetError
 
 PUBLISHED = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -75,11 +75,11 @@ def write_npz(path: Path, **changes: Any) -> Path:
     return path
 
 
-def failure(read: Callable[[Path], object], path: Path, kind: type[XpnetError] = XpnetError) -> str:
+def failure(read: Callable[[Path], object], path: Path) -> str:
     """The message with which reading fails: one line that begins with the file."""
-    with pytest.raises(kind) as caught:
+    with pytest.raises(XpnetError) as caught:
         read(path)
-    assert type(caught.value) is kind
+    assert type(caught.value) is XpnetError
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert len(message.splitlines()) == 1
@@ -184,14 +184,17 @@ def test_one_missing_file_is_named(tmp_path: Path, key: str) -> None:
     assert NAMES[key] in failure(load_data, tmp_path)
 
 
-def test_file_of_no_known_kind_is_a_usage_error(tmp_path: Path) -> None:
+def test_file_of_no_known_kind_is_told_what_it_should_be(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("1,2,3\n")
-    assert "folder of IDX files" in failure(load_data, tmp_path / "rows.csv", UsageError)
+    assert "folder of IDX files" in failure(load_data, tmp_path / "rows.csv")
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b.npz", "x" * 300 + ".npz"], ids=["long", "nul", "long npz"])
 def test_name_that_no_file_can_have_is_an_error_of_one_line(name: str) -> None:
-    failure(load_data, Path(name))
+    with pytest.raises(XpnetError) as caught:
+        load_data(name)
+    assert str(caught.value).startswith((name, repr(name)))
+    assert len(str(caught.value).splitlines()) == 1
 
 
 IMAGES = idx(small()["x_train"])
@@ -304,8 +307,8 @@ WRONG: dict[str, tuple[dict[str, np.ndarray], str]] = {
         {"y_train": np.array([0, 1, 2, 0, 1, 2**20], dtype=np.int32)},
         "1048576",
     ),
-    "no training rows": ({"x_train": zeros(0, 2, 2), "y_train": zeros(0)}, "train images have shape (0, "),
-    "no test rows": ({"x_test": zeros(0, 2, 2), "y_test": zeros(0)}, "test images have shape (0, "),
+    "no training rows": ({"x_train": zeros(0, 2, 2), "y_train": zeros(0)}, "holds nothing"),
+    "no test rows": ({"x_test": zeros(0, 2, 2), "y_test": zeros(0)}, "holds nothing"),
     "rows of nothing": ({"x_train": zeros(6, 0, 2), "x_test": zeros(2, 0, 2)}, "holds nothing"),
     "one training row": ({"x_train": zeros(1, 2, 2), "y_train": zeros(1)}, "only one training row"),
     "one class": ({"y_train": zeros(6), "y_test": zeros(2)}, "every training label is 0"),
@@ -414,7 +417,7 @@ def test_npz_of_types_that_are_no_pixels_is_refused(tmp_path: Path, dtype: str) 
 
 
 def test_npz_that_is_missing_is_named(tmp_path: Path) -> None:
-    assert "No such file" in failure(load_data, tmp_path / "own.npz")
+    assert "no such file" in failure(load_data, tmp_path / "own.npz")
 
 
 class Trap:
@@ -475,7 +478,7 @@ BAD_NPZ = {
     "a member that promises 2**42 bytes": archive_of(npy((2**40, 4))),
     "a member that promises more than fits a size": archive_of(npy((2**70, 4))),
     "a member of a negative size": archive_of(npy((-1, 4))),
-    "a member of nothing, past every limit": archive_of(npy((0, 2**63))),
+    "a member of nothing, past every limit": archive_of(npy((0, 2**40, 2**40))),
 }
 
 

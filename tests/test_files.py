@@ -175,7 +175,7 @@ BAD = {
     "cut off in its content": GOOD[:-1],
     "with more than its header says": GOOD + b"\0",
     "with a header that promises 2**40 bytes": struct.pack("<Q", 2**40) + GOOD[8:],
-    "of a type that NumPy has not": tensors(("a", "BF16", 4)),
+    "of a type that NumPy has not": tensors(("a", "F8_E4M3", 2)),
 }
 
 

@@ -165,7 +165,7 @@ def by_autograd(case: Case) -> tuple[float, dict[str, np.ndarray]]:
             A = functions[case.network.activation](A)
     losses = torch.nn.functional.cross_entropy(A, torch.tensor(case.y), reduction="none")
     loss = (torch.tensor(case.shares) * losses).sum()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     found = {}
     for name, leaf in leaves.items():
         assert leaf.grad is not None
@@ -192,12 +192,13 @@ def test_a_step_follows_the_slope_of_the_loss_that_it_reports(
     """From outside: at a rate of 1, a plain step moves each parameter by its gradient. One row is padding."""
     case = draw(rng, (3, 5, 4), activation, [1.0] * 6)
     step = TrainingStep(np, case.network, SGD())
-    data = {"X": case.X, "y": case.y, "classes": np.arange(4), "rates": np.ones(1)}
+    data = {"X": case.X, "y": case.y, "classes": np.arange(4)}
     rows = np.array([0, 3, 1, 5, -1])
 
     def run() -> dict[str, np.ndarray]:
         start = {name: array.copy() for name, array in case.parameters.items()}
-        return step(start | {"loss": np.zeros(1), "t": np.zeros(1, dtype=np.int32)}, rows, data)
+        counters = {"loss": np.zeros(1), "t": np.zeros(1, dtype=np.int32), "rates": np.ones(1)}
+        return step(start | counters, rows, data)
 
     after = run()
     for name, W in case.parameters.items():

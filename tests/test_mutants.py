@@ -87,7 +87,7 @@ FAULTS = [
     Fault("adam-epsilon", "optimizers", "(xp.sqrt(s / c2) + self.epsilon)", "xp.sqrt(s / c2 + self.epsilon)", "optimizers"),
     Fault("warm-up-late", "schedules", "(t + 1.0) / max", "t / max", "schedules"),
     Fault("schedule-long", "schedules", "/ (steps - warmup)", "/ (steps - warmup + 1)", "schedules"),
-    Fault("rate-late", "step", 'data["rates"], state["t"]', 'data["rates"], xp.maximum(state["t"] - 1, 0)', "step"),
+    Fault("rate-late", "step", 'state["rates"], state["t"]', 'state["rates"], xp.maximum(state["t"] - 1, 0)', "step"),
     Fault("counted-twice", "step", 'state["t"] += 1', 'state["t"] += 2', "step"),
     Fault("padding-counts", "step", "xp.astype(rows >= 0, dtype)", "xp.astype(rows >= -1, dtype)", "step"),
     Fault("not-scaled", "step", "X /= scale", "X /= 1.0", "step"),

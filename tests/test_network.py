@@ -1,5 +1,6 @@
 """The network: its description, its first weights, and its layers in a row."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from xpnet import MLP
 from xpnet.backends import Backend
-from xpnet.nn.network import Network, backward, forward, initial_weights
+from xpnet.nn.network import Network, backward, forward, initial_parameters
 
 
 @pytest.mark.parametrize("sizes", [(), (3,), (3, 0), (0, 3), (3, -1, 2)])
@@ -45,7 +46,7 @@ def test_equal_descriptions_are_equal() -> None:
 
 def test_he_weights_have_the_spread_of_their_fan_in(rng: np.random.Generator) -> None:
     """Two layers with different fans: 100,000 draws and more, whose spread is known to within 0.3 %."""
-    weights = initial_weights(Network((800, 400, 250), "relu"), rng)
+    weights = initial_parameters(np, Network((800, 400, 250), "relu"), rng)
     for name, fan_in in {"W1": 800, "W2": 400}.items():
         W, std = weights[name], (2 / fan_in) ** 0.5
         assert W.std() == pytest.approx(std, rel=0.01)
@@ -55,7 +56,7 @@ def test_he_weights_have_the_spread_of_their_fan_in(rng: np.random.Generator) ->
 
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid", "identity"])
 def test_glorot_weights_fill_their_interval(activation: str, rng: np.random.Generator) -> None:
-    weights = initial_weights(Network((800, 400, 250), activation), rng)
+    weights = initial_parameters(np, Network((800, 400, 250), activation), rng)
     for name, fans in {"W1": 1200, "W2": 650}.items():
         W, r = weights[name], (6 / fans) ** 0.5
         assert -r <= W.min() < -0.999 * r
@@ -66,17 +67,19 @@ def test_glorot_weights_fill_their_interval(activation: str, rng: np.random.Gene
 
 def test_weights_are_drawn_layer_by_layer() -> None:
     sizes = tuple(range(2, 15))
-    weights = initial_weights(Network(sizes), np.random.default_rng(7))
+    weights = initial_parameters(np, Network(sizes), np.random.default_rng(7))
     again = np.random.default_rng(7)
-    assert list(weights) == [f"W{l}" for l in range(1, 13)]
-    for W, fan_in, fan_out in zip(weights.values(), sizes[:-1], sizes[1:], strict=True):
+    assert list(weights) == [name for l in range(1, 13) for name in (f"W{l}", f"b{l}")]
+    for l, (fan_in, fan_out) in enumerate(pairwise(sizes), start=1):
+        W = weights[f"W{l}"]
+        assert (weights[f"b{l}"] == np.zeros(fan_out)).all()
         np.testing.assert_allclose(W, again.standard_normal((fan_in, fan_out)) * np.sqrt(2 / fan_in))
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_equal_seeds_give_equal_weights(activation: str) -> None:
     def draw(seed: int) -> dict[str, Any]:
-        return initial_weights(Network((5, 4, 3), activation), np.random.default_rng(seed))
+        return initial_parameters(np, Network((5, 4, 3), activation), np.random.default_rng(seed))
 
     one, same, other = draw(1), draw(1), draw(2)
     for name in ("W1", "W2"):

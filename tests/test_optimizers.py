@@ -102,7 +102,7 @@ def test_memory_starts_at_zero_in_the_dtype_of_the_parameters(
 
     kinds = {"velocity": 1} if optimizer == SGD(0.9) else {"mean": 1, "square": 1}
     expected = {f"{kind}.{name}": shape for kind in kinds for name, shape in SHAPES.items()}
-    expected |= {"mean.weight": (1,), "square.weight": (1,)} if isinstance(optimizer, Adam) else {}
+    expected |= {"mean.share": (1,), "square.share": (1,)} if isinstance(optimizer, Adam) else {}
     assert {name: tuple(array.shape) for name, array in memory.items()} == (
         {} if optimizer == SGD() else expected
     )

@@ -75,7 +75,7 @@ def test_gradients_are_those_of_torch(drawn: tuple[Network, int, int]) -> None:
     logits = batch.logits(TORCH[batch.network.activation], parameters, torch.tensor(batch.X))
     losses = torch.nn.functional.cross_entropy(logits, torch.tensor(batch.y), reduction="none")
     theirs = (torch.tensor(batch.weights) * losses).sum()
-    theirs.backward()  # type: ignore[no-untyped-call]
+    theirs.backward()
 
     assert loss == pytest.approx(theirs.item(), rel=1e-12, abs=1e-14)
     for name, dW in gradients.items():

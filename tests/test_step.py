@@ -29,19 +29,21 @@ def fetch(backend: Backend, arrays: dict[str, Any]) -> Host:
     return {name: np.array(backend.to_numpy(array)) for name, array in arrays.items()}
 
 
-def make_data(rng: np.random.Generator, rates: np.ndarray | None = None) -> Host:
+def make_data(rng: np.random.Generator) -> Host:
     return {
         "X": rng.standard_normal((17, 4)),
         "y": rng.integers(0, 3, 17).astype(np.int32),
         "classes": np.arange(3, dtype=np.int32),
-        "rates": np.linspace(0.2, 0.01, 40) if rates is None else rates,
     }
 
 
-def make_state(rng: np.random.Generator, optimizer: Optimizer, t: int = 0) -> Host:
+def make_state(
+    rng: np.random.Generator, optimizer: Optimizer, t: int = 0, rates: np.ndarray | None = None
+) -> Host:
     state = {name: 0.5 * rng.standard_normal(shape) for name, shape in NETWORK.shapes.items()}
     state |= optimizer.memory(np, state)
-    return state | {"loss": np.zeros(1), "t": np.full(1, t, dtype=np.int32)}
+    rates = np.linspace(0.2, 0.01, 40) if rates is None else rates
+    return state | {"loss": np.zeros(1), "t": np.full(1, t, dtype=np.int32), "rates": rates}
 
 
 def run(backend: Backend, step: Any, state: Host, batches: Any, data: Host) -> Host:
@@ -103,7 +105,7 @@ def test_the_losses_of_the_rows_are_added_up_and_the_steps_counted(
     state |= {"loss": np.array([10.0]), "t": np.array([2], dtype=np.int32)}
     rows = [[0, 1, 2], [3, 4, -1], [5, -1, -1]]
 
-    after = run(backend, TrainingStep(xp, NETWORK, SGD()), state, rows, make_data(rng, np.zeros(5)))
+    after = run(backend, TrainingStep(xp, NETWORK, SGD()), state, rows, make_data(rng))
 
     np.testing.assert_allclose(after["loss"], [10 + 6 * log(3)], rtol=1e-14)
     assert after["t"].tolist() == [5]
@@ -112,8 +114,8 @@ def test_the_losses_of_the_rows_are_added_up_and_the_steps_counted(
 
 def test_each_step_takes_its_own_learning_rate(backend: Backend, xp: Any, rng: np.random.Generator) -> None:
     """From one and the same start: nothing at rate 0, and half as far at half the rate."""
-    data = make_data(rng, np.array([1.0, 0.0, 0.5]))
-    start, step = make_state(rng, SGD()), TrainingStep(xp, NETWORK, SGD())
+    data, rates = make_data(rng), np.array([1.0, 0.0, 0.5])
+    start, step = make_state(rng, SGD(), rates=rates), TrainingStep(xp, NETWORK, SGD())
 
     def moved(t: int) -> Host:
         after = run(backend, step, start | {"t": np.array([t], dtype=np.int32)}, [[3, 11, 5, 0]], data)
@@ -131,9 +133,9 @@ def test_a_schedule_moves_within_a_scan(backend: Backend, xp: Any, rng: np.rando
     """With a rate only at step 1, three steps on different rows are the one on the second rows."""
     start, step = make_state(rng, SGD()), TrainingStep(xp, NETWORK, SGD())
     rows = [[0, 1], [2, 3], [4, 5]]
-    data = make_data(rng, np.array([0.0, 0.5, 0.0]))
-    three = run(backend, step, start, rows, data)
-    one = run(backend, step, start, rows[1:2], data | {"rates": np.array([0.5])})
+    data = make_data(rng)
+    three = run(backend, step, start | {"rates": np.array([0.0, 0.5, 0.0])}, rows, data)
+    one = run(backend, step, start | {"rates": np.array([0.5])}, rows[1:2], data)
     for name in NETWORK.shapes:
         assert abs(one[name] - start[name]).max() > 1e-3
         np.testing.assert_allclose(three[name], one[name], rtol=0, atol=1e-15)

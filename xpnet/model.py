@@ -13,7 +13,7 @@ from xpnet.data.rows import stream
 from xpnet.errors import UsageError, XpnetError
 from xpnet.files import read_tensors, write_tensors
 from xpnet.nn.loss import softmax
-from xpnet.nn.network import Network, forward, initial_weights
+from xpnet.nn.network import Network, forward, initial_parameters
 from xpnet.nn.typing import Array
 
 DTYPES = ("float32", "float64")
@@ -55,7 +55,7 @@ class MLP:
 
     Raises
     ------
-    UsageError, ValueError
+    UsageError
         Values that cannot be meant.
     XpnetError
         The library or the device is not there.
@@ -77,15 +77,19 @@ class MLP:
             raise UsageError(f"dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
         if not all(hasattr(size, "__index__") for size in sizes):
             raise UsageError(f"sizes {tuple(sizes)} must be whole numbers")
-        self.network = Network(tuple(index(size) for size in sizes), activation)
+        try:
+            self.network = Network(tuple(index(size) for size in sizes), activation)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
         self.dtype = dtype
         self.scale = scale
-        self.backend = backend if isinstance(backend, Backend) else get_backend(device, backend)
+        self.backend = _backend(device, backend)
         if not self.backend.supports(dtype):
             raise XpnetError(f"{self.backend.name} on {self.backend.device} has no {dtype}")
         if parameters is None:
-            biases = {name: np.zeros(shape) for name, shape in self.network.shapes.items()}
-            parameters = biases | initial_weights(self.network, stream(seed, "weights"))
+            if index(seed) < 0:
+                raise UsageError(f"seed must be 0 or more, not {seed}")
+            parameters = initial_parameters(np, self.network, stream(seed, "weights"))
         given = {name: np.shape(array) for name, array in parameters.items()}
         if {name: given.get(name) for name in self.network.shapes} != self.network.shapes:
             raise UsageError(f"parameters have shapes {given}, the network needs {self.network.shapes}")
@@ -108,10 +112,12 @@ class MLP:
     def host_parameters(self) -> dict[str, np.ndarray]:
         """The parameters as NumPy arrays."""
         with self.backend.running(self.dtype):
-            return {name: self.backend.to_numpy(array) for name, array in self.parameters.items()}
+            return {name: np.array(self.backend.to_numpy(a)) for name, a in self.parameters.items()}
 
     def to(self, device: str | None = None, backend: str | Backend | None = None) -> "MLP":
-        """A copy of this network on another device or library."""
+        """A copy of this network elsewhere; given only a device, by the same library if that drives it."""
+        if backend is None and device is not None and device.partition(":")[0] in self.backend.kinds:
+            backend = self.backend.name
         return MLP(
             self.network.sizes,
             activation=self.network.activation,
@@ -169,8 +175,13 @@ class MLP:
         Raises
         ------
         XpnetError
-            The file cannot be written.
+            The file cannot be written, or `parameters` are no longer those of this network.
         """
+        arrays = self.host_parameters()
+        found = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
+        needed = {name: (shape, self.dtype) for name, shape in self.network.shapes.items()}
+        if found != needed:
+            raise XpnetError(f"parameters are {found}, but this network has {needed}")
         metadata = {
             "format": FORMAT,
             "kind": "model",
@@ -179,7 +190,16 @@ class MLP:
             "dtype": self.dtype,
             "scale": self.scale,
         }
-        write_tensors(Path(path), self.host_parameters(), metadata)
+        write_tensors(Path(path), arrays, metadata)
+
+
+def _backend(device: str | None, backend: str | Backend | None) -> Backend:
+    """The backend that is asked for by name, or itself, if that is not contradicted by `device`."""
+    if not isinstance(backend, Backend):
+        return get_backend(device, backend)
+    if device not in (None, backend.device, backend.device.partition(":")[0]):
+        raise UsageError(f"device {device!r}, but the backend given is {backend.name} on {backend.device}")
+    return backend
 
 
 def save(model: MLP, path: str | Path) -> None:

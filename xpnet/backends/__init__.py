@@ -21,9 +21,10 @@ LIBRARIES = {
 """Where each library's backend is. The first that can drive a kind of device is that kind's default."""
 
 KINDS = ("cpu", "cuda", "xpu", "mps")
-"""The kinds of devices, in the order in which they are listed."""
+"""The kinds of devices: NVIDIA's GPUs, Intel's, Apple's."""
 
 MOST_THREADS = 4096
+"""More are taken for a mistake."""
 
 __all__ = ["KINDS", "LIBRARIES", "Backend", "backend_class", "get_backend", "owner"]
 

@@ -15,6 +15,28 @@ State: TypeAlias = dict[str, Array]
 Step: TypeAlias = Callable[[State, Array, State], State]
 
 
+class Namespace:
+    """A library's namespace, with some of its functions replaced.
+
+    Parameters
+    ----------
+    module
+        The namespace.
+    **replaced
+        Functions that are taken instead of its own.
+    """
+
+    def __init__(self, module: Any, **replaced: Callable[..., Array]) -> None:
+        self._module = module
+        for name, function in replaced.items():
+            setattr(self, name, function)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._module, name)
+        setattr(self, name, found)  # looked up once
+        return found
+
+
 class Backend:
     """One array library on one device: what the mathematics needs besides the Array API.
 
@@ -119,7 +141,13 @@ class Backend:
 
     @contextmanager
     def running(self, dtype: str) -> Iterator[None]:
-        """Hold, while computing in `dtype`, whatever the library keeps as a setting of the thread."""
+        """Hold, while computing in `dtype`, whatever the library keeps as a setting.
+
+        Raises
+        ------
+        MemoryError
+            The device has not enough memory, whatever the library calls that.
+        """
         yield
 
     def dtype(self, name: str) -> Any:
@@ -135,7 +163,7 @@ class Backend:
         raise NotImplementedError
 
     def copy(self, state: State) -> State:
-        """Copy every array of a state, so that `scan` may consume the copy."""
+        """Copy every array of a state, so that `scan` may consume the copy. Within `running`."""
         return {name: self.xp.asarray(array, copy=True) for name, array in state.items()}
 
     def synchronize(self, state: State) -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from xpnet.backends.base import Array, Backend, State
+from xpnet.errors import XpnetError
 
 
 class CuPyBackend(Backend):
@@ -16,6 +17,17 @@ class CuPyBackend(Backend):
     namespace = "array_api_compat.cupy"
     kinds = ("cuda",)
     install = "pip install 'xpnet[cuda12]' (or 'xpnet[cuda13]', by the driver that nvidia-smi shows)"
+
+    def __init__(self, kind: str, index: int = 0) -> None:
+        super().__init__(kind, index)
+        try:
+            with self.running("float32"):
+                one = self.module.ones((1, 1), dtype="float32")
+                self.module.asnumpy(one @ one + one)
+        except (ImportError, OSError, RuntimeError) as error:
+            # CuPy imports without CUDA's own libraries, and misses them when it first computes
+            said = " ".join(str(error).split())
+            raise XpnetError(f"cupy cannot compute on {self.device}: {said} ({self.install})") from error
 
     @classmethod
     def devices(cls) -> list[str]:

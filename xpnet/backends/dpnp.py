@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backends.base import Array, Backend, State
+from xpnet.backends.base import Array, Backend, State, Step
 
 
 class DpnpBackend(Backend):
@@ -75,6 +75,17 @@ class DpnpBackend(Backend):
         """Copy to the host."""
         host: np.ndarray = self.module.asnumpy(array)
         return host
+
+    def scan(self, step: Step, state: State, batches: Array, data: State) -> State:
+        """The plain loop, waiting after every step.
+
+        With many operations under way and another library's threads in the process, dpnp 0.20 can wait for
+        ever: most likely for Python's lock, which it holds itself.
+        """
+        for i in range(batches.shape[0]):
+            state = step(state, batches[i, :], data)
+            self.synchronize(state)
+        return state
 
     def synchronize(self, state: State) -> None:
         """Wait for the queues of the arrays."""

@@ -54,16 +54,22 @@ class JAXBackend(Backend):
         Both are held for this thread and this block; the caller's settings stay as they are.
         """
         jax = self.module
-        with (
-            jax.enable_x64(dtype == "float64"),
-            jax.default_matmul_precision("highest"),
-            jax.default_device(self.jax_device),
-        ):
-            yield
+        try:
+            with (
+                jax.enable_x64(dtype == "float64"),
+                jax.default_matmul_precision("highest"),
+                jax.default_device(self.jax_device),
+            ):
+                yield
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" in str(error):
+                raise MemoryError(str(error)) from error
+            raise
 
     def asarray(self, x: np.ndarray) -> Array:
-        """Copy to the device."""
-        return self.module.device_put(np.array(x, order="C"), self.jax_device)
+        """Copy to the device; numbers of 8 bytes stay so, although JAX's default would halve them."""
+        with self.module.enable_x64(x.dtype.itemsize == 8):
+            return self.module.device_put(np.array(x, order="C"), self.jax_device)
 
     def to_numpy(self, array: Array) -> np.ndarray:
         """Copy to the host."""
@@ -89,7 +95,10 @@ class JAXBackend(Backend):
     @classmethod
     def threads(cls) -> int | None:
         """What XLA takes: NPROC, or every core that this process may use."""
-        return int(os.environ.get("NPROC") or len(os.sched_getaffinity(0)))
+        told = os.environ.get("NPROC", "")
+        if told.isdigit():
+            return int(told)
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
     def _steps(self, step: Step, state: State, batches: Array, data: State) -> State:
         def body(state: State, rows: Array) -> tuple[State, None]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backends.base import Array, Backend, State, Step
+from xpnet.backends.base import Array, Backend, Namespace, State, Step
 
 NOTED_STEPS = 8
 """Steps that are noted before they are computed: enough to keep the device busy, few enough for memory."""
@@ -25,7 +25,7 @@ class MLXBackend(Backend):
     def __init__(self, kind: str, index: int = 0) -> None:
         super().__init__(kind, index)
         self.mlx_device = self.module.cpu if kind == "cpu" else self.module.gpu
-        self.xp = _Namespace(self.module)
+        self.xp = _namespace(self.module)
 
     @classmethod
     def devices(cls) -> list[str]:
@@ -69,28 +69,21 @@ class MLXBackend(Backend):
         return state
 
 
-class _Namespace:
-    """``mlx.core`` where it keeps to the standard, and what it is missing."""
+def _namespace(mx: Any) -> Namespace:
+    """``mlx.core`` (0.32) where it keeps to the standard, and the rest."""
 
-    def __init__(self, module: Any) -> None:
-        self.module = module
+    def astype(x: Array, dtype: Any, /, *, copy: bool = True) -> Array:
+        return mx.astype(x, dtype)  # MLX's takes no `copy`
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.module, name)
+    def exp(x: Array, /) -> Array:
+        # MLX's own is wrong by 2e-6 in float64; its power is right to the last digits
+        return mx.power(mx.array(e, dtype=mx.float64), x) if x.dtype == mx.float64 else mx.exp(x)
 
-    def astype(self, x: Array, dtype: Any, /, *, copy: bool = True) -> Array:
-        """MLX's takes no `copy`."""
-        return self.module.astype(x, dtype)
-
-    def exp(self, x: Array, /) -> Array:
-        """MLX's own is wrong by 2e-6 in float64 (0.32); its power is right to the last digits."""
-        if x.dtype != self.module.float64:
-            return self.module.exp(x)
-        return self.module.power(self.module.array(e, dtype=self.module.float64), x)
-
-    def cos(self, x: Array, /) -> Array:
-        """MLX's own is wrong by 1e-7 in float64 (0.32); its tan, of half the angle, is right."""
-        if x.dtype != self.module.float64:
-            return self.module.cos(x)
-        t = self.module.tan(x / 2.0)
+    def cos(x: Array, /) -> Array:
+        # MLX's own is wrong by 1e-7 in float64; its tan, of half the angle, is right
+        if x.dtype != mx.float64:
+            return mx.cos(x)
+        t = mx.tan(x / 2.0)
         return (1.0 - t * t) / (1.0 + t * t)
+
+    return Namespace(mx, astype=astype, exp=exp, cos=cos)

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
-from xpnet.backends.base import Array, Backend, State
+from xpnet.backends.base import Array, Backend, Namespace, State
 
 
 class TorchBackend(Backend):
@@ -16,6 +17,10 @@ class TorchBackend(Backend):
     namespace = "array_api_compat.torch"
     kinds = ("cpu", "cuda", "xpu", "mps")
     install = "pip install 'xpnet[torch]'"
+
+    def __init__(self, kind: str, index: int = 0) -> None:
+        super().__init__(kind, index)
+        self.xp = _namespace(self.module, self.xp)
 
     @classmethod
     def devices(cls) -> list[str]:
@@ -33,7 +38,8 @@ class TorchBackend(Backend):
         """Tell a build without CUDA from a machine without that GPU."""
         if kind == "cuda" and not cls.imported().backends.cuda.is_built():
             return "this PyTorch is a CPU build: install one with CUDA, or use the cpu"
-        return super().missing_device(kind)
+        needs = {"xpu": "an Intel GPU and PyTorch's build for it", "mps": "a Mac with Apple silicon"}
+        return f"needs {needs[kind]}" if kind in needs else super().missing_device(kind)
 
     def supports(self, dtype: str) -> bool:
         """Apple's GPUs have no float64."""
@@ -46,7 +52,10 @@ class TorchBackend(Backend):
 
     @contextmanager
     def running(self, dtype: str) -> Iterator[None]:
-        """No autograd graph; float32 matrix products in full precision, whatever the caller has chosen."""
+        """No autograd graph; float32 matrix products in full precision, whatever the caller has chosen.
+
+        PyTorch keeps the precision for the whole process, so another thread sees ours meanwhile.
+        """
         torch = self.module
         products = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
         before = [product.fp32_precision for product in products]
@@ -55,6 +64,8 @@ class TorchBackend(Backend):
                 product.fp32_precision = "ieee"
             with torch.no_grad():
                 yield
+        except torch.OutOfMemoryError as error:
+            raise MemoryError(str(error)) from error
         finally:
             for product, precision in zip(products, before, strict=True):
                 product.fp32_precision = precision
@@ -64,7 +75,7 @@ class TorchBackend(Backend):
         return self.module.tensor(np.asarray(x, order="C"), device=self.device)
 
     def to_numpy(self, array: Array) -> np.ndarray:
-        """Copy to the host."""
+        """Copy to the host; on the CPU, the same memory."""
         host: np.ndarray = array.detach().cpu().numpy()
         return host
 
@@ -85,3 +96,15 @@ class TorchBackend(Backend):
     def threads(cls) -> int | None:
         """The size of that pool."""
         return int(cls.imported().get_num_threads())
+
+
+def _namespace(torch: Any, compat: Any) -> Namespace:
+    """array-api-compat's, but for a number beside a tensor: it would be copied to the GPU in every step."""
+
+    def maximum(x: Array, y: Any, /) -> Array:
+        return compat.maximum(x, y) if isinstance(y, torch.Tensor) else torch.clamp(x, min=y)
+
+    def minimum(x: Array, y: Any, /) -> Array:
+        return compat.minimum(x, y) if isinstance(y, torch.Tensor) else torch.clamp(x, max=y)
+
+    return Namespace(compat, maximum=maximum, minimum=minimum)

@@ -4,6 +4,7 @@ Results go to standard output, progress and errors to standard error. Exit codes
 cannot be meant, 1 for a world that does not allow it, 130 after Ctrl-C or SIGTERM.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -55,7 +56,7 @@ def main() -> NoReturn:
     except MemoryError as error:
         code = _fail(f"not enough memory: {error}", 1)
     except OSError as error:
-        if error.filename is not None:  # not our standard output
+        if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EIO) or error.filename is not None:
             raise
         # whoever read us has gone, or its disk is full; Python must not complain when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

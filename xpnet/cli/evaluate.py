@@ -6,9 +6,10 @@ from pathlib import Path
 import click
 
 from xpnet.backends import get_backend
-from xpnet.cli.options import data_option, place_options
+from xpnet.cli.options import place_options
 from xpnet.cli.tables import print_facts, print_table
 from xpnet.data import load_data
+from xpnet.errors import XpnetError
 from xpnet.model import load
 from xpnet.training import Evaluation
 from xpnet.training import evaluate as evaluate_model
@@ -16,28 +17,40 @@ from xpnet.training import evaluate as evaluate_model
 
 @click.command()
 @click.argument("path", metavar="MODEL", type=click.Path(path_type=Path))
-@data_option
+@click.option(
+    "--data",
+    metavar="mnist|PATH",
+    help="As for train. By default what the run was trained on, if MODEL is its folder; otherwise mnist.",
+)
 @place_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for a program.")
 def evaluate(
-    path: Path, data: str, device: str | None, backend: str | None, threads: int | None, as_json: bool
+    path: Path, data: str | None, device: str | None, backend: str | None, threads: int | None, as_json: bool
 ) -> None:
     """Judge a trained network on test rows.
 
     MODEL is a model.safetensors, or the folder of a run that holds one.
     """
     chosen = get_backend(device, backend, threads=threads)
-    model = load(path / "model.safetensors" if path.is_dir() else path, backend=chosen)
+    if path.is_dir():
+        data = data or _data_of(path)
+        path = path / "model.safetensors"
+        if not path.exists() and path.with_name("checkpoint.safetensors").exists():
+            raise XpnetError(
+                f"{path.parent}: this run has not ended; finish it with xpnet train --resume --out"
+            )
+    model = load(path, backend=chosen)
+    data = data or "mnist"
     rows = load_data(data)
     result = evaluate_model(model, rows.X_test, rows.y_test)
     if as_json:
-        click.echo(json.dumps(_described(result), indent=2))
+        click.echo(json.dumps(_described(result, data), indent=2))
         return
     print_facts(
         {
             "accuracy": f"{result.accuracy:.2%}",
             "loss": f"{result.loss:.4f}",
-            "rows": f"{result.rows:,}",
+            "rows": f"{result.rows:,} of {data}",
             "device": f"{chosen.device}, {model.dtype}",
             "library": f"{chosen.name} {chosen.version()}",
         }
@@ -55,8 +68,18 @@ def evaluate(
     )
 
 
-def _described(result: Evaluation) -> dict[str, object]:
+def _data_of(folder: Path) -> str | None:
+    """What the run in a folder was trained on; None where it does not say."""
+    try:
+        source = json.loads((folder / "config.json").read_text())["data"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return str(source)
+
+
+def _described(result: Evaluation, data: str) -> dict[str, object]:
     return {
+        "data": data,
         "accuracy": result.accuracy,
         "loss": result.loss,
         "rows": result.rows,

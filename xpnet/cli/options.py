@@ -11,6 +11,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 MOST_UNITS = 2**31 - 1
+"""More in a layer are taken for a mistake."""
 
 
 def sizes(text: str) -> tuple[int, ...]:

@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Mapping, Sequence
 
+import click
+
 WIDE = 10_000
 """Columns of a pipe, where there is no window to fit into."""
 
@@ -24,8 +26,10 @@ def print_table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), right
         )
     for row in rows:
         table.add_row(*row)
-    width = None if sys.stdout.isatty() else WIDE
-    Console(markup=False, emoji=False, highlight=False, width=width).print(table)
+    console = Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else WIDE)
+    with console.capture() as capture:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines() if line.strip()))
 
 
 def print_facts(facts: Mapping[str, str]) -> None:

@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 
 from xpnet import __version__
 from xpnet.backends import get_backend
+from xpnet.cli.folder import claimed, new_folder, refuse_used
 from xpnet.cli.options import data_option, place_options, sizes
 from xpnet.cli.progress import Bar, Lines, Silence
 from xpnet.cli.tables import print_facts
@@ -24,7 +24,6 @@ from xpnet.training import Checkpoint, Evaluation, History, Progress, Settings, 
 from xpnet.training import train as train_model
 
 DEFAULT = Settings()
-RUNS = Path("runs")
 SETTINGS = tuple(DEFAULT.__dataclass_fields__)
 
 
@@ -89,7 +88,7 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
     settings = Settings(**{name: options[name] for name in SETTINGS})
     backend = get_backend(options["device"], options["backend"], threads=options["threads"])
     if out is not None and not resume:
-        _refuse_used(out)
+        refuse_used(out)
 
     cpu_threads = backend.threads() if backend.device == "cpu" else None
     if resume and stored["cpu_threads"] != cpu_threads:
@@ -101,43 +100,42 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
     model = MLP(
         units, activation=options["activation"], seed=settings.seed, dtype=options["dtype"], backend=backend
     )
-    fresh, out = out is None, out or _new_folder()
+    ours = out is None or not out.exists()
+    out = out or new_folder()
     source = options["data"] if options["data"] == "mnist" else str(Path(options["data"]).resolve())
     config = {"data": source, "threads": options["threads"], "cpu_threads": cpu_threads}
     checkpoint = Checkpoint(out / "checkpoint.safetensors", config)
     reporter = Silence() if quiet else Bar() if sys.stderr.isatty() else Lines()
-    try:
-        with reporter.showing():
-            history = train_model(
-                model,
-                data.X_train,
-                data.y_train,
-                checkpoint=checkpoint,
-                resume=resume,
-                progress=_Recorder(checkpoint, reporter),
-                **{name: getattr(settings, name) for name in SETTINGS},
-            )
-    except DivergedError as error:
-        raise DivergedError(f"{error} (the last good state is kept in {checkpoint.path})") from error
-    except KeyboardInterrupt:
-        if checkpoint.path.exists():
-            again = f"xpnet train --resume --out {shlex.quote(str(out))}"
-            click.echo(f"xpnet: stopped; go on with: {again}", err=True)
-        raise click.Abort from None  # of a KeyboardInterrupt click would say more than one line
-    finally:
-        if fresh:
-            _remove_if_empty(out)
-            _remove_if_empty(out.parent)
+    with claimed(out, ours=ours):
+        try:
+            with reporter.showing():
+                history = train_model(
+                    model,
+                    data.X_train,
+                    data.y_train,
+                    checkpoint=checkpoint,
+                    resume=resume,
+                    progress=_Recorder(checkpoint, reporter),
+                    **{name: getattr(settings, name) for name in SETTINGS},
+                )
+        except DivergedError as error:
+            raise DivergedError(f"{error} (the last good state is kept in {checkpoint.path})") from error
+        except KeyboardInterrupt:
+            if checkpoint.path.exists():
+                again = f"xpnet train --resume --out {shlex.quote(str(out))}"
+                click.echo(f"xpnet: stopped; go on with: {again}", err=True)
+            raise click.Abort from None  # of a KeyboardInterrupt click would say more than one line
+        result = evaluate(model, data.X_test, data.y_test)
+        _write_results(out, model, history, result, settings)
 
-    result = evaluate(model, data.X_test, data.y_test)
-    _write_results(out, model, history, result, settings)
     print_facts(
         {
             "test accuracy": f"{result.accuracy:.2%}",
             "test loss": f"{result.loss:.4f}",
             "training": f"{history.train_seconds:.2f} s for {len(history.epochs)} epochs"
             + (f", the best of them {history.best}" if history.best else ""),
-            "network": f"{'-'.join(map(str, units))} {options['activation']}, {_count(model):,} parameters",
+            "network": f"{'-'.join(map(str, units))} {options['activation']}",
+            "parameters": f"{model.network.size:,}",
             "device": f"{backend.device}, {options['dtype']}",
             "library": f"{backend.name} {backend.version()}",
             "folder": str(out),
@@ -181,43 +179,6 @@ def _resumed_options(
     return stored | explicit
 
 
-def _refuse_used(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise XpnetError(f"{out}: not a folder")
-    if out.is_dir() and any(not path.name.endswith(".partial") for path in out.iterdir()):
-        raise XpnetError(
-            f"{out}: the folder is in use; name a new one, or add --resume to go on with its run"
-        )
-
-
-def _new_folder() -> Path:
-    """Make the first of runs/001, runs/002, … that is free; two runs that begin together get two."""
-    try:
-        for number in count(1):
-            folder = RUNS / f"{number:03}"
-            try:
-                folder.mkdir(parents=True)
-            except FileExistsError:
-                continue
-            return folder
-    except OSError as error:
-        raise XpnetError(f"{RUNS}: cannot be written: {error.strerror}") from error
-    raise AssertionError("count has no end")
-
-
-def _remove_if_empty(folder: Path) -> None:
-    """Leave no folder behind where a run failed before it wrote anything."""
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-
-
-def _count(model: MLP) -> int:
-    return sum(
-        fan_in * fan_out + fan_out
-        for fan_in, fan_out in zip(model.network.sizes, model.network.sizes[1:], strict=False)
-    )
-
-
 def _write_results(out: Path, model: MLP, history: History, result: Evaluation, settings: Settings) -> None:
     backend = model.backend
     last = history.epochs[(history.best or len(history.epochs)) - 1]
@@ -234,7 +195,7 @@ def _write_results(out: Path, model: MLP, history: History, result: Evaluation, 
         "threads": backend.threads() if backend.device == "cpu" else None,
         "dtype": model.dtype,
         "seed": settings.seed,
-        "parameters": _count(model),
+        "parameters": model.network.size,
         "xpnet": __version__,
     }
     model.save(out / "model.safetensors")

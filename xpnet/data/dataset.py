@@ -33,6 +33,10 @@ class Dataset:
     X_test: np.ndarray
     y_test: np.ndarray
 
+    def __repr__(self) -> str:
+        rows = f"{self.X_train.shape[0]:,} and {self.X_test.shape[0]:,} rows"
+        return f"Dataset({rows} of {self.features} x {self.X_train.dtype}, {self.classes} classes)"
+
     @property
     def features(self) -> int:
         """Numbers in a row."""

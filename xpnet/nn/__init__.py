@@ -3,6 +3,7 @@
 Every function takes the namespace ``xp`` that its arrays belong to and knows no library by name. Nothing
 here reads a value back to the host, touches a file or keeps a global. Read the files in this order:
 
+``typing``        the words of the signatures
 ``dense``         Z = A W + b, and its gradient
 ``activations``   relu, tanh, sigmoid, identity, each with its derivative
 ``loss``          softmax and cross-entropy, differentiated together

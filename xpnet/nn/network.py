@@ -43,6 +43,12 @@ class Network:
         return len(self.sizes) - 1
 
     @property
+    def size(self) -> int:
+        """The number of all weights and biases."""
+        pairs = zip(self.sizes, self.sizes[1:], strict=False)
+        return sum(fan_in * fan_out + fan_out for fan_in, fan_out in pairs)
+
+    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every parameter, in the order of the layers: W1, b1, W2, b2, …"""
         shapes: dict[str, tuple[int, ...]] = {}
@@ -52,13 +58,24 @@ class Network:
         return shapes
 
 
-def initial_weights(network: Network, rng: Generator) -> dict[str, Array]:
+def initial_parameters(xp: Namespace, network: Network, rng: Generator) -> dict[str, Array]:
     """Draw W1, W2, … in that order: He for relu, Glorot for the rest. Biases start at zero.
 
-    Returns host arrays of float64, by name; the caller makes the biases, casts and moves them.
+    Parameters
+    ----------
+    xp
+        The namespace of what `rng` draws: that of the host.
+
+    Returns
+    -------
+    parameters
+        Host arrays of float64, by name, in the order of the layers; the caller casts and moves them.
     """
     draw = he_normal if network.activation == "relu" else glorot_uniform
-    return {name: draw(rng, *shape) for name, shape in network.shapes.items() if is_weight(name)}
+    return {
+        name: draw(rng, *shape) if is_weight(name) else xp.zeros(shape, dtype=xp.float64)
+        for name, shape in network.shapes.items()
+    }
 
 
 def is_weight(name: str) -> bool:

@@ -54,9 +54,9 @@ class SGD:
 class Adam:
     """A step of its own size for every weight: W <- W - lr m / (sqrt(s) + epsilon).
 
-    m and s are running means of dW and dW^2. Both start at zero, so each is divided by the weight c that
-    its mean has gathered, c <- beta c + (1 - beta); written so, and not as 1 - beta^t, because float32
-    would lose five digits of the latter. Kingma and Ba, "Adam", 2015, algorithm 1.
+    m and s are running means of dW and dW^2. Both start at zero, so each is divided by the share c of real
+    gradients in it, c <- beta c + (1 - beta); written so, and not as 1 - beta^t, because float32 would lose
+    five digits of the latter. Kingma and Ba, "Adam", 2015, algorithm 1.
     """
 
     beta1: float = 0.9
@@ -65,22 +65,22 @@ class Adam:
     weight_decay: float = 0.0
 
     def memory(self, xp: Namespace, parameters: State) -> State:
-        """Both means for each parameter, and the two weights (1,) that correct them."""
+        """Both means for each parameter, and the two shares (1,) that correct them."""
         memory = {f"mean.{name}": xp.zeros_like(W) for name, W in parameters.items()}
         memory |= {f"square.{name}": xp.zeros_like(W) for name, W in parameters.items()}
         one = next(iter(parameters.values()))
         c = xp.zeros_like(xp.reshape(one, (-1,))[:1])
-        return memory | {"mean.weight": c, "square.weight": xp.zeros_like(c)}
+        return memory | {"mean.share": c, "square.share": xp.zeros_like(c)}
 
     def update(self, xp: Namespace, state: State, gradients: State, lr: Array) -> State:
         """Take one step; `lr` is an array (1,). Returns the new state."""
-        c1 = state["mean.weight"]
+        c1 = state["mean.share"]
         c1 *= self.beta1
         c1 += 1.0 - self.beta1
-        c2 = state["square.weight"]
+        c2 = state["square.share"]
         c2 *= self.beta2
         c2 += 1.0 - self.beta2
-        state |= {"mean.weight": c1, "square.weight": c2}
+        state |= {"mean.share": c1, "square.share": c2}
         for name, dW in gradients.items():
             W = state[name]
             if self.weight_decay and is_weight(name):

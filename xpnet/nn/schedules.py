@@ -1,8 +1,8 @@
 """How the learning rate moves: large steps while far away, small ones near the end.
 
 A schedule maps progress p, from 0 at the first step to 1 after the last, to a factor of the rate. The
-rates of a whole run are made at once, as one array, and a step takes its own by the counter in its state:
-so a compiled or captured step sees the rate change, and every library the same one.
+rates of many steps are made at once and put into the state, and a step takes its own by the counter beside
+them: so a compiled or captured step sees the rate change, and every library the same one.
 """
 
 from collections.abc import Callable

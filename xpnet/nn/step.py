@@ -11,7 +11,6 @@ so that two equal ones share what was compiled for the first.
 ``X``  (n, fan_in)    rows as they came: integers, divided by `scale` here, or floats
 ``y``  (n,)           integer labels, 0 … classes - 1
 ``classes``  (k,)     0, 1, …, k - 1
-``rates``  (steps,)   the learning rate of every step of the run (training only)
 ====================  =================================================================
 
 A row number of -1 fills up a short batch: it weighs nothing in the loss.
@@ -52,8 +51,9 @@ def gather(
 class TrainingStep:
     """Gradient descent on one batch.
 
-    The state holds the parameters, the optimizer's memory, ``t`` (1,), the number of this step, and
-    ``loss`` (1,), to which the losses of the batch's rows are added.
+    The state holds the parameters and the optimizer's memory; ``rates`` (steps,), the learning rates of the
+    steps to come, and ``t`` (1,), which of them is next; and ``loss`` (1,), to which the losses of the rows
+    are added.
     """
 
     xp: Namespace
@@ -74,7 +74,7 @@ class TrainingStep:
         dZ = cross_entropy_backward(xp, log_A, Y, weights / xp.sum(weights))
         gradients = backward(xp, self.network, state, Z, A, dZ)
 
-        lr = xp.take(data["rates"], state["t"], axis=0)
+        lr = xp.take(state["rates"], state["t"], axis=0)
         state = self.optimizer.update(xp, state, gradients, lr)
         state["t"] += 1
         return state

@@ -18,7 +18,6 @@ from xpnet.parity.trials import (
     Inputs,
     Run,
     draw_inputs,
-    initial_state,
     operations,
     whole,
 )
@@ -75,9 +74,9 @@ class Reference:
             pieces = _pieces(backend, inputs, "float64")
             run = Run.prepare(backend, inputs, "float64")
             wanted = set(range(0, steps, max(steps // SINGLE_STEPS, 1)))
-            singles, state, loss = [], initial_state(inputs), 0.0
+            singles, state, loss = [], dict(inputs.parameters), 0.0
             for i in range(steps):
-                before = state | {"loss": np.zeros(1)}
+                before = state
                 state = run.steps(before, inputs.batches[i : i + 1])
                 loss += float(state["loss"][0])
                 if i in wanted and _off_the_corner(backend, before, inputs, inputs.batches[i]):
@@ -140,10 +139,10 @@ def compare(backend: Backend, dtype: str, reference: Reference, tell: Tell = lam
                 singles.setdefault(name, []).append(row)
         report.rows += [max(rows, key=lambda row: row.error) for rows in singles.values()]
 
-        state, loss, steps = initial_state(inputs), 0.0, len(inputs.batches)
+        state, loss, steps = dict(inputs.parameters), 0.0, len(inputs.batches)
         for start in range(0, steps, CHUNK):
             tell(f"free run, step {start:,} of {steps:,}")
-            state = run.steps(state | {"loss": np.zeros(1)}, inputs.batches[start : start + CHUNK])
+            state = run.steps(state, inputs.batches[start : start + CHUNK])
             loss += float(state["loss"][0])
         for name in NETWORK.shapes:
             report.rows.append(

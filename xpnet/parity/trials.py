@@ -14,7 +14,7 @@ from xpnet.data.rows import stream
 from xpnet.nn.activations import ACTIVATIONS
 from xpnet.nn.dense import dense, dense_backward, dense_backward_input
 from xpnet.nn.loss import cross_entropy, cross_entropy_backward, log_softmax, softmax
-from xpnet.nn.network import Network, backward, forward, initial_weights
+from xpnet.nn.network import Network, backward, forward, initial_parameters
 from xpnet.nn.optimizers import SGD, Adam, Optimizer
 from xpnet.nn.step import TrainingStep
 from xpnet.nn.typing import Array, State
@@ -75,10 +75,8 @@ def draw_inputs(seed: int, steps: int) -> Inputs:
     arrays["weights"] = np.full(m, 1 / m, dtype=np.float32)
 
     data = load_data("mnist")
-    weights = initial_weights(NETWORK, rng)
-    parameters = {
-        name: weights.get(name, np.zeros(shape)).astype(np.float32) for name, shape in NETWORK.shapes.items()
-    }
+    drawn = initial_parameters(np, NETWORK, rng)
+    parameters = {name: array.astype(np.float32) for name, array in drawn.items()}
     batches = rng.integers(0, len(data.X_train), (steps, BATCH)).astype(np.int32)
     return Inputs(arrays, parameters, data.X_train, data.y_train, batches)
 
@@ -155,17 +153,16 @@ class Run:
             "X": backend.asarray(inputs.images),
             "y": backend.asarray(inputs.labels),
             "classes": backend.asarray(np.arange(NETWORK.sizes[-1], dtype=np.int32)),
-            "rates": backend.asarray(np.full(len(inputs.batches), LR, dtype)),
         }
         return cls(backend, dtype, TrainingStep(backend.xp, NETWORK, SGD(), scale=255.0), data)
 
     def steps(self, state: dict[str, np.ndarray], batches: np.ndarray) -> dict[str, np.ndarray]:
         """Take steps from a state on the host, and bring the one they end in back to it."""
-        placed = place(self.backend, state, self.dtype)
+        counters: dict[str, np.ndarray] = {
+            "t": np.zeros(1, np.int32),
+            "loss": np.zeros(1),
+            "rates": np.full(len(batches), LR),
+        }
+        placed = place(self.backend, state | counters, self.dtype)
         placed = self.backend.scan(self.step, placed, self.backend.asarray(batches), self.data)
         return {name: np.array(self.backend.to_numpy(array)) for name, array in placed.items()}
-
-
-def initial_state(inputs: Inputs) -> dict[str, np.ndarray]:
-    """The state before the first step of a run."""
-    return inputs.parameters | {"t": np.zeros(1, dtype=np.int32), "loss": np.zeros(1)}

@@ -3,7 +3,8 @@
 from xpnet.training.checkpoint import Checkpoint
 from xpnet.training.evaluation import Evaluation, evaluate
 from xpnet.training.history import Epoch, History
-from xpnet.training.loop import Progress, train
+from xpnet.training.loop import train
+from xpnet.training.progress import Progress
 from xpnet.training.settings import Settings
 
 __all__ = ["Checkpoint", "Epoch", "Evaluation", "History", "Progress", "Settings", "evaluate", "train"]

@@ -41,8 +41,8 @@ class Checkpoint:
     path
         The file.
     config
-        What the caller wants to find in it again, and must not change between a run and its resumption:
-        whatever JSON holds. The training adds its own settings.
+        What the caller wants to find in it again: whatever JSON holds. The training adds its own settings,
+        which must not change between a run and its resumption.
     """
 
     def __init__(self, path: str | Path, config: dict[str, Any] | None = None) -> None:

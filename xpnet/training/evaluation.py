@@ -12,6 +12,8 @@ from xpnet.nn.typing import Array, State
 from xpnet.training.inputs import as_array, move_data
 
 BATCH_SIZE = 1000
+CHUNK = 1000
+"""Batches that are counted on the device before the host adds them up: float32 counts exactly to 2^24."""
 
 
 @dataclass(frozen=True)
@@ -77,17 +79,21 @@ def evaluate_rows(
     model: MLP, step: EvaluationStep, parameters: State, data: State, rows: np.ndarray
 ) -> Evaluation:
     """Evaluate parameters on some rows of data that are on the device already."""
-    backend = model.backend
-    sums = {
-        "loss": np.zeros(1, dtype=model.dtype),
-        "confusion": np.zeros((model.classes, model.classes), dtype=model.dtype),
-    }
-    state = backend.copy(parameters) | {name: backend.asarray(array) for name, array in sums.items()}
+    backend, total = model.backend, 0.0
+    confusion = np.zeros((model.classes, model.classes), dtype=np.int64)
     index = batches(rows, min(BATCH_SIZE, len(rows)))
-    state = backend.scan(step, state, backend.asarray(index), data)
-    loss = float(backend.to_numpy(state["loss"])[0]) / len(rows)
+    for start in range(0, len(index), CHUNK):
+        sums = {
+            "loss": np.zeros(1, dtype=model.dtype),
+            "confusion": np.zeros(confusion.shape, dtype=model.dtype),
+        }
+        state = backend.copy(parameters) | {name: backend.asarray(array) for name, array in sums.items()}
+        state = backend.scan(step, state, backend.asarray(index[start : start + CHUNK]), data)
+        total += float(backend.to_numpy(state["loss"])[0])
+        confusion += backend.to_numpy(state["confusion"]).round().astype(np.int64)
+    loss = total / len(rows)
     if not np.isfinite(loss):
         raise DivergedError(
             f"the loss of {len(rows)} rows is {loss}: rows or weights are too large for {model.dtype}"
         )
-    return Evaluation(loss, backend.to_numpy(state["confusion"]).round().astype(np.int64))
+    return Evaluation(loss, confusion)

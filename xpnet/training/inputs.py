@@ -83,6 +83,7 @@ def _labels(model: MLP, y: Array) -> Array:
         raise XpnetError(f"y: {name} labels; they must be whole numbers from 0")
     if name in ("uint16", "uint32", "uint64"):  # torch has no reductions for these
         return backend.asarray(check_labels(backend.to_numpy(y), model.classes, "y"))
-    ends = [int(backend.to_numpy(end(y))) for end in (backend.xp.min, backend.xp.max)]
-    check_labels(np.asarray(ends), model.classes, "y")
-    return backend.xp.astype(y, backend.dtype("int32"))
+    with backend.running("float64"):  # JAX has int64 only there
+        ends = [int(backend.to_numpy(end(y))) for end in (backend.xp.min, backend.xp.max)]
+        check_labels(np.asarray(ends), model.classes, "y")
+        return backend.xp.astype(y, backend.dtype("int32"))

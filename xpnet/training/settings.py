@@ -10,10 +10,11 @@ from xpnet.nn.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
 from xpnet.nn.schedules import SCHEDULES
 
 DEFAULT_LR = {"sgd": 0.5, "adam": 0.001}
-"""Measured on the validation split of MNIST by bench/defaults.py."""
+"""SGD's was measured on the validation split of MNIST, by bench/defaults.py; Adam's is its paper's."""
 
 
 MOST = 2**31 - 1
+"""The largest whole number that a setting may be."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,14 @@ class Settings:
         for name, least in {"epochs": 1, "batch_size": 1, "warmup": 0, "seed": 0}.items():
             object.__setattr__(self, name, _whole(name, getattr(self, name), least))
         for name in ("momentum", "weight_decay", "validation"):  # NumPy's numbers could not be kept as JSON
-            object.__setattr__(self, name, float(getattr(self, name)))
+            object.__setattr__(self, name, _number(name, getattr(self, name)))
         _fraction("momentum", self.momentum)
         _fraction("validation", self.validation)
         if not (isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise UsageError(f"weight_decay must be 0 or more, not {self.weight_decay}")
         if self.lr is None:
             object.__setattr__(self, "lr", DEFAULT_LR[self.optimizer] * (1 - self.momentum))
-        object.__setattr__(self, "lr", float(self.rate))
+        object.__setattr__(self, "lr", _number("lr", self.lr))
         if not (isfinite(self.rate) and self.rate > 0):
             raise UsageError(f"lr must be greater than 0, not {self.lr}")
         if self.patience is not None:
@@ -104,8 +105,15 @@ class Settings:
 
 
 def _choice(name: str, value: str, known: Mapping[str, object]) -> None:
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         raise UsageError(f"{name} {value!r}: choose one of {', '.join(known)}")
+
+
+def _number(name: str, value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{name} must be a number, not {value!r}") from error
 
 
 def _whole(name: str, value: int, least: int) -> int:
