@@ -1,6 +1,7 @@
 """The terminal face, run as processes: what it prints, what it writes, and how it stops and goes on."""
 
 import csv
+import fcntl
 import json
 import os
 import re
@@ -490,3 +491,31 @@ def test_where_the_data_went_is_kept_for_the_next_resumption(data: Path, tmp_pat
     (tmp_path / "elsewhere").mkdir()
     succeed(tmp_path / "elsewhere", *("train", "--resume", "--out", "../run", "--epochs"), "3")
     assert len(rows(tmp_path / "run")) == 3
+
+
+def test_a_run_is_judged_by_default_on_what_it_was_trained_on(data: Path, tmp_path: Path) -> None:
+    succeed(tmp_path, "train", "--data", str(data), *SMALL, "--epochs", "1", "--out", "run")
+    described = json.loads(succeed(tmp_path, "evaluate", "run", "--json").out)
+    assert described["data"] == str(data)
+    assert described["accuracy"] == read_json(tmp_path / "run" / "summary.json")["test_accuracy"]
+
+
+def test_a_run_that_has_not_ended_is_not_judged(data: Path, tmp_path: Path) -> None:
+    succeed(tmp_path, "train", "--data", str(data), *SMALL, "--epochs", "1", "--out", "run")
+    (tmp_path / "run" / "model.safetensors").unlink()
+    ended = run(tmp_path, "evaluate", "run")
+    assert ended.code == 1
+    assert "this run has not ended" in ended.err
+
+
+def test_a_folder_holds_one_run_at_a_time(data: Path, tmp_path: Path) -> None:
+    succeed(tmp_path, "train", "--data", str(data), *SMALL, "--epochs", "1", "--out", "run")
+    handle = os.open(tmp_path / "run", os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        ended = run(tmp_path, "train", "--resume", "--out", "run")
+    finally:
+        os.close(handle)
+    assert ended.code == 1
+    assert "another run is going on" in ended.err
+    succeed(tmp_path, "train", "--resume", "--out", "run")

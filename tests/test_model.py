@@ -398,3 +398,28 @@ def test_network_is_not_saved_where_it_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     path = tmp_path / "file" / "model"
     assert refused(lambda: MLP(SIZES).save(path)).startswith(f"{path}: cannot be written")
+
+
+def test_a_device_that_contradicts_the_backend_is_refused() -> None:
+    with pytest.raises(UsageError, match="device 'cuda', but the backend given is numpy on cpu"):
+        MLP((3, 2), device="cuda", backend=get_backend("cpu", "numpy"))
+
+
+def test_another_device_of_the_same_library_keeps_the_library() -> None:
+    assert MLP((3, 2), backend="torch").to(device="cpu").backend.name == "torch"
+    assert MLP((3, 2), backend="torch").to(backend="jax").backend.name == "jax"
+
+
+@pytest.mark.parametrize("W1", [np.zeros((3, 2)), np.zeros((2, 3), dtype=np.float32)], ids=["dtype", "shape"])
+def test_parameters_that_could_not_be_loaded_are_not_saved(tmp_path: Path, W1: np.ndarray) -> None:
+    model = MLP((3, 2))
+    model.parameters["W1"] = W1
+    with pytest.raises(XpnetError, match="parameters are"):
+        model.save(tmp_path / "model.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_host_parameters_are_copies(backend: Backend) -> None:
+    model = MLP((3, 2), dtype="float64", backend=backend)
+    model.host_parameters()["W1"][:] = 7.0
+    assert not (model.host_parameters()["W1"] == 7.0).any()

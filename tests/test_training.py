@@ -633,3 +633,18 @@ def test_evaluation_refuses_integers_of_another_type_than_the_taught_ones(backen
     X, y = pixels()
     assert "integers up to 255" in refused(lambda: evaluate(model, X.astype(np.uint16), y))
     assert evaluate(model, X, y).loss == pytest.approx(evaluate(model, X / 255.0, y).loss, rel=1e-5)
+
+
+def test_a_misspelt_setting_is_named() -> None:
+    with pytest.raises(UsageError, match="unknown setting 'epoch': did you mean epochs"):
+        train(MLP(SIZES), *separable(40), epoch=1)
+
+
+def test_a_checkpoint_may_be_a_path(tmp_path: Any) -> None:
+    X, y = separable(60)
+    whole, again = (MLP(SIZES, dtype="float64") for _ in range(2))
+    path = tmp_path / "run.safetensors"
+    train(whole, X, y, epochs=3, schedule="constant")
+    train(again, X, y, epochs=1, schedule="constant", checkpoint=str(path))
+    train(again, X, y, epochs=3, schedule="constant", checkpoint=path, resume=True)
+    assert bits(whole) == bits(again)
