@@ -12,9 +12,9 @@ from safetensors.numpy import load_file, save_file
 
 import xpnet
 from xpnet import MLP
+from xpnet.arrays import dtype_name
 from xpnet.backends import LIBRARIES, Backend, backend_class, get_backend, owner
 from xpnet.errors import UsageError, XpnetError
-from xpnet.model import dtype_name
 
 SIZES = (4, 6, 3)
 ON_CPU = [name for name in LIBRARIES if "cpu" in backend_class(name).kinds]

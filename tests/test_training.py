@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from xpnet import MLP, Checkpoint, History, Progress, Settings, evaluate, train
+from xpnet.arrays import dtype_name
 from xpnet.backends import LIBRARIES, Backend, backend_class, get_backend
 from xpnet.data.rows import split, stream
 from xpnet.errors import DivergedError, UsageError, XpnetError
-from xpnet.model import dtype_name
 
 SIZES = (4, 8, 3)
 ON_CPU = [name for name in LIBRARIES if "cpu" in backend_class(name).kinds]

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from math import inf
 from operator import index
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from xpnet.backends import Backend, get_backend, owner
+from xpnet.arrays import check_owner, dtype_name, integer_scale, is_floating
+from xpnet.backends import Backend, get_backend
 from xpnet.data.rows import stream
 from xpnet.errors import UsageError, XpnetError
 from xpnet.files import read_tensors, write_tensors
@@ -146,7 +146,7 @@ class MLP:
         XpnetError
             X belongs to another library or device, or has another shape or type.
         """
-        check_owner(self, X, "X")
+        check_owner(self.backend, X, "X")
         divisor = input_scale(self, X)
         if X.ndim != 2 or X.shape[1] != self.network.sizes[0] or X.shape[0] == 0:
             raise XpnetError(f"X has shape {tuple(X.shape)}: it must be (rows, {self.network.sizes[0]})")
@@ -243,34 +243,6 @@ def load(path: str | Path, *, device: str | None = None, backend: str | Backend 
     )
 
 
-def check_owner(model: MLP, array: Any, what: str) -> None:
-    """Check that an array belongs to the network's library and device.
-
-    Raises
-    ------
-    XpnetError
-        It does not; nothing is moved behind the user's back.
-    """
-    backend, library = model.backend, owner(array)
-    place = f"{backend.name} on {backend.device}"
-    if library is None:
-        raise XpnetError(f"{what} is a {type(array).__name__}: give an array of {backend.name}")
-    if library != backend.name:
-        raise XpnetError(
-            f"{what} belongs to {library}, the network to {place}: move one of them, "
-            f"say with model.backend.asarray({what}) or model.to(backend={library!r})"
-        )
-    if backend.device_of(array) != backend.device:
-        raise XpnetError(
-            f"{what} is on {backend.device_of(array)}, the network on {backend.device}: move one"
-        )
-
-
-def dtype_name(array: Array) -> str:
-    """The dtype of any library's array: "uint8", "float32"."""
-    return str(array.dtype).rpartition(".")[2]
-
-
 def input_scale(model: MLP, X: Array) -> float:
     """What X is divided by: 1 for floating point, the largest value of their type for integers.
 
@@ -289,15 +261,3 @@ def input_scale(model: MLP, X: Array) -> float:
         trained = "floating-point rows" if model.scale == 1.0 else f"integers up to {model.scale:.0f}"
         raise XpnetError(f"X is {name}, but the network was trained on {trained}: scale X as those were")
     return scale
-
-
-def is_floating(name: str) -> bool:
-    """Whether a dtype's name is that of a floating-point type: "float32", "bfloat16"."""
-    return "float" in name
-
-
-def integer_scale(name: str) -> float | None:
-    """The largest value of an integer type of 8 or 16 bits; None for another type."""
-    if name in ("uint8", "int8", "uint16", "int16"):
-        return float(np.iinfo(name).max)
-    return None

@@ -128,19 +128,7 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
         result = evaluate(model, data.X_test, data.y_test)
         _write_results(out, model, history, result, settings)
 
-    print_facts(
-        {
-            "test accuracy": f"{result.accuracy:.2%}",
-            "test loss": f"{result.loss:.4f}",
-            "training": f"{history.train_seconds:.2f} s for {len(history.epochs)} epochs"
-            + (f", the best of them {history.best}" if history.best else ""),
-            "network": f"{'-'.join(map(str, units))} {options['activation']}",
-            "parameters": f"{model.network.size:,}",
-            "device": f"{backend.device}, {options['dtype']}",
-            "library": f"{backend.name} {backend.version()}",
-            "folder": str(out),
-        },
-    )
+    _print_results(out, model, history, result)
 
 
 class _Recorder(Progress):
@@ -177,6 +165,23 @@ def _resumed_options(
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     }
     return stored | explicit
+
+
+def _print_results(out: Path, model: MLP, history: History, result: Evaluation) -> None:
+    backend, epochs = model.backend, len(history.epochs)
+    best = f", the best of them {history.best}" if history.best else ""
+    print_facts(
+        {
+            "test accuracy": f"{result.accuracy:.2%}",
+            "test loss": f"{result.loss:.4f}",
+            "training": f"{history.train_seconds:.2f} s for {epochs} epoch{'s' if epochs > 1 else ''}{best}",
+            "network": f"{'-'.join(map(str, model.network.sizes))} {model.network.activation}",
+            "parameters": f"{model.network.size:,}",
+            "device": f"{backend.device}, {model.dtype}",
+            "library": f"{backend.name} {backend.version()}",
+            "folder": str(out),
+        },
+    )
 
 
 def _write_results(out: Path, model: MLP, history: History, result: Evaluation, settings: Settings) -> None:

@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.arrays import check_owner, dtype_name, integer_scale, is_floating
 from xpnet.backends import owner
 from xpnet.data.checks import check_labels, check_rows
 from xpnet.errors import XpnetError
-from xpnet.model import MLP, check_owner, dtype_name, integer_scale, is_floating
+from xpnet.model import MLP
 from xpnet.nn.typing import Array, State
 
 
@@ -64,7 +65,7 @@ def _rows(model: MLP, X: Array) -> Array:
             if not np.isfinite(X).all():
                 raise XpnetError(f"X: numbers too large for {model.dtype}; scale the rows first")
         return backend.asarray(X)
-    check_owner(model, X, "X")
+    check_owner(backend, X, "X")
     name = dtype_name(X)
     if integer_scale(name) is None and not is_floating(name):
         raise XpnetError(f"X: {name} numbers; give uint8 or uint16, or floats already scaled")
@@ -77,7 +78,7 @@ def _labels(model: MLP, y: Array) -> Array:
     backend = model.backend
     if isinstance(y, np.ndarray):
         return backend.asarray(check_labels(y, model.classes, "y"))
-    check_owner(model, y, "y")
+    check_owner(backend, y, "y")
     name = dtype_name(y)
     if not name.startswith(("int", "uint")):
         raise XpnetError(f"y: {name} labels; they must be whole numbers from 0")

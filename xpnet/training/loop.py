@@ -71,21 +71,7 @@ def train(
     X, y = as_array(X), as_array(y)
     with model.backend.running(model.dtype):
         run = Run.prepare(model, X, y, chosen)
-        config = _config(run, X, y)
-        if resume:
-            if checkpoint is None:
-                raise UsageError("resume needs a checkpoint to go on from")
-            told = checkpoint.config
-            standing = checkpoint.load()
-            checkpoint.config |= told
-            _refuse_changes(checkpoint, config)
-            run.check(standing, checkpoint.path)
-        else:
-            standing = Standing(run.initial_state())
-        if checkpoint:
-            checkpoint.config |= config
-            checkpoint.save(standing)
-
+        standing = _begin(run, checkpoint, resume, _config(run, X, y))
         state = {name: model.backend.asarray(array) for name, array in standing.state.items()}
         history = standing.history
         progress.on_start(history, len(run.training_rows), chosen.epochs)
@@ -107,6 +93,24 @@ def train(
         model.parameters = {name: model.backend.asarray(kept[name]) for name in model.parameters}
         model.scale = run.step.scale
     return history
+
+
+def _begin(run: Run, checkpoint: Checkpoint | None, resume: bool, config: dict[str, Any]) -> Standing:
+    """Where the run stands before its next epoch: at its start, or at its checkpoint; and save that."""
+    if not resume:
+        standing = Standing(run.initial_state())
+    elif checkpoint is None:
+        raise UsageError("resume needs a checkpoint to go on from")
+    else:
+        told = checkpoint.config
+        standing = checkpoint.load()
+        checkpoint.config |= told
+        _refuse_changes(checkpoint, config)
+        run.check(standing, checkpoint.path)
+    if checkpoint:
+        checkpoint.config |= config
+        checkpoint.save(standing)
+    return standing
 
 
 def _finished(history: History, settings: Settings) -> bool:
