@@ -98,7 +98,17 @@ def parity() -> str:
     return "\n\n".join(parts)
 
 
-PARTS: dict[str, Callable[[], str]] = {"accuracy": accuracy, "parity": parity}
+def speed() -> str:
+    """A table: seconds an epoch, a contestant a line, a batch size a column."""
+    results = read_results("speed-784-128-10")["results"]
+    batches = sorted({row["batch_size"] for row in results})
+    seconds = {(row["contestant"], row["batch_size"]): row["seconds"] for row in results}
+    names = sorted({name for name, _ in seconds}, key=lambda name: seconds[name, 128])
+    rows = [[name, *(f"{seconds[name, m]:.3f}" for m in batches)] for name in names]
+    return markdown(["seconds an epoch", *(f"batch {m}" for m in batches)], rows)
+
+
+PARTS: dict[str, Callable[[], str]] = {"accuracy": accuracy, "parity": parity, "speed": speed}
 
 
 def main() -> None:
