@@ -14,7 +14,7 @@ class NumPyBackend(Backend):
 
     name = "numpy"
     library = "numpy"
-    namespace = "array_api_compat.numpy"
+    namespace = "numpy"  # since 2.1 it is the standard's own
     kinds = ("cpu",)
     install = "pip install numpy"
 
