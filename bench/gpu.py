@@ -31,6 +31,7 @@ from xpnet.nn.step import TrainingStep
 STEPS = 100
 SEEN = (
     *("Memcpy HtoD", "Memcpy DtoH", "cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize"),
+    *("cuStreamSynchronize", "cuEventSynchronize", "cuCtxSynchronize"),
     *("cudaLaunchKernel", "cuLaunchKernel", "cudaGraphLaunch"),
 )
 """What CUDA was asked for, as the profiler names it."""

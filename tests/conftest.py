@@ -15,6 +15,9 @@ import pytest
 from tests.variants import FakeDeviceStrict, ReadOnlyNumPy
 from xpnet.backends import LIBRARIES, Backend, backend_class, get_backend
 
+REQUIRED = ("numpy", "array-api-strict", "torch", "jax", "dpnp", "mlx")
+"""What a whole run on a CPU must have run on."""
+
 VARIANTS = {"numpy-read-only": ReadOnlyNumPy, "array-api-strict-device1": FakeDeviceStrict}
 
 
@@ -35,18 +38,43 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("backend", libraries(metafunc.config), indirect=True)
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Tell how many tests passed on each library."""
-    passed = Counter(
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On a GPU, leave out what does not run on it."""
+    if config.getoption("device") != "cpu":
+        items[:] = [item for item in items if "backend" in getattr(item, "fixturenames", ())]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A whole run in which a library ran no test is a failure, whatever else passed."""
+    config = session.config
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.getoption("keyword")
+    if hasattr(config, "workerinput") or not whole or config.getoption("device") != "cpu":
+        return
+    ran = passed_on(config)
+    if not config.getoption("backend") and any(not ran[name] for name in REQUIRED):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def passed_on(config: pytest.Config) -> Counter[str]:
+    """How many tests passed on each library."""
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    return Counter(
         value
-        for report in terminalreporter.getreports("passed")
+        for report in reporter.getreports("passed")
         for key, value in report.user_properties
         if key == "library"
     )
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Tell how many tests passed on each library."""
+    passed = passed_on(config)
     if passed:
         terminalreporter.section(f"tests passed on each library, device {config.getoption('device')}")
         for name in libraries(config):
             terminalreporter.line(f"{name:<26}{passed[name]:>6}")
+        for name in set(REQUIRED) - set(passed):
+            terminalreporter.line(f"{name}: required, and ran no test")
 
 
 @pytest.fixture

@@ -267,6 +267,18 @@ def test_running_keeps_torch_grad_mode_off_where_it_was_off() -> None:
         assert not torch.is_grad_enabled()
 
 
+def test_torch_settings_of_the_older_kind_can_be_read_while_running() -> None:
+    code = (
+        "import torch\n"
+        "from xpnet.backends import get_backend\n"
+        "torch.set_float32_matmul_precision('high')\n"
+        "with get_backend('cpu', 'torch').running('float32'):\n"
+        "    print(torch.backends.cuda.matmul.allow_tf32, torch.get_float32_matmul_precision())\n"
+        "print(torch.backends.cuda.matmul.allow_tf32, torch.get_float32_matmul_precision())"
+    )
+    assert isolated(code).split() == ["False", "highest", "True", "high"]
+
+
 def test_torch_settings_of_the_newer_kind_are_no_obstacle() -> None:
     code = (
         "import torch\n"

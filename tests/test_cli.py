@@ -519,3 +519,9 @@ def test_a_folder_holds_one_run_at_a_time(data: Path, tmp_path: Path) -> None:
     assert ended.code == 1
     assert "another run is going on" in ended.err
     succeed(tmp_path, "train", "--resume", "--out", "run")
+
+
+def test_the_model_file_of_a_run_is_judged_on_its_data_too(data: Path, tmp_path: Path) -> None:
+    succeed(tmp_path, "train", "--data", str(data), *SMALL, "--epochs", "1", "--out", "run")
+    described = json.loads(succeed(tmp_path, "evaluate", "run/model.safetensors", "--json").out)
+    assert described["data"] == str(data)

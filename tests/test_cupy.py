@@ -17,6 +17,10 @@ from xpnet.backends.cupy import CuPyBackend
 from xpnet.errors import XpnetError
 
 
+class CompileError(Exception):
+    """CuPy's own is no more than an exception either."""
+
+
 class StandIn(SimpleNamespace):
     """What the backend uses of ``cupy``: two devices, and a note of where it was asked to compute."""
 
@@ -32,6 +36,7 @@ class StandIn(SimpleNamespace):
             cuda=SimpleNamespace(
                 runtime=SimpleNamespace(getDeviceCount=lambda: 2),
                 Device=self.device,
+                compiler=SimpleNamespace(CompileException=CompileError),
                 get_current_stream=lambda: SimpleNamespace(
                     synchronize=lambda: self.waits.append(self.current[-1])
                 ),
@@ -79,7 +84,7 @@ def test_devices_are_counted(stand_in: StandIn) -> None:
         xpnet.get_backend("cuda:2", "cupy")
 
 
-@pytest.mark.parametrize("error", [ImportError, OSError, RuntimeError])
+@pytest.mark.parametrize("error", [ImportError, OSError, RuntimeError, CompileError])
 def test_a_cupy_without_the_libraries_of_cuda_says_what_to_install(
     stand_in: StandIn, error: type[Exception]
 ) -> None:

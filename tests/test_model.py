@@ -1,6 +1,8 @@
 """The network as a user holds it: what it predicts, what it refuses, and its file on every library."""
 
+import copy
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -423,3 +425,10 @@ def test_host_parameters_are_copies(backend: Backend) -> None:
     model = MLP((3, 2), dtype="float64", backend=backend)
     model.host_parameters()["W1"][:] = 7.0
     assert not (model.host_parameters()["W1"] == 7.0).any()
+
+
+def test_a_network_can_be_copied_and_pickled(backend: Backend) -> None:
+    model = MLP((3, 2), dtype="float64", backend=get_backend("cpu", backend.name))
+    for again in (copy.deepcopy(model.backend), pickle.loads(pickle.dumps(model.backend))):
+        assert (again.name, again.device) == (model.backend.name, "cpu")
+    assert copy.deepcopy(MLP((3, 2))).host_parameters()["W1"].shape == (3, 2)

@@ -75,8 +75,8 @@ class MLP:
     ) -> None:
         if dtype not in DTYPES:
             raise UsageError(f"dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
-        if not all(hasattr(size, "__index__") for size in sizes):
-            raise UsageError(f"sizes {tuple(sizes)} must be whole numbers")
+        if not isinstance(sizes, Sequence) or not all(hasattr(size, "__index__") for size in sizes):
+            raise UsageError(f"sizes {sizes} must be a row of whole numbers, such as (784, 128, 10)")
         try:
             self.network = Network(tuple(index(size) for size in sizes), activation)
         except ValueError as error:
@@ -87,8 +87,8 @@ class MLP:
         if not self.backend.supports(dtype):
             raise XpnetError(f"{self.backend.name} on {self.backend.device} has no {dtype}")
         if parameters is None:
-            if index(seed) < 0:
-                raise UsageError(f"seed must be 0 or more, not {seed}")
+            if not hasattr(seed, "__index__") or seed < 0:
+                raise UsageError(f"seed must be a whole number, 0 or more, not {seed}")
             parameters = initial_parameters(np, self.network, stream(seed, "weights"))
         given = {name: np.shape(array) for name, array in parameters.items()}
         if {name: given.get(name) for name in self.network.shapes} != self.network.shapes:

@@ -88,6 +88,10 @@ class Backend:
             have = f"{self.name} finds {', '.join(found) or 'none'}"
             raise XpnetError(f"no device {self.device}: {have} ({self.missing_device(kind)})")
 
+    def __reduce__(self) -> tuple[type["Backend"], tuple[str, int]]:
+        """Copied and pickled as what it was made from; modules cannot be."""
+        return type(self), (self.device.partition(":")[0], self.index)
+
     @classmethod
     def imported(cls) -> ModuleType:
         """Import the library.
@@ -146,7 +150,7 @@ class Backend:
         Raises
         ------
         MemoryError
-            The device has not enough memory, whatever the library calls that.
+            The device has not enough memory, where the library has an error of its own for that.
         """
         yield
 

@@ -24,7 +24,7 @@ class CuPyBackend(Backend):
             with self.running("float32"):
                 one = self.module.ones((1, 1), dtype="float32")
                 self.module.asnumpy(one @ one + one)
-        except (ImportError, OSError, RuntimeError) as error:
+        except (ImportError, OSError, RuntimeError, self.module.cuda.compiler.CompileException) as error:
             # CuPy imports without CUDA's own libraries, and misses them when it first computes
             said = " ".join(str(error).split())
             raise XpnetError(f"cupy cannot compute on {self.device}: {said} ({self.install})") from error

@@ -60,15 +60,25 @@ class TorchBackend(Backend):
         products = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
         before = [product.fp32_precision for product in products]
         try:
+            older = torch.get_float32_matmul_precision()
+        except RuntimeError:  # the caller has used the newer settings, beside which the older may not be read
+            older = "highest"
+        try:
+            if older != "highest":
+                torch.set_float32_matmul_precision("highest")
             for product in products:
-                product.fp32_precision = "ieee"
+                if product.fp32_precision not in ("ieee", "none"):
+                    product.fp32_precision = "ieee"
             with torch.no_grad():
                 yield
         except torch.OutOfMemoryError as error:
             raise MemoryError(str(error)) from error
         finally:
+            if older != "highest":
+                torch.set_float32_matmul_precision(older)
             for product, precision in zip(products, before, strict=True):
-                product.fp32_precision = precision
+                if product.fp32_precision != precision:
+                    product.fp32_precision = precision
 
     def asarray(self, x: np.ndarray) -> Array:
         """Copy to the device."""

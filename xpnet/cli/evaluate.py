@@ -1,6 +1,7 @@
 """`xpnet evaluate`."""
 
 import json
+import shlex
 from pathlib import Path
 
 import click
@@ -20,7 +21,7 @@ from xpnet.training import evaluate as evaluate_model
 @click.option(
     "--data",
     metavar="mnist|PATH",
-    help="As for train. By default what the run was trained on, if MODEL is its folder; otherwise mnist.",
+    help="As for train. By default what the model was trained on, if its run's folder says; else mnist.",
 )
 @place_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for a program.")
@@ -33,14 +34,12 @@ def evaluate(
     """
     chosen = get_backend(device, backend, threads=threads)
     if path.is_dir():
-        data = data or _data_of(path)
         path = path / "model.safetensors"
         if not path.exists() and path.with_name("checkpoint.safetensors").exists():
-            raise XpnetError(
-                f"{path.parent}: this run has not ended; finish it with xpnet train --resume --out"
-            )
+            again = f"xpnet train --resume --out {shlex.quote(str(path.parent))}"
+            raise XpnetError(f"{path.parent}: this run has not ended; finish it with {again}")
     model = load(path, backend=chosen)
-    data = data or "mnist"
+    data = data or _data_of(path.parent) or "mnist"
     rows = load_data(data)
     result = evaluate_model(model, rows.X_test, rows.y_test)
     if as_json:
@@ -74,7 +73,7 @@ def _data_of(folder: Path) -> str | None:
         source = json.loads((folder / "config.json").read_text())["data"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return str(source)
+    return source if isinstance(source, str) else None
 
 
 def _described(result: Evaluation, data: str) -> dict[str, object]:

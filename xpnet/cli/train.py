@@ -9,7 +9,7 @@ import click
 
 from xpnet import __version__
 from xpnet.backends import get_backend
-from xpnet.cli.folder import claimed, new_folder, refuse_used
+from xpnet.cli.folder import claimed, refuse_used
 from xpnet.cli.options import data_option, place_options, sizes
 from xpnet.cli.progress import Bar, Lines, Silence
 from xpnet.cli.tables import print_facts
@@ -100,13 +100,11 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
     model = MLP(
         units, activation=options["activation"], seed=settings.seed, dtype=options["dtype"], backend=backend
     )
-    ours = out is None or not out.exists()
-    out = out or new_folder()
     source = options["data"] if options["data"] == "mnist" else str(Path(options["data"]).resolve())
     config = {"data": source, "threads": options["threads"], "cpu_threads": cpu_threads}
-    checkpoint = Checkpoint(out / "checkpoint.safetensors", config)
     reporter = Silence() if quiet else Bar() if sys.stderr.isatty() else Lines()
-    with claimed(out, ours=ours):
+    with claimed(out, resume=resume) as folder:
+        checkpoint = Checkpoint(folder / "checkpoint.safetensors", config)
         try:
             with reporter.showing():
                 history = train_model(
@@ -122,13 +120,12 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
             raise DivergedError(f"{error} (the last good state is kept in {checkpoint.path})") from error
         except KeyboardInterrupt:
             if checkpoint.path.exists():
-                again = f"xpnet train --resume --out {shlex.quote(str(out))}"
+                again = f"xpnet train --resume --out {shlex.quote(str(folder))}"
                 click.echo(f"xpnet: stopped; go on with: {again}", err=True)
             raise click.Abort from None  # of a KeyboardInterrupt click would say more than one line
         result = evaluate(model, data.X_test, data.y_test)
-        _write_results(out, model, history, result, settings)
-
-    _print_results(out, model, history, result)
+        _write_results(folder, model, history, result, settings)
+    _print_results(folder, model, history, result)
 
 
 class _Recorder(Progress):

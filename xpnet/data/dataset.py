@@ -66,8 +66,9 @@ def load_data(source: str | Path = "mnist") -> Dataset:
     path = MNIST if source == "mnist" else Path(source)
     try:
         there, folder = path.exists(), path.is_dir()
-    except (OSError, ValueError) as error:  # a name that is too long, or holds a zero byte
-        raise XpnetError(f"{str(path)!r}: no file can have this name ({error})") from error
+    except (OSError, ValueError) as error:  # no permission, or a name that no file can have
+        said = getattr(error, "strerror", None) or error
+        raise XpnetError(f"{str(path)!r}: cannot be read: {said}") from error
     if not there:
         raise XpnetError(f"{path}: no such file or folder; give mnist, a folder of IDX files or an .npz")
     if folder:

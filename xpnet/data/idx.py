@@ -37,11 +37,13 @@ def read_folder(folder: Path) -> dict[str, np.ndarray]:
     """
     arrays = {}
     for key, name in NAMES.items():
-        path = folder / name
-        if not path.exists():
-            path = folder / f"{name}.gz"
-        if not path.exists():
+        try:
+            found = [path for path in (folder / name, folder / f"{name}.gz") if path.exists()]
+        except OSError as error:
+            raise XpnetError(f"{folder}: cannot be read: {error.strerror}") from error
+        if not found:
             raise XpnetError(f"{folder}: no {name} and no {name}.gz in this folder")
+        path = found[0]
         arrays[key] = read_idx(path)
         rank = arrays[key].ndim
         if (key[0] == "x" and rank < 2) or (key[0] == "y" and rank != 1):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from xpnet.backends import Backend, get_backend
-from xpnet.errors import UsageError
+from xpnet.errors import DivergedError, UsageError
 from xpnet.model import MLP
 from xpnet.nn.network import forward
 from xpnet.parity.gates import Row, judge
@@ -206,4 +206,7 @@ def _accuracy(backend: Backend, inputs: Inputs, parameters: dict[str, np.ndarray
         parameters=parameters,
         scale=255.0,
     )
-    return evaluate(model, inputs.images[:EVALUATED], inputs.labels[:EVALUATED]).accuracy
+    try:
+        return evaluate(model, inputs.images[:EVALUATED], inputs.labels[:EVALUATED]).accuracy
+    except DivergedError:  # a row of the table, like any other error
+        return float("nan")

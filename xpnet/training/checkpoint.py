@@ -68,7 +68,7 @@ class Checkpoint:
         write_tensors(self.path, arrays, metadata)
 
     def load_config(self) -> dict[str, Any]:
-        """Read only what the run was told; see `load` for the errors."""
+        """What the run was told; see `load` for the errors."""
         self.load()
         return self.config
 

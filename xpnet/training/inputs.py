@@ -47,7 +47,12 @@ def move_data(model: MLP, X: Array, y: Array) -> State:
 
 def as_array(values: Any) -> Array:
     """Any library's array as it is; lists and the like as NumPy arrays."""
-    return np.asarray(values) if owner(values) is None else values
+    if owner(values) is not None:
+        return values
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise XpnetError(f"rows of different lengths, or not numbers: {error}") from error
 
 
 def training_scale(X: Array) -> float:

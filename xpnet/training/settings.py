@@ -73,6 +73,9 @@ class Settings:
             object.__setattr__(self, name, _whole(name, getattr(self, name), least))
         for name in ("momentum", "weight_decay", "validation"):  # NumPy's numbers could not be kept as JSON
             object.__setattr__(self, name, _number(name, getattr(self, name)))
+        if self.nesterov not in (True, False):
+            raise UsageError(f"nesterov must be True or False, not {self.nesterov!r}")
+        object.__setattr__(self, "nesterov", bool(self.nesterov))
         _fraction("momentum", self.momentum)
         _fraction("validation", self.validation)
         if not (isfinite(self.weight_decay) and self.weight_decay >= 0):
