@@ -3,7 +3,7 @@
     python bench/gpu.py
 
 runs the whole suite on CuPy, and on PyTorch and JAX where they are built for CUDA; the parity table in both
-dtypes; `xpnet train` on each; and counts the copies and the waits inside a chunk of steps on CuPy. Results
+dtypes; `xpnet train` on each; and counts the copies and the waits inside a chunk and of an epoch. Results
 go to ``results/gpu-NAME.json``, with the device's name, its driver and the versions. A part that fails is put
 down as failed, and the command then fails at its end.
 """
@@ -194,6 +194,8 @@ def transfers(device: str, backend_name: str) -> dict[str, Any]:
         inside = counted(chunk)
         backend.synchronize(state)
         control = counted(lambda: backend.to_numpy(state["loss"]))
+    # a whole epoch moves the data once and, at the border of every chunk, its counters in and its loss out
+    epoch = counted(lambda: xpnet.train(model, data.X_train, data.y_train, epochs=1, validation=0))
     inside["cudaDeviceSynchronize"] -= min(
         inside["cudaDeviceSynchronize"], 1
     )  # the profiler's own, at its end
@@ -204,6 +206,7 @@ def transfers(device: str, backend_name: str) -> dict[str, Any]:
         "steps": STEPS,
         "launches_a_step": launches / STEPS,
         "copies_and_waits": inside,
+        "whole_epoch": epoch,
         "control": control["Memcpy DtoH"],
     }
 
