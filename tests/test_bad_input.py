@@ -4,6 +4,7 @@ Exit code 2 where the command line alone shows the mistake, 1 where the world do
 """
 
 import gzip
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -138,6 +139,13 @@ USAGE = [
     Case("train --validation -0.1", 2, "validation must be at least 0 and less than 1"),
     Case("train --patience 0", 2, "patience must be a whole number, 1 or more"),
     Case("train --patience 3 --validation 0", 2, "patience needs validation rows"),
+    Case("train --memory 0", 2, "'--memory': 0 is not between 1 byte and"),
+    Case("train --memory 0.4", 2, "'--memory': 0.4 is not between 1 byte and"),
+    Case("train --memory 9999999TB", 2, "'--memory': 9999999TB is not between 1 byte and"),
+    Case("train --memory lots", 2, "'lots' is not an amount of memory such as 512MB or 4GB"),
+    Case("train --memory -1", 2, "'-1' is not an amount of memory"),
+    Case("train --memory 1e9", 2, "'1e9' is not an amount of memory"),
+    Case("evaluate model --memory 0", 2, "'--memory': 0 is not between 1 byte and"),
     Case("train --seed -1", 2, "seed must be a whole number, 0 or more"),
     Case("train --seed 0.5", 2, "'0.5' is not a valid integer"),
     Case("train --resume", 2, "--resume needs --out DIR"),
@@ -200,6 +208,21 @@ def zipped_data(images: bytes) -> Prepare:
     return prepare
 
 
+def npy_data(**changed: bytes | np.ndarray | None) -> Prepare:
+    """A folder of .npy files, of which some are missing (None), other arrays, or other bytes."""
+
+    def prepare(folder: Path) -> None:
+        (folder / "data").mkdir()
+        for key, content in (data() | changed).items():
+            path = folder / "data" / f"{key}.npy"
+            if isinstance(content, bytes):
+                path.write_bytes(content)
+            elif content is not None:
+                np.save(path, content)
+
+    return prepare
+
+
 def npz_data(**changed: Any) -> Prepare:
     """``data.npz``, of which some arrays are missing (None) or changed."""
 
@@ -214,8 +237,24 @@ def file(name: str, content: bytes) -> Prepare:
     return lambda folder: (folder / name).write_bytes(content)
 
 
+def npy(array: np.ndarray) -> bytes:
+    """An array as an .npy file."""
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
+
+
+def npz(array: np.ndarray) -> bytes:
+    """An array in an archive."""
+    content = io.BytesIO()
+    np.savez(content, array)
+    return content.getvalue()
+
+
 X = idx(data()["x_train"])
 Y = idx(data()["y_train"])
+ROWS = data()["x_train"]
+OBJECTS = np.array([{}] * 30, dtype=object)
 FLOATS = data()["x_train"] / 255
 NOT_A_NUMBER = np.where(np.arange(FLOATS.size).reshape(FLOATS.shape) == 5, np.nan, FLOATS)
 
@@ -241,9 +280,9 @@ FOLDERS = [
 ARCHIVES = [
     Case("data.npz", 1, "data.npz: no such file"),
     Case("data.npz", 1, "data.npz: cut off, damaged, or not an .npz file", file("data.npz", b"PK\3\4")),
-    Case("data.txt", 1, "data.txt: neither a folder of IDX files nor an .npz file", file("data.txt", b"1,2")),
+    Case("data.txt", 1, "data.txt: neither a folder of IDX or .npy files", file("data.txt", b"1,2")),
     Case("data.npz", 1, "no array y_test in it", npz_data(y_test=None)),
-    Case("data.npz", 1, "y_train holds Python objects", npz_data(y_train=np.array([{}] * 30, dtype=object))),
+    Case("data.npz", 1, "y_train holds Python objects", npz_data(y_train=OBJECTS)),
     Case("data.npz", 1, "x_train: NaN or infinity", npz_data(x_train=NOT_A_NUMBER, x_test=FLOATS[:9])),
     Case("data.npz", 1, "x_train: <U1 where there must be numbers", npz_data(x_train=np.full((30, 4), "a"))),
     Case("data.npz", 1, "x_train: int64 numbers", npz_data(x_train=data()["x_train"].astype(np.int64))),
@@ -266,9 +305,38 @@ ARCHIVES = [
         npz_data(y_train=np.zeros(30, int), y_test=np.zeros(9, int)),
     ),
 ]
+ARRAYS = [
+    Case("data", 1, "data: no y_train.npy in this folder", npy_data(y_train=None)),
+    Case("data", 1, "x_train.npy: cut off, damaged, or not an .npy file", npy_data(x_train=npy(ROWS)[:-1])),
+    Case("data", 1, "x_train.npy: cut off, damaged, or not an .npy file", npy_data(x_train=npy(ROWS)[:30])),
+    Case("data", 1, "x_train.npy: cut off, damaged, or not an .npy file", npy_data(x_train=X)),
+    Case(
+        "data", 1, "y_train.npy: cut off, damaged, or not an .npy file of numbers", npy_data(y_train=OBJECTS)
+    ),
+    Case("data", 1, "an archive under the name of an .npy file; call it .npz", npy_data(x_train=npz(ROWS))),
+    Case("data", 1, "x_train: NaN or infinity", npy_data(x_train=NOT_A_NUMBER, x_test=FLOATS[:9])),
+    Case("data", 1, "9 test images but 8 labels", npy_data(y_test=data()["y_test"][:8])),
+]
+TOO_LARGE = [
+    Case("data", 1, "too little for batches of 64 rows of 4 bytes: give 120 or more", npy_data()),
+    Case("data", 1, "too little for batches of 64 rows of 4 bytes: give 120 or more", idx_data()),
+    Case("data", 1, "data: no y_train.npy in this folder", npy_data(y_train=None)),
+    Case("data", 1, "x_train.npy: cut off, damaged, or not an .npy file", npy_data(x_train=npy(ROWS)[:-1])),
+    Case("data", 1, "y_train: label -1 is outside", npy_data(y_train=np.full(30, -1))),
+    Case("data", 1, "Fortran order", npy_data(x_train=np.asfortranarray(ROWS))),
+    Case("data", 1, "120 bytes, memory is 100, and compressed files cannot", zipped_data(gzip.compress(X))),
+    Case("data.npz", 1, "120 bytes, memory is 100, and compressed files cannot", npz_data()),
+    Case("mnist", 1, "its train images need 47,040,000 bytes, memory is 100, and compressed files cannot"),
+]
 
 
-@pytest.mark.parametrize("case", [*FOLDERS, *ARCHIVES], ids=named)
+@pytest.mark.parametrize("case", TOO_LARGE, ids=named)
+def test_data_larger_than_memory_that_cannot_be_streamed(tmp_path: Path, case: Case) -> None:
+    line = f"train --memory 100 --data {case.line} --out out"
+    check(tmp_path, Case(line, case.code, case.message, case.prepare))
+
+
+@pytest.mark.parametrize("case", [*FOLDERS, *ARCHIVES, *ARRAYS], ids=named)
 def test_data_that_cannot_be_read(tmp_path: Path, case: Case) -> None:
     line = f"train --data {case.line} --out out"
     check(tmp_path, Case(line, case.code, case.message, case.prepare))

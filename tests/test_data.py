@@ -20,7 +20,8 @@ import pytest
 from xpnet.data import Dataset, load_data
 from xpnet.data.dataset import MNIST
 from xpnet.data.idx import read_idx
-from xpnet.errors import XpnetError
+from xpnet.data.mapped import is_mapped
+from xpnet.errors import UsageError, XpnetError
 
 PUBLISHED = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -73,6 +74,15 @@ def write_npz(path: Path, **changes: Any) -> Path:
     arrays = {key: array for key, array in (small() | changes).items() if array is not None}
     np.savez(path, **arrays)
     return path
+
+
+def write_npy(folder: Path, **changes: Any) -> Path:
+    """The small data set as a folder of ``.npy`` files, likewise."""
+    folder.mkdir(exist_ok=True)
+    for key, array in (small() | changes).items():
+        if array is not None:
+            np.save(folder / f"{key}.npy", array)
+    return folder
 
 
 def failure(read: Callable[[Path], object], path: Path) -> str:
@@ -186,7 +196,7 @@ def test_one_missing_file_is_named(tmp_path: Path, key: str) -> None:
 
 def test_file_of_no_known_kind_is_told_what_it_should_be(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("1,2,3\n")
-    assert "folder of IDX files" in failure(load_data, tmp_path / "rows.csv")
+    assert "folder of IDX or .npy files" in failure(load_data, tmp_path / "rows.csv")
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b.npz", "x" * 300 + ".npz"], ids=["long", "nul", "long npz"])
@@ -214,12 +224,13 @@ BAD_IDX = {
 }
 
 
+@pytest.mark.parametrize("memory", [None, 1], ids=["read", "mapped"])
 @pytest.mark.parametrize(("content", "said"), BAD_IDX.values(), ids=BAD_IDX)
-def test_bad_idx_file_is_named(tmp_path: Path, content: bytes, said: str) -> None:
+def test_bad_idx_file_is_named(tmp_path: Path, content: bytes, said: str, memory: int | None) -> None:
     path = write_folder(tmp_path, small()) / NAMES["x_train"]
     path.write_bytes(content)
     with pytest.raises(XpnetError) as caught:
-        load_data(tmp_path)
+        load_data(tmp_path, memory=memory)
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert said in message
@@ -329,18 +340,22 @@ WRONG: dict[str, tuple[dict[str, np.ndarray], str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", ["folder", "npz"])
+@pytest.mark.parametrize("kind", ["idx", "npz", "npy", "npy, mapped"])
 @pytest.mark.parametrize(("changes", "said"), WRONG.values(), ids=WRONG)
 def test_data_that_do_not_fit_together_are_refused(
     tmp_path: Path, changes: dict[str, np.ndarray], said: str, kind: str
 ) -> None:
-    path = tmp_path / "own.npz"
-    if kind == "folder":
+    path, memory = tmp_path / "own.npz", 1 if kind == "npy, mapped" else None
+    if memory and said == "NaN or infinity":
+        return  # which is found when the rows are read
+    if kind == "idx":
         write_folder(path, small() | changes)
-    else:
+    elif kind == "npz":
         write_npz(path, **changes)
+    else:
+        write_npy(path, **changes)
     with pytest.raises(XpnetError) as caught:
-        load_data(path)
+        load_data(path, memory=memory)
     message = str(caught.value)
     assert message.startswith(str(path))
     assert said in message
@@ -536,3 +551,139 @@ def test_refusing_a_damaged_npz_leaves_no_file_open(tmp_path: Path) -> None:
         failure(load_data, path)
         gc.collect()
     assert [str(warning.message) for warning in caught] == []
+
+
+@pytest.mark.parametrize("memory", [None, 24], ids=["no limit", "enough"])
+@pytest.mark.parametrize("kind", ["npy", "idx"])
+def test_rows_that_fit_into_memory_are_read_into_it(tmp_path: Path, kind: str, memory: int | None) -> None:
+    path = write_npy(tmp_path) if kind == "npy" else write_folder(tmp_path, small())
+    data = load_data(path, memory=memory)
+    assert_same(data, small())
+    for array in (data.X_train, data.y_train, data.X_test, data.y_test):
+        assert not is_mapped(array)
+        array[0] = 0  # one's own, to be changed
+    assert_same(load_data(path), small())
+
+
+@pytest.mark.parametrize("kind", ["npy", "idx"])
+def test_rows_larger_than_memory_stay_in_their_file(tmp_path: Path, kind: str) -> None:
+    path = write_npy(tmp_path) if kind == "npy" else write_folder(tmp_path, small())
+    data = load_data(path, memory=23)  # of 24 bytes of training images, and 8 of test images
+    assert is_mapped(data.X_train)
+    assert is_mapped(data.y_train)
+    assert data.X_train.tolist() == small()["x_train"].reshape(6, 4).tolist()
+    assert data.y_train.tolist() == small()["y_train"].tolist()
+    assert not is_mapped(data.X_test)
+    assert data.X_test.tolist() == small()["x_test"].reshape(2, 4).tolist()
+    assert (data.features, data.classes) == (4, 3)
+
+
+@pytest.mark.parametrize("memory", [None, 40], ids=["read", "mapped"])
+@pytest.mark.parametrize("dtype", ["bool", ">i2", ">f4", "<f8", "float16"])
+def test_npy_files_of_any_type_and_byte_order_are_taken(
+    tmp_path: Path, dtype: str, memory: int | None
+) -> None:
+    images = {key: array.astype(dtype) for key, array in small().items() if key[0] == "x"}
+    labels = {key: array.astype(">i8") for key, array in small().items() if key[0] == "y"}
+    data = load_data(write_npy(tmp_path, **images, **labels), memory=memory)
+    assert data.X_train.tolist() == images["x_train"].reshape(6, 4).tolist()
+    assert data.X_test.dtype.isnative
+    assert data.X_test.tolist() == images["x_test"].reshape(2, 4).tolist()
+    assert data.y_train.tolist() == small()["y_train"].tolist()
+
+
+def test_mapped_idx_files_of_two_bytes_go_with_test_images_that_were_read(tmp_path: Path) -> None:
+    images = {key: array.astype(np.int16) for key, array in small().items() if key[0] == "x"}
+    data = load_data(write_folder(tmp_path, small() | images), memory=20)
+    assert is_mapped(data.X_train)
+    assert not is_mapped(data.X_test)
+    assert data.X_train.tolist() == small()["x_train"].reshape(6, 4).tolist()
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (4,)], ids=str)
+def test_npy_of_fortran_order_is_read_but_not_streamed(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    images = {
+        key: np.asfortranarray(small()[key].reshape(-1, *shape)) for key in small() if key.startswith("x")
+    }
+    write_npy(tmp_path, **images)
+    assert_same(load_data(tmp_path), small())
+    with pytest.raises(XpnetError, match=r"Fortran order.*save them in C order") as caught:
+        load_data(tmp_path, memory=20)
+    assert str(caught.value).startswith(f"{tmp_path}: ")
+
+
+@pytest.mark.parametrize("key", NAMES)
+def test_one_missing_npy_file_is_named(tmp_path: Path, key: str) -> None:
+    assert f"no {key}.npy in this folder" in failure(load_data, write_npy(tmp_path, **{key: None}))
+
+
+def test_images_larger_than_memory_that_cannot_be_streamed_are_refused(tmp_path: Path) -> None:
+    zipped = write_folder(tmp_path / "zipped", small(), zipped=True)
+    for path in (zipped, write_npz(tmp_path / "own.npz")):
+        assert load_data(path, memory=24).classes == 3
+        with pytest.raises(XpnetError) as caught:
+            load_data(path, memory=23)
+        assert str(caught.value) == (
+            f"{path}: its train images need 24 bytes, memory is 23, and compressed files cannot be streamed: "
+            "unpack them, or save the arrays as .npy files"
+        )
+
+
+BAD_NPY = {
+    "empty": b"",
+    "text": b"x_train, y_train, x_test, y_test\n",
+    "cut off in its header": npy((6, 4))[:20],
+    "cut off in its content": npy((6, 4)) + bytes(23),
+    "2**42 bytes promised": npy((2**40, 4)),
+    "more promised than fits a size": npy((2**70, 4)),
+    "a negative size": npy((-1, 4)) + bytes(24),
+    "nothing, past every limit": npy((0, 2**40, 2**40)),
+}
+
+
+@pytest.mark.parametrize("memory", [None, 1], ids=["read", "mapped"])
+@pytest.mark.parametrize("content", BAD_NPY.values(), ids=BAD_NPY)
+def test_bad_npy_file_is_named(tmp_path: Path, content: bytes, memory: int | None) -> None:
+    path = write_npy(tmp_path) / "x_train.npy"
+    path.write_bytes(content)
+    with pytest.raises(XpnetError) as caught:
+        load_data(tmp_path, memory=memory)
+    assert str(caught.value) == f"{path}: cut off, damaged, or not an .npy file of numbers"
+
+
+def test_archive_under_the_name_of_an_npy_file_is_told_its_right_name(tmp_path: Path) -> None:
+    path = write_npz(write_npy(tmp_path) / "own.npz").rename(tmp_path / "x_train.npy")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(XpnetError, match=r"call it \.npz") as refusal:
+            load_data(tmp_path)
+        gc.collect()
+    assert str(refusal.value).startswith(f"{path}: ")
+    assert caught == []  # it was not left open
+
+
+@pytest.mark.parametrize("key", NAMES)
+def test_objects_in_an_npy_file_are_never_unpickled(tmp_path: Path, key: str) -> None:
+    mark = tmp_path / "mark"
+    write_npy(tmp_path / "own", **{key: np.full(small()[key].shape, Trap(mark), dtype=object)})
+    with pytest.raises(XpnetError, match=r"not an \.npy file of numbers"):
+        load_data(tmp_path / "own")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("byte", [b"\0", b"\xff", b"(", b"'", b"9", b"-", b"\n", b"{", b"#"], ids=repr)
+def test_npy_with_a_damaged_header_is_refused_or_makes_sense(tmp_path: Path, byte: bytes) -> None:
+    path = write_npy(tmp_path) / "x_train.npy"
+    whole = path.read_bytes()
+    outcomes = set()
+    for position in range(len(whole) - 24):
+        path.write_bytes(whole[:position] + byte + whole[position + 1 :])
+        outcomes.add(outcome(tmp_path))
+    assert "refused" in outcomes
+    assert outcomes <= {"as it was", "something else", "refused"}
+
+
+@pytest.mark.parametrize("memory", [0, -1, 1.5, "4GB", True], ids=repr)
+def test_memory_that_is_no_number_of_bytes_is_refused(memory: Any) -> None:
+    with pytest.raises(UsageError, match="memory must be a whole number of bytes, 1 or more"):
+        load_data(memory=memory)

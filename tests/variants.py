@@ -16,6 +16,9 @@ from xpnet.backends.numpy import NumPyBackend
 class ReadOnlyNumPy(NumPyBackend):
     """NumPy whose rows and batches cannot be written: a step that tried would raise."""
 
+    def refill(self, array: Array, x: np.ndarray) -> Array:
+        return self.asarray(x)
+
     def scan(self, step: Step, state: State, batches: Array, data: State) -> State:
         for array in (batches, *data.values()):
             array.flags.writeable = False

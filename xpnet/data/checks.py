@@ -1,11 +1,57 @@
 """What must be true of rows and labels before they reach the mathematics."""
 
+from operator import index
+
 import numpy as np
 
-from xpnet.errors import XpnetError
+from xpnet.errors import UsageError, XpnetError
 
 MOST_CLASSES = 2**15
 """Above this a label is taken for a mistake, rather than for a reason to make so many outputs."""
+
+
+def check_memory(memory: int | None) -> int | None:
+    """Check that an amount of memory is a whole number of bytes, or None, and make it a plain one.
+
+    Raises
+    ------
+    UsageError
+        It is not.
+    """
+    if memory is None:
+        return None
+    if isinstance(memory, bool) or not hasattr(memory, "__index__") or memory < 1:
+        raise UsageError(f"memory must be a whole number of bytes, 1 or more, not {memory!r}")
+    return index(memory)
+
+
+def check_type(dtype: np.dtype, what: str) -> np.dtype:
+    """Check the type of rows.
+
+    Parameters
+    ----------
+    what
+        Whose rows they are: begins the message.
+
+    Returns
+    -------
+    dtype
+        The same in the machine's byte order; float16 and bool become float32.
+
+    Raises
+    ------
+    XpnetError
+        They are no numbers, or integers of a size whose largest value they would never reach.
+    """
+    if dtype.kind in "iu" and dtype.itemsize > 2:
+        raise XpnetError(
+            f"{what}: {dtype} numbers; store pixels as uint8 or uint16, or as floats already scaled"
+        )
+    if dtype.kind not in "iufb":
+        raise XpnetError(f"{what}: {dtype} where there must be numbers")
+    if dtype.kind == "b" or dtype == np.float16:
+        return np.dtype(np.float32)
+    return dtype.newbyteorder("=")
 
 
 def check_rows(X: np.ndarray, what: str) -> np.ndarray:
@@ -26,17 +72,10 @@ def check_rows(X: np.ndarray, what: str) -> np.ndarray:
     XpnetError
         Another type, or a number that is not finite.
     """
-    if X.dtype.kind in "iu" and X.dtype.itemsize > 2:
-        raise XpnetError(
-            f"{what}: {X.dtype} numbers; store pixels as uint8 or uint16, or as floats already scaled"
-        )
-    if X.dtype.kind not in "iufb":
-        raise XpnetError(f"{what}: {X.dtype} where there must be numbers")
-    if X.dtype.kind == "b" or X.dtype == np.float16:
-        X = X.astype(np.float32)
+    X = np.ascontiguousarray(X, dtype=check_type(X.dtype, what))
     if X.dtype.kind == "f" and not np.isfinite(X).all():
         raise XpnetError(f"{what}: NaN or infinity among the numbers; clean the rows first")
-    return np.ascontiguousarray(X, dtype=X.dtype.newbyteorder("="))
+    return X
 
 
 def check_labels(y: np.ndarray, classes: int | None, what: str) -> np.ndarray:

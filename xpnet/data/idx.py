@@ -27,8 +27,13 @@ NAMES = {
 """The names that MNIST and its many likes are published under."""
 
 
-def read_folder(folder: Path) -> dict[str, np.ndarray]:
+def read_folder(folder: Path, *, mapped: bool = False) -> dict[str, np.ndarray]:
     """Read four IDX files, plain or with ``.gz`` behind their names.
+
+    Parameters
+    ----------
+    mapped
+        Map the plain ones into memory instead, in the byte order of the file.
 
     Raises
     ------
@@ -44,7 +49,7 @@ def read_folder(folder: Path) -> dict[str, np.ndarray]:
         if not found:
             raise XpnetError(f"{folder}: no {name} and no {name}.gz in this folder")
         path = found[0]
-        arrays[key] = read_idx(path)
+        arrays[key] = map_idx(path) if mapped and path.suffix != ".gz" else read_idx(path)
         rank = arrays[key].ndim
         if (key[0] == "x" and rank < 2) or (key[0] == "y" and rank != 1):
             expected = "2 or more for images" if key[0] == "x" else "1 for labels"
@@ -71,7 +76,25 @@ def read_idx(path: Path) -> np.ndarray:
         raise XpnetError(f"{path}: {error.strerror or error}") from error
 
 
-def _read(file: IO[bytes] | gzip.GzipFile, path: Path) -> np.ndarray:
+def map_idx(path: Path) -> np.ndarray:
+    """Map one IDX file, not gzipped, into memory, for reading only.
+
+    Raises
+    ------
+    XpnetError
+        As for `read_idx`.
+    """
+    try:
+        with path.open("rb") as file:
+            dtype, shape = _header(file, path)
+            offset, holds = file.tell(), path.stat().st_size
+    except OSError as error:
+        raise XpnetError(f"{path}: {error.strerror or error}") from error
+    _check_size(path, dtype, shape, holds - offset)
+    return np.memmap(path, dtype, mode="r", offset=offset, shape=shape)
+
+
+def _header(file: IO[bytes] | gzip.GzipFile, path: Path) -> tuple[np.dtype, tuple[int, ...]]:
     magic = file.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0":
         raise XpnetError(f"{path}: not an IDX file (its magic number is 0x{magic.hex() or '00'})")
@@ -85,7 +108,20 @@ def _read(file: IO[bytes] | gzip.GzipFile, path: Path) -> np.ndarray:
         raise XpnetError(f"{path}: cut off within the header")
     shape = tuple(int(n) for n in np.frombuffer(header, ">u4"))
 
-    dtype = np.dtype(TYPES[code])
+    return np.dtype(TYPES[code]), shape
+
+
+def _check_size(path: Path, dtype: np.dtype, shape: tuple[int, ...], holds: int) -> None:
+    promised = prod(shape) * dtype.itemsize
+    if holds != promised:
+        found = f"{holds:,}" if holds < promised else "more"
+        raise XpnetError(f"{path}: the header promises {promised:,} bytes, the file holds {found}")
+    if promised == 0:
+        raise XpnetError(f"{path}: its shape {shape} holds nothing")
+
+
+def _read(file: IO[bytes] | gzip.GzipFile, path: Path) -> np.ndarray:
+    dtype, shape = _header(file, path)
     promised = prod(shape) * dtype.itemsize
     content = bytearray()
     while len(content) <= promised:  # one chunk past the end, to see what should not be there
@@ -93,9 +129,5 @@ def _read(file: IO[bytes] | gzip.GzipFile, path: Path) -> np.ndarray:
         if not chunk:
             break
         content += chunk
-    if len(content) != promised:
-        holds = f"{len(content):,}" if len(content) < promised else "more"
-        raise XpnetError(f"{path}: the header promises {promised:,} bytes, the file holds {holds}")
-    if promised == 0:
-        raise XpnetError(f"{path}: its shape {shape} holds nothing")
+    _check_size(path, dtype, shape, len(content))
     return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)

@@ -13,6 +13,9 @@ from xpnet.training.history import Epoch, History
 FORMAT = 1
 BEST = "best."
 
+EARLIER = {"precision": "float32", "steps": "auto", "memory": None}
+"""What a run had that was begun before it could be told."""
+
 
 @dataclass
 class Standing:
@@ -88,7 +91,7 @@ class Checkpoint:
         try:
             epochs = [Epoch(**row) for row in described["epochs"]]
             history = History(epochs, described["best"])
-            self.config = dict(described["config"])
+            self.config = EARLIER | described["config"]
         except (KeyError, TypeError, ValueError) as error:
             raise XpnetError(f"{self.path}: its description is damaged ({error})") from error
         best = {name.removeprefix(BEST): a for name, a in arrays.items() if name.startswith(BEST)}

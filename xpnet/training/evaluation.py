@@ -1,15 +1,18 @@
 """How good a network is on rows that it was not taught."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from xpnet.data.checks import check_memory
 from xpnet.data.rows import batches
 from xpnet.errors import DivergedError
 from xpnet.model import MLP, input_scale
 from xpnet.nn.step import EvaluationStep
 from xpnet.nn.typing import Array, State
-from xpnet.training.inputs import as_array, move_data
+from xpnet.training.feed import Part, make_feed
+from xpnet.training.inputs import as_array
 
 BATCH_SIZE = 1000
 CHUNK = 1000
@@ -51,7 +54,7 @@ class Evaluation:
         ]
 
 
-def evaluate(model: MLP, X: Array, y: Array) -> Evaluation:
+def evaluate(model: MLP, X: Array, y: Array, *, memory: int | None = None) -> Evaluation:
     """Run a network over rows and compare with their labels.
 
     Parameters
@@ -59,41 +62,46 @@ def evaluate(model: MLP, X: Array, y: Array) -> Evaluation:
     X : (n, features)
         NumPy, or the network's own library.
     y : (n,)
+    memory
+        Bytes: NumPy rows that need more, mapped from a file as a rule, are streamed.
 
     Raises
     ------
+    UsageError
+        A memory under 1, or one for rows that are on a device already.
     XpnetError
         Rows or labels that do not fit the network.
     DivergedError
         The loss is not a finite number.
     """
+    memory = check_memory(memory)
     with model.backend.running(model.dtype):
-        X = as_array(X)
-        data = move_data(model, X, as_array(y))
-        step = EvaluationStep(model.backend.xp, model.network, input_scale(model, data["X"]))
-        rows = np.arange(X.shape[0], dtype=np.int32)
-        return evaluate_rows(model, step, model.parameters, data, rows)
+        X, y = as_array(X), as_array(y)
+        # parts of any length will do, so no memory in which training fits is too little here
+        feed = make_feed(model, X, y, memory=memory, batch_size=1, validation=0.0, seed=0)
+        step = EvaluationStep(model.backend.xp, model.network, input_scale(model, feed.dtype))
+        return evaluate_parts(model, step, model.parameters, feed.parts(1, None))
 
 
-def evaluate_rows(
-    model: MLP, step: EvaluationStep, parameters: State, data: State, rows: np.ndarray
-) -> Evaluation:
-    """Evaluate parameters on some rows of data that are on the device already."""
+def evaluate_parts(model: MLP, step: EvaluationStep, parameters: State, parts: Iterable[Part]) -> Evaluation:
+    """Evaluate parameters on what a feed hands out. Within ``model.backend.running``."""
     backend, total = model.backend, 0.0
     confusion = np.zeros((model.classes, model.classes), dtype=np.int64)
-    index = batches(rows, min(BATCH_SIZE, len(rows)))
-    for start in range(0, len(index), CHUNK):
-        sums = {
-            "loss": np.zeros(1, dtype=model.dtype),
-            "confusion": np.zeros(confusion.shape, dtype=model.dtype),
-        }
-        state = backend.copy(parameters) | {name: backend.asarray(array) for name, array in sums.items()}
-        state = backend.scan(step, state, backend.asarray(index[start : start + CHUNK]), data)
-        total += float(backend.to_numpy(state["loss"])[0])
-        confusion += backend.to_numpy(state["confusion"]).round().astype(np.int64)
-    loss = total / len(rows)
+    for data, rows in parts:
+        index = batches(rows, min(BATCH_SIZE, len(rows)))
+        for start in range(0, len(index), CHUNK):
+            sums = {
+                "loss": np.zeros(1, dtype=model.dtype),
+                "confusion": np.zeros(confusion.shape, dtype=model.dtype),
+            }
+            state = backend.copy(parameters) | {name: backend.asarray(array) for name, array in sums.items()}
+            state = backend.scan(step, state, backend.asarray(index[start : start + CHUNK]), data)
+            total += float(backend.to_numpy(state["loss"])[0])
+            confusion += backend.to_numpy(state["confusion"]).round().astype(np.int64)
+    rows_seen = int(confusion.sum())
+    loss = total / rows_seen
     if not np.isfinite(loss):
         raise DivergedError(
-            f"the loss of {len(rows)} rows is {loss}: rows or weights are too large for {model.dtype}"
+            f"the loss of {rows_seen} rows is {loss}: rows or weights are too large for {model.dtype}"
         )
     return Evaluation(loss, confusion)

@@ -33,16 +33,28 @@ def move_data(model: MLP, X: Array, y: Array) -> State:
         Shapes that do not fit the network or each other, values that are not finite, labels outside its
         classes, arrays of a third library.
     """
+    check_shapes(model, X, y)
+    return {"X": _rows(model, X), "y": _labels(model, y), "classes": class_numbers(model)}
+
+
+def check_shapes(model: MLP, X: Array, y: Array) -> None:
+    """Check that rows and labels fit the network and each other.
+
+    Raises
+    ------
+    XpnetError
+        They do not.
+    """
     features = model.network.sizes[0]
     if X.ndim != 2 or X.shape[1] != features or X.shape[0] == 0:
         raise XpnetError(f"X has shape {tuple(X.shape)}: this network takes (rows, {features})")
     if tuple(y.shape) != tuple(X.shape[:1]):
         raise XpnetError(f"y has shape {tuple(y.shape)}: X of {X.shape[0]} rows needs ({X.shape[0]},)")
-    return {
-        "X": _rows(model, X),
-        "y": _labels(model, y),
-        "classes": model.backend.asarray(np.arange(model.classes, dtype=np.int32)),
-    }
+
+
+def class_numbers(model: MLP) -> Array:
+    """0, 1, …, k - 1 on the device."""
+    return model.backend.asarray(np.arange(model.classes, dtype=np.int32))
 
 
 def as_array(values: Any) -> Array:
@@ -55,9 +67,9 @@ def as_array(values: Any) -> Array:
         raise XpnetError(f"rows of different lengths, or not numbers: {error}") from error
 
 
-def training_scale(X: Array) -> float:
-    """What a network that is trained on X divides integers by: the largest value of their type."""
-    return integer_scale(dtype_name(X)) or 1.0
+def training_scale(name: str) -> float:
+    """What a network that is trained on rows of this dtype divides integers by: its largest value."""
+    return integer_scale(name) or 1.0
 
 
 def _rows(model: MLP, X: Array) -> Array:

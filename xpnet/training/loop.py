@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.data.checks import check_memory
+from xpnet.data.mapped import release
 from xpnet.errors import UsageError, XpnetError
 from xpnet.model import MLP
 from xpnet.nn.typing import Array
@@ -18,6 +20,9 @@ from xpnet.training.progress import Progress
 from xpnet.training.run import Run
 from xpnet.training.settings import Settings
 
+SAMPLE, SAMPLES = 2**18, 512
+"""Bytes in a piece, and pieces, by which data are known again: all of them up to 128 MB."""
+
 
 def train(
     model: MLP,
@@ -27,6 +32,7 @@ def train(
     checkpoint: Checkpoint | str | Path | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    memory: int | None = None,
     **settings: Any,
 ) -> History:
     """Teach a network, by mini-batches, until it has seen every training row `epochs` times.
@@ -48,6 +54,10 @@ def train(
         same machine with the same number of threads.
     progress
         Is told how it goes.
+    memory
+        Bytes. NumPy rows that need more, mapped from a file as a rule, are not moved at once but streamed to
+        the device in chunks, for which about so much is used. It changes the order of the rows, and which are
+        held back, so a run is resumed with the same.
     **settings
         The fields of `xpnet.Settings`: epochs, batch_size, lr, optimizer, schedule, validation, …
 
@@ -64,17 +74,17 @@ def train(
     DivergedError
         The loss or a weight became NaN or infinite.
     """
-    chosen = _settings(settings)
+    chosen, memory = _settings(settings), check_memory(memory)
     progress = progress or Progress()
     if isinstance(checkpoint, str | Path):
         checkpoint = Checkpoint(checkpoint)
     X, y = as_array(X), as_array(y)
     with model.backend.running(model.dtype):
-        run = Run.prepare(model, X, y, chosen)
-        standing = _begin(run, checkpoint, resume, _config(run, X, y))
+        run = Run.prepare(model, X, y, chosen, memory)
+        standing = _begin(run, checkpoint, resume, _config(run, X, y, memory) if checkpoint else {})
         state = {name: model.backend.asarray(array) for name, array in standing.state.items()}
         history = standing.history
-        progress.on_start(history, len(run.training_rows), chosen.epochs)
+        progress.on_start(history, run.feed.rows, chosen.epochs)
         if not _finished(history, chosen):
             run.warm_up(state)
         while not _finished(history, chosen):
@@ -134,7 +144,7 @@ def _settings(given: dict[str, Any]) -> Settings:
     return Settings(**given)
 
 
-def _config(run: Run, X: Array, y: Array) -> dict[str, Any]:
+def _config(run: Run, X: Array, y: Array, memory: int | None) -> dict[str, Any]:
     """Everything that the bits of a run depend on, except the number of threads."""
     model = run.model
     return asdict(run.settings) | {
@@ -143,16 +153,29 @@ def _config(run: Run, X: Array, y: Array) -> dict[str, Any]:
         "dtype": model.dtype,
         "backend": model.backend.name,
         "device": model.backend.device,
+        "precision": model.backend.precision,
+        "steps": model.backend.steps_asked,
         "scale": run.step.scale,
+        "memory": memory,
         "rows": f"{tuple(X.shape)} {X.dtype} {_fingerprint(X)} {_fingerprint(y)}",
     }
 
 
 def _fingerprint(array: Array) -> str:
-    """A checksum of host data; data on a device are taken on trust rather than moved."""
-    return (
-        f"{zlib.crc32(np.ascontiguousarray(array).data):08x}" if isinstance(array, np.ndarray) else "device"
-    )
+    """A checksum of host data; data on a device are taken on trust rather than moved.
+
+    Of a large array it takes only so many pieces, from its beginning to its end.
+    """
+    if not isinstance(array, np.ndarray):
+        return "device"
+    rows = max(1, SAMPLE // max(1, array.nbytes // len(array)))
+    starts = range(0, len(array), rows)
+    checksum = 0
+    for start in starts[:: max(1, len(starts) // SAMPLES)]:
+        piece = array[start : start + rows]
+        checksum = zlib.crc32(np.ascontiguousarray(piece).data, checksum)
+        release(piece)
+    return f"{checksum:08x}"
 
 
 def _refuse_changes(checkpoint: Checkpoint, config: dict[str, Any]) -> None:

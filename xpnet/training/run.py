@@ -1,4 +1,4 @@
-"""One training run: its data on the device, its step, and how an epoch of steps goes."""
+"""One training run: where its rows come from, its step, and how an epoch of steps goes."""
 
 import time
 from dataclasses import dataclass
@@ -6,16 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from xpnet.data.rows import batches, split, stream
+from xpnet.data.rows import batches, stream
 from xpnet.errors import DivergedError, XpnetError
 from xpnet.model import MLP
 from xpnet.nn.schedules import learning_rates
 from xpnet.nn.step import EvaluationStep, TrainingStep
 from xpnet.nn.typing import Array, State
 from xpnet.training.checkpoint import Standing
-from xpnet.training.evaluation import evaluate_rows
+from xpnet.training.evaluation import evaluate_parts
+from xpnet.training.feed import Feed, make_feed
 from xpnet.training.history import Epoch
-from xpnet.training.inputs import move_data, training_scale
+from xpnet.training.inputs import training_scale
 from xpnet.training.progress import Progress
 from xpnet.training.settings import Settings
 
@@ -32,10 +33,8 @@ class Run:
 
     Attributes
     ----------
-    data
-        Of the step, on the device.
-    training_rows, validation_rows
-        Row numbers into `data`, on the host.
+    feed
+        Hands out the rows.
     batch_size
         Rows in a step.
     steps_per_epoch
@@ -44,41 +43,42 @@ class Run:
 
     model: MLP
     settings: Settings
-    data: State
-    training_rows: np.ndarray
-    validation_rows: np.ndarray
+    feed: Feed
     batch_size: int
     steps_per_epoch: int
     step: TrainingStep
     evaluation_step: EvaluationStep
 
     @classmethod
-    def prepare(cls, model: MLP, X: Array, y: Array, settings: Settings) -> "Run":
-        """Check and move the data, and hold back the validation rows.
+    def prepare(cls, model: MLP, X: Array, y: Array, settings: Settings, memory: int | None = None) -> "Run":
+        """Check the data, move them as far as they fit, and hold back the validation rows.
 
         Raises
         ------
         XpnetError
             Data that do not fit the network, or settings that do not fit the number of rows.
         """
-        data = move_data(model, X, y)
-        rows = np.arange(data["y"].shape[0], dtype=np.int32)
-        held = rows[:0]
-        if settings.validation:
-            labels = model.backend.to_numpy(data["y"])
-            rows, held = split(labels, settings.validation, stream(settings.seed, "validation"))
-            if len(held) == 0:
-                share = f"validation {settings.validation} of {len(rows)} rows"
-                raise XpnetError(f"{share} holds none back: give more, or 0")
-        batch_size = min(settings.batch_size, len(rows))
-        steps_per_epoch = -(-len(rows) // batch_size)
+        feed = make_feed(
+            model,
+            X,
+            y,
+            memory=memory,
+            batch_size=settings.batch_size,
+            validation=settings.validation,
+            seed=settings.seed,
+        )
+        if settings.validation and feed.held_rows == 0:
+            share = f"validation {settings.validation} of {feed.rows} rows"
+            raise XpnetError(f"{share} holds none back: give more, or 0")
+        batch_size = min(settings.batch_size, feed.rows)
+        steps_per_epoch = -(-feed.rows // batch_size)
         steps = settings.epochs * steps_per_epoch
         if settings.warmup >= steps:
             raise XpnetError(f"warmup {settings.warmup} must be less than the {steps} steps of the run")
-        scale = training_scale(data["X"])
+        scale = training_scale(feed.dtype)
         step = TrainingStep(model.backend.xp, model.network, settings.make_optimizer(), scale)
         evaluation_step = EvaluationStep(model.backend.xp, model.network, scale)
-        return cls(model, settings, data, rows, held, batch_size, steps_per_epoch, step, evaluation_step)
+        return cls(model, settings, feed, batch_size, steps_per_epoch, step, evaluation_step)
 
     def initial_state(self) -> dict[str, np.ndarray]:
         """The model's parameters, and an optimizer that remembers nothing; on the host."""
@@ -120,7 +120,7 @@ class Run:
         return host
 
     def chunks(self, order: np.ndarray) -> list[np.ndarray]:
-        """The batches of an epoch, cut into as few pieces as `CHUNK` allows, as equal as can be."""
+        """The batches of some rows, cut into as few pieces as `CHUNK` allows, as equal as can be."""
         index = batches(order, self.batch_size)
         pieces = -(-len(index) // CHUNK)
         size = -(-len(index) // pieces)
@@ -140,11 +140,10 @@ class Run:
             return np.asarray(rates, dtype=self.model.dtype)
 
     def warm_up(self, state: State) -> None:
-        """Let the backend compile for every size of chunk that is to come."""
-        backend = self.model.backend
-        for chunk in {len(chunk): chunk for chunk in self.chunks(self.training_rows)}.values():
-            counting = self._counting(state, 0, len(chunk))
-            backend.warm_up(self.step, counting, backend.asarray(chunk), self.data)
+        """Let the backend compile, before the clock runs."""
+        backend, data = self.model.backend, self.feed.sample()
+        chunk = self.chunks(np.zeros(min(self.feed.rows, data["X"].shape[0]), dtype=np.int32))[0]
+        backend.warm_up(self.step, self._counting(state, 0, len(chunk)), backend.asarray(chunk), data)
 
     def epoch(self, state: State, epoch: int, progress: Progress) -> tuple[State, Epoch]:
         """Run one epoch, 1 being the first, and evaluate the network on the validation rows.
@@ -157,40 +156,45 @@ class Run:
         backend = self.model.backend
         total, step = 0.0, (epoch - 1) * self.steps_per_epoch
         started = time.perf_counter()
-        order = stream(self.settings.seed, "shuffle", epoch).permutation(self.training_rows)
-        for chunk in self.chunks(order):
-            counting = self._counting(state, step, len(chunk))
-            state = backend.scan(self.step, counting, backend.asarray(chunk), self.data)
-            step += len(chunk)
-            loss, rows = float(backend.to_numpy(state["loss"])[0]), int((chunk >= 0).sum())
-            if not np.isfinite(loss):
-                raise DivergedError(self._diverged("the loss", f"by step {step - 1}"))
-            total += loss
-            progress.on_chunk(epoch, rows, loss / rows)
+        rng = stream(self.settings.seed, "shuffle", epoch)
+        for data, order in self.feed.parts(self.batch_size, rng):
+            for chunk in self.chunks(order):
+                counting = self._counting(state, step, len(chunk))
+                state = backend.scan(self.step, counting, backend.asarray(chunk), data)
+                step += len(chunk)
+                loss, rows = float(backend.to_numpy(state["loss"])[0]), int((chunk >= 0).sum())
+                if not np.isfinite(loss):
+                    raise DivergedError(self._diverged("the loss", f"by step {step - 1}"))
+                total += loss
+                progress.on_chunk(epoch, rows, loss / rows)
+        del data  # or it would lie beside the rows held back
         backend.synchronize(state)
         seconds = time.perf_counter() - started
 
         validation = None
-        if len(self.validation_rows):
+        if self.feed.held_rows:
             parameters = {name: state[name] for name in self.model.parameters}
-            validation = evaluate_rows(
-                self.model, self.evaluation_step, parameters, self.data, self.validation_rows
-            )
+            validation = evaluate_parts(self.model, self.evaluation_step, parameters, self.feed.held_parts())
         return state, Epoch(
             epoch=epoch,
             lr=float(self.rates(step - 1, 1)[0]),
-            loss=total / len(self.training_rows),
+            loss=total / self.feed.rows,
             validation_loss=validation.loss if validation else None,
             validation_accuracy=validation.accuracy if validation else None,
             seconds=seconds,
         )
 
     def _counting(self, state: State, first: int, count: int) -> State:
-        """The state with the counters of a chunk that begins with step number `first`."""
+        """The state with the counters of a chunk that begins with step number `first`.
+
+        The rates of a short chunk are filled up: every chunk has the same shapes, and is compiled for once.
+        """
+        rates = np.zeros(min(CHUNK, self.steps_per_epoch), dtype=self.model.dtype)
+        rates[:count] = self.rates(first, count)
         counters = {
             "t": np.zeros(1, dtype=np.int32),
             "loss": np.zeros(1, dtype=self.model.dtype),
-            "rates": self.rates(first, count),
+            "rates": rates,
         }
         return state | {name: self.model.backend.asarray(array) for name, array in counters.items()}
 

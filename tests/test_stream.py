@@ -1,0 +1,820 @@
+"""Data larger than memory: every row is read, in another order every epoch, while memory stays small."""
+
+import gc
+import json
+import mmap
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.process import PATIENCE, environment, run, start, succeed, wait_for, write_idx
+from xpnet import MLP, Checkpoint, History, Progress, evaluate, train
+from xpnet.backends import Backend, get_backend
+from xpnet.data import load_data
+from xpnet.data.blocks import Blocks
+from xpnet.errors import UsageError, XpnetError
+from xpnet.training.feed import Resident, Streamed, make_feed
+
+FEATURES = 64
+SIZES = (FEATURES, 6, 3)
+BLOCK_ROWS = 10
+"""Rows of bytes in a block, within these tests."""
+
+LEAST = 16 * BLOCK_ROWS
+"""Rows in the smallest chunk."""
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of a few rows, so that a few rows are many blocks."""
+    monkeypatch.setattr("xpnet.data.blocks.BLOCK", FEATURES * BLOCK_ROWS)
+
+
+def memory_for(rows: int, batch_size: int, row_bytes: int = FEATURES) -> int:
+    """The memory with which a chunk has so many rows, besides those left over from the chunk before."""
+    return 3 * (row_bytes + 16) * (rows + batch_size - 1)
+
+
+def mapped(path: Path, array: np.ndarray) -> np.ndarray:
+    """An array in a file of its own, mapped into memory."""
+    np.save(path, array)
+    found: np.ndarray = np.load(path, mmap_mode="r")
+    return found
+
+
+def numbered(rows: int, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of bytes whose first four are the number of the row, sorted by class."""
+    X = np.zeros((rows, FEATURES), dtype=np.uint8)
+    X[:, :4] = np.arange(rows, dtype="<u4").view(np.uint8).reshape(rows, 4)
+    return X, labels_of(np.arange(rows), rows, classes)
+
+
+def labels_of(numbers: np.ndarray, rows: int, classes: int = 3) -> np.ndarray:
+    """The labels of numbered rows."""
+    return numbers * classes // rows
+
+
+def numbers_of(X: np.ndarray) -> np.ndarray:
+    """The numbers of such rows."""
+    return np.ascontiguousarray(X[:, :4]).view("<u4")[:, 0].astype(np.int64)
+
+
+@cache
+def learnable(rows: int = 1500) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of bytes, sorted by class, from which most labels can be learned. Not to be written."""
+    rng = np.random.default_rng(5)
+    y = labels_of(np.arange(rows), rows)
+    X = (
+        (128 + 60 * np.eye(3, FEATURES)[y] + 40 * rng.standard_normal((rows, FEATURES)))
+        .clip(0, 255)
+        .astype(np.uint8)
+    )
+    for array in (X, y):
+        array.flags.writeable = False
+    return X, y
+
+
+def bits(model: MLP) -> dict[str, bytes]:
+    """The parameters, to be compared exactly."""
+    return {name: array.tobytes() for name, array in model.host_parameters().items()}
+
+
+def timeless(history: History) -> History:
+    """A history without its seconds, which differ from run to run."""
+    return History([replace(row, seconds=0.0) for row in history.epochs], history.best)
+
+
+def refused(call: Callable[[], object], kind: type[Exception] = XpnetError) -> str:
+    """The message with which a call is refused, which is one line."""
+    with pytest.raises(kind) as caught:
+        call()
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+# --- blocks -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [1, 9, 10, 11, 95])
+@pytest.mark.usefixtures("small_blocks")
+def test_blocks_read_every_row_once_in_any_order(tmp_path: Path, rng: np.random.Generator, rows: int) -> None:
+    X, y = numbered(rows)
+    blocks = Blocks(mapped(tmp_path / "X.npy", X), mapped(tmp_path / "y.npy", y), 3, "float32")
+    assert blocks.rows == BLOCK_ROWS
+    assert blocks.count == -(-rows // BLOCK_ROWS)
+    order = rng.permutation(blocks.count)
+    expected = np.concatenate([np.arange(rows)[i * BLOCK_ROWS : (i + 1) * BLOCK_ROWS] for i in order])
+    into, labels = np.full((rows + 5, FEATURES), 7, dtype=np.uint8), np.full(rows + 5, 7, dtype=np.int32)
+    middle = blocks.read(order[:4], into, labels, 2)
+    end = blocks.read(order[4:], into, labels, middle)
+    assert middle == 2 + blocks.size(order[:4])
+    assert end == 2 + rows == 2 + blocks.size(order)
+    assert numbers_of(into[2:end]).tolist() == expected.tolist()
+    assert labels[2:end].tolist() == y[expected].tolist()
+    for edge in (into[:2], into[end:], labels[:2], labels[end:]):  # nothing else is written
+        assert (edge == 7).all()
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_a_row_larger_than_a_block_is_a_block(tmp_path: Path) -> None:
+    X = np.arange(3000, dtype=np.uint16).reshape(3, 1000)
+    blocks = Blocks(mapped(tmp_path / "X.npy", X), np.arange(3), 3, "float32")
+    into = np.zeros((3, 1000), dtype=np.uint16)
+    assert (blocks.rows, blocks.count) == (1, 3)
+    assert blocks.read(np.array([2, 0, 1]), into, np.zeros(3, np.int32), 0) == 3
+    assert into.tolist() == X[[2, 0, 1]].tolist()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("stored", "read"),
+    [
+        *[(name, name) for name in ("uint8", "int8", "uint16", "int16")],
+        *[(">u2", "uint16"), (">i2", "int16")],
+        *[(name, "") for name in ("bool", "float16", ">f2", "float32", ">f4", "float64", ">f8")],
+    ],
+)
+def test_rows_are_read_as_they_would_be_moved_at_once(
+    tmp_path: Path, rng: np.random.Generator, stored: str, read: str, dtype: str
+) -> None:
+    X = rng.integers(0, 2 if stored == "bool" else 100, (300, 5)).astype(stored)
+    if X.dtype.kind == "f":
+        X /= 7
+    y = np.arange(300) % 3
+    blocks = Blocks(mapped(tmp_path / "X.npy", X), mapped(tmp_path / "y.npy", y.astype(">f4")), 3, dtype)
+    model = MLP((5, 3), dtype=dtype)
+    resident = Resident.prepare(model, X, y, 0.0, 0)
+    assert blocks.dtype == np.dtype(read or dtype)
+    assert blocks.dtype.isnative
+    assert resident.dtype == (blocks.dtype.name if stored not in ("bool", "float16", ">f2") else dtype)
+    into, labels = np.zeros((300, 5), blocks.dtype), np.zeros(300, np.int32)
+    blocks.read(np.arange(blocks.count), into, labels, 0)
+    assert into.tolist() == np.asarray(resident.data["X"]).tolist()
+    assert labels.tolist() == y.tolist()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300, -1e39], ids=str)
+@pytest.mark.usefixtures("small_blocks")
+def test_a_number_that_is_not_finite_is_found_when_its_block_is_read(tmp_path: Path, value: float) -> None:
+    X = np.zeros((40, FEATURES))
+    X[25, 3] = value
+    blocks = Blocks(mapped(tmp_path / "X.npy", X), np.arange(40) % 3, 3, "float32")  # two rows each
+    into, labels = np.zeros((40, FEATURES), np.float32), np.zeros(40, np.int32)
+    blocks.read(np.delete(np.arange(blocks.count), 12), into, labels, 0)
+    message = refused(lambda: blocks.read(np.array([3, 12]), into, labels, 0))
+    assert message == "X: NaN, infinity or a number too large for float32; clean the rows first"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (3, "y: label 3 is outside the classes 0 … 2"),
+        (-1, "y: label -1 is outside the classes 0 … 2"),
+        (0.5, "y: float64 labels; they must be whole numbers from 0"),
+        (np.nan, "y: float64 labels; they must be whole numbers from 0"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("place", [0, 57, 99])
+def test_labels_outside_the_classes_are_found_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: float, said: str, place: int
+) -> None:
+    monkeypatch.setattr("xpnet.data.blocks.LABELS_AT_ONCE", 32)
+    y = np.zeros(100)
+    y[place] = wrong
+    given = mapped(tmp_path / "y.npy", y if wrong % 1 else y.astype(np.int64))
+    X = np.zeros((100, 8), np.uint8)
+    assert refused(lambda: Blocks(X, given, 3, "float32")) == said
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint32", "complex64", "U1"])
+def test_rows_that_are_no_pixels_are_found_at_once(dtype: str) -> None:
+    assert refused(lambda: Blocks(np.zeros((4, 8), dtype), np.zeros(4), 3, "float32")).startswith("X: ")
+
+
+def changed_copy(path: Path, X: np.ndarray) -> np.ndarray:
+    """Rows in a private copy of the pages of a file, in which there is something else."""
+    np.save(path, np.zeros_like(X))
+    rows: np.ndarray = np.load(path, mmap_mode="c")
+    rows[...] = X
+    return rows
+
+
+def shared_pages(path: Path, X: np.ndarray) -> np.ndarray:
+    """Rows that were written into a file through its mapping."""
+    rows: np.ndarray = np.lib.format.open_memmap(path, "w+", X.dtype, X.shape)
+    rows[...] = X
+    return rows
+
+
+def anonymous_pages(path: Path, X: np.ndarray) -> np.ndarray:
+    """Rows in pages that no file holds."""
+    pages = mmap.mmap(-1, X.nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    rows: np.ndarray = np.ndarray(X.shape, X.dtype, pages)
+    rows[...] = X
+    return rows
+
+
+@pytest.mark.parametrize("made", [changed_copy, shared_pages, anonymous_pages])
+@pytest.mark.usefixtures("small_blocks")
+def test_rows_that_were_changed_in_memory_stay_so(
+    tmp_path: Path, made: Callable[[Path, np.ndarray], np.ndarray]
+) -> None:
+    X, y = learnable()
+    rows = made(tmp_path / "X.npy", X)
+    for given in (rows, np.asarray(rows)[:]):
+        train(MLP(SIZES), given, y, epochs=1, memory=memory_for(LEAST, 64))
+        assert (rows == X).all()
+
+
+# --- the feed -----------------------------------------------------------------------------------------------
+
+
+def feed_of(
+    rows: int, chunk: int, batch_size: int, validation: float = 0.0, seed: int = 0, classes: int = 3
+) -> Streamed:
+    """A feed of numbered rows, in chunks of so many."""
+    memory = memory_for(chunk, batch_size)
+    X, y = numbered(rows, classes)
+    options: dict[str, Any] = {"batch_size": batch_size, "validation": validation, "seed": seed}
+    feed = make_feed(MLP((FEATURES, classes)), X, y, memory=memory, **options)
+    assert isinstance(feed, Streamed)
+    return feed
+
+
+def handed_out(parts: Iterator[tuple[dict[str, Any], np.ndarray]], rows: int) -> list[np.ndarray]:
+    """The numbers of the rows of every part, after a look at their labels."""
+    found = []
+    for data, order in parts:
+        assert order.dtype == np.int32
+        numbers = numbers_of(data["X"][order])
+        classes = len(data["classes"])
+        assert data["y"][order].tolist() == labels_of(numbers, rows, classes).tolist()
+        found.append(numbers)
+    return found
+
+
+@pytest.mark.parametrize("validation", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("batch_size", [1, 7, 32, 500])  # the last is more than a chunk
+@pytest.mark.parametrize("rows", [2999, 3000])
+@pytest.mark.usefixtures("small_blocks")
+def test_epoch_has_every_training_row_once_and_none_that_is_held_back(
+    rows: int, batch_size: int, validation: float
+) -> None:
+    feed = feed_of(rows, LEAST, batch_size, validation)
+    held = handed_out(feed.held_parts(), rows) if validation else []
+    kept = [number for part in held for number in part.tolist()]
+    assert len(kept) == len(set(kept)) == feed.held_rows
+    assert abs(feed.held_rows - validation * rows) <= BLOCK_ROWS
+    for epoch in range(2):
+        parts = handed_out(feed.parts(batch_size, np.random.default_rng(epoch)), rows)
+        seen = np.concatenate(parts).tolist()
+        assert len(seen) == feed.rows == rows - feed.held_rows
+        assert sorted(seen + kept) == list(range(rows))
+        assert len(parts) > 1
+        assert all(len(part) % batch_size == 0 for part in parts[:-1])
+        assert all(0 < len(part) <= max(LEAST + batch_size - 1, batch_size) for part in parts)
+
+
+@pytest.mark.parametrize(("rows", "batch_size"), [(2999, 7), (3000, 32), (3001, 500), (3001, 1)])
+@pytest.mark.usefixtures("small_blocks")
+def test_steps_are_as_many_as_of_a_run_in_memory(rows: int, batch_size: int) -> None:
+    X, y = numbered(rows)
+    rates = []
+    for memory in (None, memory_for(LEAST, batch_size)):
+        # the rate falls with every step, so that of the last one tells how many there were
+        options: dict[str, Any] = {"batch_size": batch_size, "epochs": 3, "validation": 0}
+        history = train(MLP((FEATURES, 3)), X, y, memory=memory, **options)
+        rates.append([row.lr for row in history.epochs])
+    assert rates[0] == rates[1]
+
+
+class Recorder(Progress):
+    """Adds up the rows of every epoch."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, int] = {}
+
+    def on_chunk(self, epoch: int, rows: int, loss: float) -> None:
+        self.rows[epoch] = self.rows.get(epoch, 0) + rows
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_progress_is_told_of_every_row() -> None:
+    recorder = Recorder()
+    options: dict[str, Any] = {"batch_size": 7, "epochs": 2, "validation": 0, "progress": recorder}
+    train(MLP((FEATURES, 3)), *numbered(2999), memory=memory_for(LEAST, 7), **options)
+    assert recorder.rows == {1: 2999, 2: 2999}
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_orders_differ_from_epoch_to_epoch_and_are_those_of_the_seed() -> None:
+    def order(seed: int) -> list[int]:
+        feed = feed_of(3000, 500, 32, 0.1, seed=1)
+        numbers = np.concatenate(handed_out(feed.parts(32, np.random.default_rng(seed)), 3000))
+        return [int(number) for number in numbers]
+
+    first, second = order(1), order(2)
+    assert first == order(1)
+    assert sorted(first) == sorted(second)
+    same = np.mean(np.equal(first, second))
+    following = np.mean(np.diff(first) == 1)
+    assert same < 0.01
+    assert following < 0.05
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_run_draws_another_order_in_every_epoch() -> None:
+    class Losses(Progress):
+        """The losses of the parts of every epoch."""
+
+        def __init__(self) -> None:
+            self.of: dict[int, list[float]] = {1: [], 2: []}
+
+        def on_chunk(self, epoch: int, rows: int, loss: float) -> None:
+            self.of[epoch].append(loss)
+
+    told = [Losses() for _ in range(3)]
+    for progress, seed in zip(told, (0, 0, 1), strict=True):
+        # at such a rate the weights stay as they are, and a loss depends on the rows alone
+        options: dict[str, Any] = {"epochs": 2, "lr": 1e-30, "batch_size": 16, "seed": seed}
+        memory = memory_for(LEAST, 16)
+        train(MLP(SIZES, dtype="float64"), *learnable(), memory=memory, progress=progress, **options)
+    assert len(told[0].of[1]) == len(told[0].of[2]) > 5
+    assert told[0].of == told[1].of != told[2].of
+    assert set(told[0].of[1]).isdisjoint(told[0].of[2])
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_held_back_blocks_depend_on_the_seed_and_nothing_else() -> None:
+    held = [
+        feed_of(3000, chunk, 32, 0.2, seed).held.tolist() for chunk, seed in ((200, 1), (500, 1), (500, 2))
+    ]
+    assert held[0] == held[1] != held[2]
+    assert len(held[0]) == 60
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_rows_come_in_their_own_order_where_none_is_drawn() -> None:
+    parts = handed_out(feed_of(3000, 500, 1).parts(1, None), 3000)
+    assert np.concatenate(parts).tolist() == list(range(3000))
+    assert len(parts) == 6
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_every_part_of_a_sorted_file_has_all_classes_in_about_their_shares() -> None:
+    rows, classes, chunk = 12_000, 10, 1000
+    feed = feed_of(rows, chunk, 50, classes=classes)
+    parts = handed_out(feed.parts(50, np.random.default_rng(3)), rows)
+    assert len(parts) == 12
+    surprises = []
+    for numbers in parts:
+        counts = np.bincount(labels_of(numbers, rows, classes), minlength=classes) / BLOCK_ROWS
+        expected = counts.sum() / classes
+        surprises.append(((counts - expected) ** 2 / expected).sum())
+        batches = labels_of(numbers, rows, classes)[: len(numbers) // 50 * 50].reshape(-1, 50)
+        assert min(len(set(batch)) for batch in batches.tolist()) >= 6
+    # a chunk is a draw of blocks without putting back: chi-square of nine degrees of freedom, a little less
+    assert max(surprises) < 27.9  # passed by one in a thousand
+    assert np.mean(surprises) < 15
+
+
+# --- training and evaluation --------------------------------------------------------------------------------
+
+
+def losses(history: History) -> list[float]:
+    """The training losses, then the validation losses."""
+    validation = [row.validation_loss for row in history.epochs if row.validation_loss is not None]
+    return [row.loss for row in history.epochs] + validation
+
+
+def rows_of(kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """The learnable rows as bytes, or as floating-point numbers."""
+    X, y = learnable()
+    return (X, y) if kind == "bytes" else ((X / 255.0), y)
+
+
+def run_of(backend: Backend, kind: str) -> tuple[MLP, History]:
+    """Two streamed epochs."""
+    X, y = rows_of(kind)
+    model = MLP(SIZES, dtype="float64", backend=backend)
+    memory = memory_for(LEAST, 16, row_bytes=X.nbytes // len(X))
+    options: dict[str, Any] = {"batch_size": 16, "momentum": 0.5, "lr": 0.3}
+    return model, train(model, X, y, epochs=2, memory=memory, **options)
+
+
+@cache
+def reference(kind: str) -> tuple[MLP, History]:
+    """The same on NumPy."""
+    return run_of(get_backend("cpu", "numpy"), kind)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "floats"])
+@pytest.mark.usefixtures("small_blocks")
+def test_every_library_trains_streamed_to_the_same_numbers(backend: Backend, kind: str) -> None:
+    expected_model, expected = reference(kind)
+    model, history = run_of(backend, kind)
+    np.testing.assert_allclose(losses(history), losses(expected), rtol=1e-9)
+    assert history.epochs[1].validation_accuracy == expected.epochs[1].validation_accuracy
+    for name, array in model.host_parameters().items():
+        np.testing.assert_allclose(array, expected_model.parameters[name], rtol=1e-9, atol=1e-12)
+    assert model.scale == (255.0 if kind == "bytes" else 1.0)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "floats"])
+@pytest.mark.usefixtures("small_blocks")
+def test_evaluation_streamed_is_that_of_the_rows_in_memory(backend: Backend, kind: str) -> None:
+    X, y = rows_of(kind)
+    model = MLP(SIZES, dtype="float64", backend=backend)
+    whole = evaluate(model, X, y)
+    streamed = evaluate(model, X, y, memory=memory_for(LEAST, 1, row_bytes=X.nbytes // len(X)))
+    assert streamed.confusion.tolist() == whole.confusion.tolist()
+    assert streamed.loss == pytest.approx(whole.loss, rel=1e-12)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_validation_is_on_the_rows_that_were_held_back() -> None:
+    X, y = learnable()
+    model = MLP(SIZES, dtype="float64")
+    memory = memory_for(LEAST, 16)
+    history = train(model, X, y, epochs=1, validation=0.3, seed=4, memory=memory, batch_size=16)
+    feed = make_feed(model, X, y, memory=memory, batch_size=16, validation=0.3, seed=4)
+    assert isinstance(feed, Streamed)
+    held = np.concatenate([np.arange(len(X))[i * BLOCK_ROWS : (i + 1) * BLOCK_ROWS] for i in feed.held])
+    assert len(held) == 450
+    result = evaluate(model, X[held], y[held])
+    assert history.epochs[0].validation_loss == pytest.approx(result.loss, rel=1e-12)
+    assert history.epochs[0].validation_accuracy == result.accuracy
+
+
+@pytest.mark.parametrize("memory", [96_000, 10**12], ids=["just enough", "plenty"])
+def test_run_whose_rows_fit_into_memory_is_one_without_the_limit(tmp_path: Path, memory: int) -> None:
+    X, y = learnable()
+    assert X.nbytes == 96_000
+    models = [MLP(SIZES, dtype="float64") for _ in range(2)]
+    train(models[0], X, y, epochs=1)
+    train(models[1], mapped(tmp_path / "X.npy", X), mapped(tmp_path / "y.npy", y), epochs=1, memory=memory)
+    assert bits(models[0]) == bits(models[1])
+
+
+class Interrupting(Progress):
+    """Ctrl-C at a look at the steps of an epoch."""
+
+    def __init__(self, epoch: int, look: int) -> None:
+        self.at = (epoch, look)
+        self.seen: dict[int, int] = {}
+
+    def on_chunk(self, epoch: int, rows: int, loss: float) -> None:
+        self.seen[epoch] = self.seen.get(epoch, 0) + 1
+        if (epoch, self.seen[epoch]) == self.at:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("epoch", "look"), [(1, 1), (2, 3), (3, 7)], ids=str)
+@pytest.mark.parametrize("patience", [None, 5])
+@pytest.mark.usefixtures("small_blocks")
+def test_resumed_run_equals_an_unbroken_one_bit_for_bit(
+    tmp_path: Path, epoch: int, look: int, patience: int | None
+) -> None:
+    options: dict[str, Any] = {"epochs": 3, "batch_size": 16, "memory": memory_for(LEAST, 16)}
+    options |= {"patience": patience}
+    X, y = learnable()
+    files = mapped(tmp_path / "X.npy", X), mapped(tmp_path / "y.npy", y)
+    whole, resumed = MLP(SIZES), MLP(SIZES, seed=9)
+    expected = train(whole, X, y, **options)
+    checkpoint = tmp_path / "checkpoint"
+    with pytest.raises(KeyboardInterrupt):
+        train(MLP(SIZES), *files, checkpoint=checkpoint, progress=Interrupting(epoch, look), **options)
+    history = train(resumed, *files, checkpoint=checkpoint, resume=True, **options)
+    assert bits(resumed) == bits(whole)
+    assert timeless(history) == timeless(expected)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_resuming_with_another_memory_is_refused(tmp_path: Path) -> None:
+    checkpoint, memory = tmp_path / "checkpoint", memory_for(LEAST, 16)
+    options: dict[str, Any] = {"batch_size": 16, "schedule": "constant", "checkpoint": checkpoint}
+    number: Any = np.int64(memory)  # is kept as a plain one
+    train(MLP(SIZES), *learnable(), epochs=1, memory=number, **options)
+    for other in (None, memory + 1):
+        message = refused(
+            lambda other=other: train(  # type: ignore[misc]
+                MLP(SIZES), *learnable(), epochs=2, memory=other, resume=True, **options
+            )
+        )
+        assert message == f"{checkpoint}: memory was {memory}, not {other}: resume with the same"
+    history = train(MLP(SIZES), *learnable(), epochs=2, memory=memory, resume=True, **options)
+    assert len(history.epochs) == 2
+
+
+def test_mnist_sorted_by_class_is_learned_streamed(tmp_path: Path) -> None:
+    data = load_data()
+    order = np.argsort(data.y_train, kind="stable")
+    np.save(tmp_path / "x_train.npy", data.X_train[order].reshape(-1, 28, 28))
+    np.save(tmp_path / "y_train.npy", data.y_train[order].astype(np.uint8))
+    np.save(tmp_path / "x_test.npy", data.X_test)
+    np.save(tmp_path / "y_test.npy", data.y_test)
+    memory = 15 * 2**20  # a third of the training rows: a chunk is a ninth
+    sorted_data = load_data(tmp_path, memory=memory)
+    model = MLP()
+    history = train(model, sorted_data.X_train, sorted_data.y_train, epochs=2, memory=memory)
+    assert evaluate(model, sorted_data.X_test, sorted_data.y_test, memory=memory).accuracy > 0.95
+    assert history.epochs[-1].validation_accuracy is not None
+    assert history.epochs[-1].validation_accuracy > 0.95
+
+
+# --- what is refused ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("memory", [0, -1, 1.5, "4GB", True], ids=repr)
+def test_memory_that_is_no_number_of_bytes_is_refused(memory: Any) -> None:
+    for call in (train, evaluate):
+        message = refused(lambda call=call: call(MLP(SIZES), *learnable(), memory=memory), UsageError)  # type: ignore[misc]
+        assert message == f"memory must be a whole number of bytes, 1 or more, not {memory!r}"
+
+
+def test_memory_for_rows_on_a_device_is_refused(backend: Backend) -> None:
+    if backend.name == "numpy":
+        return  # whose rows are the host's
+    X, y = (backend.asarray(array) for array in learnable())
+    model = MLP(SIZES, dtype="float64", backend=backend)
+    for call in (train, evaluate):
+        said = refused(lambda call=call: call(model, X, y, memory=1000), UsageError)  # type: ignore[misc]
+        assert "these are on a device already" in said
+
+
+@pytest.mark.parametrize("batch_size", [1, 100])
+@pytest.mark.usefixtures("small_blocks")
+def test_too_little_memory_is_told_how_much_is_enough(batch_size: int) -> None:
+    def attempt(memory: int) -> History:
+        return train(MLP(SIZES), *numbered(9000), epochs=1, batch_size=batch_size, memory=memory)
+
+    found = re.search(r"give ([\d,]+) or more", refused(lambda: attempt(1000)))
+    assert found
+    enough = int(found[1].replace(",", ""))
+    assert enough == memory_for(LEAST, batch_size)
+    assert f"give {enough:,} or more" in refused(lambda: attempt(enough - 1))
+    assert attempt(enough).epochs
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_memory_in_which_training_fits_is_enough_to_evaluate() -> None:
+    model, memory = MLP(SIZES), memory_for(LEAST, 1)
+    train(model, *learnable(), epochs=1, batch_size=1, memory=memory)
+    assert evaluate(model, *learnable(), memory=memory).rows == 1500
+
+
+def test_too_little_memory_for_few_rows_is_told_to_hold_them_all() -> None:
+    said = refused(lambda: train(MLP(SIZES), *learnable(), memory=95_999))
+    assert said.endswith("give 96,000 or more")
+
+
+WRONG: dict[str, tuple[Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]], str]] = {
+    "a label too large": (lambda X, y: (X, y + 1), "label 3 is outside the classes 0 … 2"),
+    "fewer labels": (lambda X, y: (X, y[:-1]), "y has shape (1499,): X of 1500 rows needs (1500,)"),
+    "another width": (lambda X, y: (X[:, 1:], y), "X has shape (1500, 63): this network takes (rows, 64)"),
+    "integers of four bytes": (lambda X, y: (X.astype(np.int32), y), "int32 numbers"),
+    "a NaN": (
+        lambda X, y: (np.where(np.eye(1500, FEATURES) > 0, np.nan, X), y),
+        "NaN, infinity or a number too",
+    ),
+    "a number too large": (lambda X, y: (X * 1e300, y), "a number too large for float32"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), WRONG.values(), ids=WRONG)
+@pytest.mark.usefixtures("small_blocks")
+def test_data_that_do_not_fit_are_refused(
+    tmp_path: Path, change: Callable[..., tuple[np.ndarray, np.ndarray]], said: str
+) -> None:
+    X, y = change(*learnable())
+    given = mapped(tmp_path / "X.npy", X), mapped(tmp_path / "y.npy", y)
+    model = MLP(SIZES)
+    before = bits(model)
+    for call in (train, evaluate):
+        assert said in refused(lambda call=call: call(model, *given, memory=90_000))  # type: ignore[misc]
+    assert bits(model) == before
+    assert readers() == []
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_validation_that_holds_no_block_back_is_refused() -> None:
+    options: dict[str, Any] = {"memory": memory_for(LEAST, 16), "batch_size": 16}
+    said = refused(lambda: train(MLP(SIZES), *learnable(), validation=0.003, **options))
+    assert "validation 0.003 of 1500 rows holds none back: give more, or 0" in said
+
+
+# --- reading ahead ------------------------------------------------------------------------------------------
+
+
+def readers() -> list[str]:
+    """The threads that read, and have not ended; but give them a moment."""
+    gc.collect()
+    deadline = time.monotonic() + 10
+    while True:
+        left = [thread.name for thread in threading.enumerate() if "ThreadPoolExecutor" in thread.name]
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.01)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_next_chunk_is_read_while_the_steps_of_this_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = learnable()
+    options: dict[str, Any] = {"batch_size": 16, "validation": 0, "memory": memory_for(LEAST, 16)}
+    chunks = -(-len(X) // LEAST)
+    begun: list[threading.Thread] = []
+    looks: list[int] = []
+    read = Blocks.read
+
+    def patiently(happened: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 10
+        while not happened():
+            assert time.monotonic() < deadline, "one waits for the other"
+            time.sleep(0.001)
+
+    def noted(self: Blocks, *arguments: Any) -> int:
+        """Does not end before there was a look at the steps of the chunk before."""
+        begun.append(threading.current_thread())
+        number = len(begun)
+        patiently(lambda: len(looks) >= number - 1)
+        return read(self, *arguments)
+
+    class Looking(Progress):
+        """Does not let them end before the next chunk is being read."""
+
+        def on_chunk(self, epoch: int, rows: int, loss: float) -> None:
+            looks.append(rows)
+            patiently(lambda: len(begun) >= min(len(looks) + 1, chunks))
+
+    monkeypatch.setattr(Blocks, "read", noted)
+    train(MLP(SIZES), X, y, epochs=1, progress=Looking(), **options)
+    assert len(looks) == len(begun) == chunks
+    assert threading.main_thread() not in begun
+    assert readers() == []
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_interrupted_run_ends_although_a_chunk_is_being_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[bool] = []
+    read = Blocks.read
+
+    def slow(self: Blocks, *arguments: Any) -> int:
+        time.sleep(0.1)
+        end = read(self, *arguments)
+        ended.append(True)
+        return end
+
+    monkeypatch.setattr(Blocks, "read", slow)
+    model, checkpoint = MLP(SIZES), Checkpoint(tmp_path / "checkpoint")
+    before = bits(model)
+    options: dict[str, Any] = {"batch_size": 16, "memory": memory_for(LEAST, 16), "checkpoint": checkpoint}
+    with pytest.raises(KeyboardInterrupt):
+        train(model, *learnable(), progress=Interrupting(1, 2), **options)
+    assert readers() == []
+    assert len(ended) == 3
+    assert bits(model) == before
+
+
+# --- memory -------------------------------------------------------------------------------------------------
+
+ROWS, MEMORY = 40_000, 26_000_000
+
+MEASURE = """
+import sys
+from xpnet import MLP, evaluate, get_backend, load_data, train
+
+def peak():
+    status = open("/proc/self/status").read()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+memory = int(sys.argv[2]) or None
+model = MLP((784, 8, 10), backend=get_backend("cpu", "numpy", threads=1))
+before = peak()
+data = load_data(sys.argv[1], memory=memory)
+train(model, data.X_train, data.y_train, epochs=1, memory=memory, batch_size=200)
+evaluate(model, data.X_train, data.y_train, memory=memory)
+print(peak() - before)
+"""
+"""What a process needs at most, beyond what it needs to begin with."""
+
+
+def write_rows(folder: Path, rows: int) -> Path:
+    """A data set of bytes, written in pieces."""
+    folder.mkdir()
+    piece = np.random.default_rng(0).integers(0, 256, (10_000, 784), dtype=np.uint8)
+    for part, count in (("train", rows), ("test", 1000)):
+        np.save(folder / f"y_{part}.npy", np.arange(count) % 10)
+        with (folder / f"x_{part}.npy").open("wb") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": (count, 784)}
+            np.lib.format.write_array_header_1_0(file, header)
+            for begin in range(0, count, len(piece)):
+                file.write(piece[: count - begin].tobytes())
+    return folder
+
+
+def needed(folder: Path, memory: int) -> int:
+    """The bytes that a process needs to train on the rows in a folder; a memory of 0 is none."""
+    command = [sys.executable, "-c", MEASURE, str(folder), str(memory)]
+    ended = subprocess.run(
+        command, env=environment(), capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
+    assert ended.returncode == 0, ended.stderr
+    return int(ended.stdout)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
+def test_memory_that_is_needed_does_not_grow_with_the_rows(tmp_path: Path) -> None:
+    few, many = write_rows(tmp_path / "few", ROWS), write_rows(tmp_path / "many", 6 * ROWS)
+    more_rows = 5 * ROWS * 784
+    streamed = [needed(folder, MEMORY) for folder in (few, many)]
+    assert streamed[1] - streamed[0] < 20e6
+    assert max(streamed) < 2 * MEMORY
+    # and it is not that all rows would have fitted into as little
+    in_memory = [needed(folder, 0) for folder in (few, many)]
+    assert in_memory[1] - in_memory[0] > 0.9 * more_rows
+
+
+# --- the command line ---------------------------------------------------------------------------------------
+
+SETTINGS = ("--hidden", "8", "--lr", "0.05", "--schedule", "constant", "--threads", "1", "--quiet")
+TRAIN = ("train", "--memory", "13MB", *SETTINGS)
+INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+"""A job in the background of a shell is started deaf to Ctrl-C, and so are its children."""
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same data as .npy files and as IDX files: each part is 15 MB, and labels can be learned from it."""
+    rng = np.random.default_rng(1)
+    arrays: dict[str, np.ndarray] = {}
+    for part in ("train", "test"):
+        y = labels_of(np.arange(20_000), 20_000).astype(np.uint8)
+        X = rng.integers(0, 200, (20_000, 784), dtype=np.uint8)
+        for label in range(3):
+            X[y == label, 100 * label : 100 * (label + 1)] += 55
+        arrays |= {f"x_{part}": X, f"y_{part}": y}
+    folder = tmp_path_factory.mktemp("folders")
+    (folder / "npy").mkdir()
+    for key, array in arrays.items():
+        np.save(folder / "npy" / f"{key}.npy", array)
+    return {"npy": folder / "npy", "idx": write_idx(folder / "idx", arrays)}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+@pytest.mark.parametrize("kind", ["npy", "idx"])
+def test_files_larger_than_memory_are_trained_on_evaluated_and_resumed(
+    folders: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
+    arguments = (*TRAIN, "--data", str(folders[kind]))
+    succeed(tmp_path, *arguments, "--epochs", "2", "--out", "unbroken")
+    succeed(tmp_path, *arguments, "--epochs", "1", "--out", "out")
+    assert read_json(tmp_path / "out" / "config.json")["memory"] == 13 * 2**20
+    succeed(tmp_path, "train", "--resume", "--epochs", "2", "--quiet", "--out", "out")
+    model = (tmp_path / "out" / "model.safetensors").read_bytes()
+    assert model == (tmp_path / "unbroken" / "model.safetensors").read_bytes()
+
+    summary = read_json(tmp_path / "out" / "summary.json")
+    for memory in (("--memory", "13MB"), ()):
+        result = json.loads(succeed(tmp_path, "evaluate", "out", *memory, "--json").out)
+        assert result["rows"] == 20_000
+        assert result["accuracy"] == pytest.approx(summary["test_accuracy"], abs=1e-3)
+        assert result["loss"] == pytest.approx(summary["test_loss"], rel=1e-5)
+    assert summary["test_accuracy"] > 0.9
+
+    # without --memory it is the run's own that counts: one that is too little is refused
+    config = tmp_path / "out" / "config.json"
+    config.write_text(json.dumps(read_json(config) | {"memory": 1000}))
+    refused_to = run(tmp_path, "evaluate", "out")
+    assert refused_to.code == 1
+    assert "memory 1,000 is too little" in refused_to.err
+
+
+def test_ctrl_c_while_streaming_says_how_to_go_on(folders: dict[str, Path], tmp_path: Path) -> None:
+    arguments = (*TRAIN, "--data", str(folders["npy"]), "--epochs", "10000", "--out", "out")
+    with start(tmp_path, *arguments, before=INTERRUPTIBLE, stderr=subprocess.PIPE) as process:
+        wait_for((tmp_path / "out" / "history.csv").exists, process)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert err.decode().splitlines() == [
+        "xpnet: stopped; go on with: xpnet train --resume --out out",
+        "xpnet: error: interrupted",
+    ]
