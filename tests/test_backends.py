@@ -1,6 +1,8 @@
 """Backends: how a library and a device are picked, and what each promises about arrays and settings."""
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 from contextlib import suppress
@@ -14,7 +16,8 @@ import pytest
 import torch
 
 import xpnet
-from xpnet.backends import KINDS, LIBRARIES, Backend, backend_class, get_backend, owner
+from xpnet.backends import KINDS, LIBRARIES, PRECISIONS, STEPS, Backend, backend_class, get_backend, owner
+from xpnet.backends.jax import BLOCK, PADDED, JAXBackend
 from xpnet.errors import UsageError, XpnetError
 
 ON_CPU = [name for name in LIBRARIES if "cpu" in backend_class(name).kinds]
@@ -235,6 +238,62 @@ def test_library_without_threads_to_set_says_so() -> None:
         Bare.set_threads(2)
 
 
+@pytest.mark.parametrize("name", ON_CPU)
+def test_by_default_products_are_of_float32_and_steps_as_the_library_runs_them(name: str) -> None:
+    made = get_backend("cpu", name)
+    assert (made.precision, made.steps_asked, made.steps_note) == ("float32", "auto", "")
+    assert made.precisions()[0] == "float32"
+    assert made.steps == made.modes()[0] == ("compiled" if name == "jax" else "eager")
+
+
+@pytest.mark.parametrize(("what", "known"), [("precision", list(PRECISIONS)), ("steps", list(STEPS))])
+@pytest.mark.parametrize("given", ["fp8", "", "compiled", "TF32"])
+def test_unknown_precision_or_steps_lists_the_known_ones(what: str, known: list[str], given: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        get_backend("cpu", "numpy", **{what: given})  # type: ignore[arg-type]
+    assert one_line(caught) == f"{what} {given!r}: choose one of {', '.join(known)}"
+
+
+@pytest.mark.parametrize("precision", list(PRECISIONS))
+@pytest.mark.parametrize("name", ON_CPU)
+def test_precision_is_had_or_an_error_names_who_has_it(name: str, precision: str) -> None:
+    if precision in get_backend("cpu", name).precisions():
+        assert get_backend("cpu", name, precision=precision).precision == precision
+        return
+    with pytest.raises(XpnetError) as caught:
+        get_backend("cpu", name, precision=precision)
+    assert not isinstance(caught.value, UsageError)
+    message = one_line(caught)
+    assert message.startswith(f"no {precision} matrix products: {name} on cpu has float32")
+    assert message.endswith(f"({precision}: {PRECISIONS[precision]})")
+
+
+def test_the_libraries_that_are_named_for_a_precision_have_it() -> None:
+    having = [name for name in ON_CPU if "bf16" in get_backend("cpu", name).precisions()]
+    assert PRECISIONS["bf16"].startswith(f"{' and '.join(having)} on a CPU")
+    assert not any("tf32" in get_backend("cpu", name).precisions() for name in ON_CPU)
+
+
+@pytest.mark.parametrize("steps", ["eager", "captured"])
+@pytest.mark.parametrize("name", ON_CPU)
+def test_steps_run_as_asked_or_the_request_is_refused(name: str, steps: str) -> None:
+    modes = get_backend("cpu", name).modes()
+    if steps in modes:
+        made = get_backend("cpu", name, steps=steps)
+        assert (made.steps, made.steps_asked) == (steps, steps)
+        return
+    with pytest.raises(UsageError) as caught:
+        get_backend("cpu", name, steps=steps)
+    assert one_line(caught).startswith(f"steps cannot be {steps}: {name} on cpu runs them {modes[0]}")
+
+
+def test_copies_of_a_backend_keep_precision_and_steps() -> None:
+    for made in (get_backend("cpu", "jax", precision="bf16"), get_backend("cpu", "numpy", steps="eager")):
+        for again in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+            assert (again.name, again.device) == (made.name, "cpu")
+            assert (again.precision, again.steps_asked) == (made.precision, made.steps_asked)
+
+
 def products_of_torch() -> list[str]:
     """How torch multiplies float32 matrices, on a GPU and on a CPU."""
     parts: Any = torch.backends
@@ -309,6 +368,30 @@ def test_running_gives_jax_its_settings_back(failing: bool, precision: str | Non
         assert config.jax_default_matmul_precision == precision
     finally:
         config.update("jax_default_matmul_precision", before[1])
+
+
+def test_tf32_of_jax_is_held_while_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(JAXBackend, "precisions", lambda self: ("float32", "tf32"))  # as on a GPU
+    config: Any = jax.config
+    with get_backend("cpu", "jax", precision="tf32").running("float32"):
+        assert config.jax_default_matmul_precision == "tensorfloat32"
+    assert config.jax_default_matmul_precision is None
+
+
+@pytest.mark.parametrize("name", [n for n in ON_CPU if "bf16" in get_backend("cpu", n).precisions()])
+def test_bf16_rounds_the_factors_and_nothing_else(name: str) -> None:
+    made = get_backend("cpu", name, precision="bf16")
+    # 1 + 2^-8 lies half way between two numbers of bfloat16, and 1 + 2^-7 is one
+    A = np.array([[1 + 2**-8, 2**-20], [1 + 2**-7, 2.0]])
+    B = np.array([[1.0, 3.0], [1.0, 0.0]])
+    exact = {"float32": [[1 + 2**-20, 3.0], [3 + 2**-7, 3 + 3 * 2**-7]], "float64": (A @ B).tolist()}
+    for dtype, expected in exact.items():
+        with made.running(dtype):
+            factors = [made.asarray(x.astype(dtype)) for x in (A, B)]
+            product = made.to_numpy(made.xp.matmul(*factors))
+            assert product.dtype == dtype
+            assert product.tolist() == expected
+            assert made.to_numpy(factors[0] + factors[1]).tolist() == (A + B).tolist()
 
 
 @pytest.mark.parametrize("name", ["numpy", "array-api-strict"])
@@ -401,6 +484,45 @@ def test_warm_up_leaves_the_state_as_it_was(backend: Backend) -> None:
     assert backend.to_numpy(state["sum"]).tolist() == [0.0] * 3
     assert backend.to_numpy(state["t"]).tolist() == [0]
     assert backend.to_numpy(data["X"]).tolist() == [0.0, 1.0, 2.0]
+
+
+class Tracing:
+    """A step that adds its rows to a sum, and counts how often it is compiled."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self, state: dict[str, Any], rows: Any, data: dict[str, Any]) -> dict[str, Any]:
+        self.times += 1
+        return {"sum": state["sum"] * 3 + rows.sum(), "t": state["t"] + 1}
+
+
+@pytest.mark.parametrize("block", [1, BLOCK], ids=["as on a CPU", "as on a GPU"])
+def test_jax_compiles_once_for_any_number_of_steps(block: int) -> None:
+    made: Any = get_backend("cpu", "jax")
+    made._block = block
+    step = Tracing()
+
+    def steps(count: int) -> None:
+        rows = np.arange(2 * count, dtype=np.int32).reshape(count, 2) % 7
+        state = {"sum": np.zeros(1, np.int32), "t": np.zeros(1, np.int32)}
+        expected = np.zeros(1, np.int32)
+        for pair in rows:
+            expected = expected * 3 + pair.sum(dtype=np.int32)  # wraps around, as on the device
+        placed = {name: made.asarray(array) for name, array in state.items()}
+        after = made.scan(step, placed, made.asarray(rows), {})
+        assert made.to_numpy(after["t"]).tolist() == [count]
+        assert made.to_numpy(after["sum"]).tolist() == expected.tolist()
+
+    with made.running("float32"):
+        state = {name: made.asarray(np.zeros(1, np.int32)) for name in ("sum", "t")}
+        made.warm_up(step, state, made.asarray(np.zeros((3, 2), np.int32)), {})
+        compiled = step.times
+        for count in (1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 106, PADDED - 1, PADDED):
+            steps(count)
+        assert step.times == compiled
+        steps(PADDED + 1)
+        assert step.times > compiled
 
 
 def test_dpnp_beside_another_library_does_not_wait_for_ever() -> None:

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from xpnet import MLP, Checkpoint, History, Progress, evaluate, train
-from xpnet.backends import Backend
+from xpnet.backends import Backend, get_backend
 from xpnet.errors import UsageError, XpnetError
 from xpnet.files import read_tensors
 
@@ -504,3 +504,42 @@ def test_best_weights_survive_the_resumption(tmp_path: Path) -> None:
     assert history.best == expected.best
     assert {name: array.tobytes() for name, array in standing.best.items()} == bits(model)
     assert evaluate(model, *rows()).rows == 300
+
+
+def forget(path: Path, *names: str) -> None:
+    """Take settings out of a checkpoint, as one has none that was written before they were known."""
+    arrays, described = read_tensors(path)
+    described["config"] = {name: value for name, value in described["config"].items() if name not in names}
+    save_file(arrays, path, metadata={"xpnet": json.dumps(described)})
+
+
+def test_old_checkpoint_goes_on_in_float32_with_the_steps_of_its_library(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    train(new_model(), *rows(), checkpoint=path, epochs=1, schedule="constant")
+    forget(path, "precision", "steps")
+    resumed, whole = new_model(), new_model()
+    train(resumed, *rows(), checkpoint=path, resume=True, epochs=2, schedule="constant")
+    train(whole, *rows(), epochs=2, schedule="constant")
+    assert bits(resumed) == bits(whole)
+    config = Checkpoint(path).load_config()
+    assert (config["precision"], config["steps"]) == ("float32", "auto")
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_resuming_in_another_precision_is_refused(tmp_path: Path, old: bool) -> None:
+    path = tmp_path / "checkpoint"
+    model = MLP(SIZES, backend=get_backend("cpu", "jax"))
+    train(model, *rows(), checkpoint=path, epochs=1)
+    if old:
+        forget(path, "precision", "steps")
+    other = MLP(SIZES, backend=get_backend("cpu", "jax", precision="bf16"))
+    message = refused(lambda: train(other, *rows(), checkpoint=path, resume=True, epochs=1))
+    assert message == f"{path}: precision was float32, not bf16: resume with the same"
+
+
+def test_resuming_with_other_steps_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    train(new_model(), *rows(), checkpoint=path, epochs=1)
+    other = new_model(backend=get_backend("cpu", "numpy", steps="eager"))
+    message = refused(lambda: train(other, *rows(), checkpoint=path, resume=True, epochs=1))
+    assert message == f"{path}: steps was auto, not eager: resume with the same"

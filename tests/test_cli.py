@@ -89,11 +89,12 @@ def test_version(tmp_path: Path) -> None:
     ("arguments", "expected"),
     [
         ((), ("train", "evaluate", "parity", "info", "--version")),
-        (("train",), ("--data", "--device", "--lr", "--resume", "--patience", "[default: relu]")),
-        (("evaluate",), ("MODEL", "--data", "--json")),
+        (("train",), ("--data", "--device", "--precision", "--steps", "--lr", "--resume", "[default: relu]")),
+        (("evaluate",), ("MODEL", "--data", "--precision", "--json")),
+        (("parity",), ("--dtype", "--precision", "--json")),
         (("info",), ("libraries",)),
     ],
-    ids=["xpnet", "train", "evaluate", "info"],
+    ids=["xpnet", "train", "evaluate", "parity", "info"],
 )
 def test_help(tmp_path: Path, arguments: tuple[str, ...], expected: tuple[str, ...]) -> None:
     ended = run(tmp_path, *arguments, "--help")
@@ -128,6 +129,8 @@ def test_summary_tells_what_came_out_and_on_what(trained: Run) -> None:
         "device": "cpu",
         "dtype": "float64",
         "threads": 1,
+        "precision": "float32",
+        "steps": "eager",
         "seed": 0,
         "parameters": 8 * 16 + 16 + 16 * 3 + 3,
         "xpnet": xpnet.__version__,
@@ -158,6 +161,8 @@ def test_results_go_to_standard_output_and_progress_to_standard_error(trained: R
     assert (printed["network"], printed["parameters"]) == ("8-16-3 relu", "195")
     assert printed["device"] == "cpu, float64"
     assert printed["library"] == f"numpy {summary['library_version']}"
+    assert printed["steps"] == "eager"
+    assert "precision" not in printed
     assert printed["folder"] == os.path.join("runs", "001")
 
     lines = trained.ended.err.splitlines()
@@ -266,6 +271,8 @@ SGD = {
     "threads": 1,
     "backend": "numpy",
     "device": "cpu",
+    "precision": "float32",
+    "steps": "eager",
 }
 ADAM = {"optimizer": "adam", "epochs": 2, "activation": "sigmoid", "validation": 0.0, "schedule": "constant"}
 
@@ -525,3 +532,46 @@ def test_the_model_file_of_a_run_is_judged_on_its_data_too(data: Path, tmp_path:
     succeed(tmp_path, "train", "--data", str(data), *SMALL, "--epochs", "1", "--out", "run")
     described = json.loads(succeed(tmp_path, "evaluate", "run/model.safetensors", "--json").out)
     assert described["data"] == str(data)
+
+
+def test_a_run_of_reduced_precision_says_so_and_keeps_it(data: Path, tmp_path: Path) -> None:
+    options = ("--hidden", "16", "--backend", "jax", "--epochs", "1", "--schedule", "constant")
+    arguments = ("train", "--data", str(data), *options, "--precision", "bf16", "--out", "run")
+    printed = facts(succeed(tmp_path, *arguments).out)
+    assert (printed["steps"], printed["precision"]) == ("compiled", "bf16 matrix products")
+    summary = read_json(tmp_path / "run" / "summary.json")
+    assert (summary["steps"], summary["precision"]) == ("compiled", "bf16")
+    config = read_json(tmp_path / "run" / "config.json")
+    assert (config["steps"], config["precision"]) == ("auto", "bf16")
+
+    again = ("train", "--resume", "--out", "run", "--epochs", "2")
+    ended = run(tmp_path, *again, "--precision", "float32")
+    assert (ended.code, len(ended.err.splitlines())) == (1, 1)
+    assert "precision was bf16, not float32: resume with the same" in ended.err
+    succeed(tmp_path, *again)
+    assert read_json(tmp_path / "run" / "summary.json")["precision"] == "bf16"
+
+    place = ("--backend", "jax", "--precision", "bf16")
+    judged = facts(succeed(tmp_path, "evaluate", "run", *place).out)
+    assert judged["precision"] == "bf16 matrix products"
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        ("--precision fp8", 2, "'fp8' is not one of 'float32', 'tf32', 'bf16'"),
+        ("--steps compiled", 2, "'compiled' is not one of 'auto', 'eager', 'captured'"),
+        ("--precision tf32", 1, "no tf32 matrix products: numpy on cpu has float32 (tf32: "),
+        ("--steps captured", 2, "steps cannot be captured: numpy on cpu runs them eager"),
+        ("--backend jax --steps eager", 2, "steps cannot be eager: jax on cpu runs them compiled"),
+        ("--backend jax --precision bf16 --dtype float64", 2, "bf16 belongs to float32, not to float64"),
+    ],
+)
+def test_precision_or_steps_that_cannot_be_are_one_line(
+    data: Path, tmp_path: Path, options: str, code: int, message: str
+) -> None:
+    ended = run(tmp_path, "train", "--data", str(data), *options.split())
+    assert ended.code == code
+    assert len(ended.err.splitlines()) == 1
+    assert message in ended.err
+    assert list(tmp_path.iterdir()) == []

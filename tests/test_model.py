@@ -432,3 +432,38 @@ def test_a_network_can_be_copied_and_pickled(backend: Backend) -> None:
     for again in (copy.deepcopy(model.backend), pickle.loads(pickle.dumps(model.backend))):
         assert (again.name, again.device) == (model.backend.name, "cpu")
     assert copy.deepcopy(MLP((3, 2))).host_parameters()["W1"].shape == (3, 2)
+
+
+def test_reduced_products_are_of_float32_alone() -> None:
+    backend = get_backend("cpu", "jax", precision="bf16")
+    message = refused(lambda: MLP((3, 2), dtype="float64", backend=backend), UsageError)
+    assert message == "precision bf16 belongs to float32, not to float64"
+    assert MLP((3, 2), backend=backend).backend.precision == "bf16"
+
+
+def test_a_network_that_moves_keeps_its_precision_within_its_library() -> None:
+    model = MLP((3, 2), backend=get_backend("cpu", "jax", precision="bf16"))
+    for same in (model.to(device="cpu"), model.to(backend="jax"), copy.deepcopy(model)):
+        assert (same.backend.name, same.backend.precision) == ("jax", "bf16")
+    other = model.to(backend="numpy")
+    assert (other.backend.name, other.backend.precision) == ("numpy", "float32")
+    assert other.to(backend="jax").backend.precision == "float32"
+
+
+def test_a_network_that_moves_keeps_how_its_steps_run_within_its_library() -> None:
+    model = MLP((3, 2), backend=get_backend("cpu", "numpy", steps="eager"))
+    assert model.to(device="cpu").backend.steps_asked == "eager"
+    assert model.to(backend="jax").backend.steps_asked == "auto"
+
+
+def test_a_network_leaves_behind_what_the_other_device_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = get_backend("cpu", "jax", precision="bf16")
+    monkeypatch.setattr(type(backend), "precisions", lambda self: ("float32",))
+    assert MLP((3, 2), backend=backend).to(device="cpu").backend.precision == "float32"
+
+
+def test_predictions_are_made_in_the_precision_of_the_backend() -> None:
+    parameters = {"W1": np.array([[1.0, 1 + 2**-8]]), "b1": np.zeros(2)}
+    model = MLP((1, 2), backend=get_backend("cpu", "jax", precision="bf16"), parameters=parameters)
+    logits = model.backend.to_numpy(model.logits(model.backend.asarray(np.ones((1, 1), np.float32))))
+    assert logits.tolist() == [[1.0, 1.0]]

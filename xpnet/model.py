@@ -86,6 +86,8 @@ class MLP:
         self.backend = _backend(device, backend)
         if not self.backend.supports(dtype):
             raise XpnetError(f"{self.backend.name} on {self.backend.device} has no {dtype}")
+        if dtype == "float64" and self.backend.precision != "float32":
+            raise UsageError(f"precision {self.backend.precision} belongs to float32, not to {dtype}")
         if parameters is None:
             if not hasattr(seed, "__index__") or seed < 0:
                 raise UsageError(f"seed must be a whole number, 0 or more, not {seed}")
@@ -115,9 +117,16 @@ class MLP:
             return {name: np.array(self.backend.to_numpy(a)) for name, a in self.parameters.items()}
 
     def to(self, device: str | None = None, backend: str | Backend | None = None) -> "MLP":
-        """A copy of this network elsewhere; given only a device, by the same library if that drives it."""
+        """A copy of this network elsewhere; given only a device, by the same library if that drives it.
+
+        The same library computes there with the precision and the steps that it has here, where the device
+        has them too; another one as `xpnet.get_backend` does by default.
+        """
         if backend is None and device is not None and device.partition(":")[0] in self.backend.kinds:
             backend = self.backend.name
+        if backend == self.backend.name:
+            backend = _elsewhere(self.backend, device)
+            device = None
         return MLP(
             self.network.sizes,
             activation=self.network.activation,
@@ -147,7 +156,7 @@ class MLP:
             X belongs to another library or device, or has another shape or type.
         """
         check_owner(self.backend, X, "X")
-        divisor = input_scale(self, X)
+        divisor = input_scale(self, dtype_name(X))
         if X.ndim != 2 or X.shape[1] != self.network.sizes[0] or X.shape[0] == 0:
             raise XpnetError(f"X has shape {tuple(X.shape)}: it must be (rows, {self.network.sizes[0]})")
         xp, dtype = self.backend.xp, self.backend.dtype(self.dtype)
@@ -202,6 +211,14 @@ def _backend(device: str | None, backend: str | Backend | None) -> Backend:
     return backend
 
 
+def _elsewhere(backend: Backend, device: str | None) -> Backend:
+    """The same library on another device, which keeps what that device has too."""
+    there = get_backend(device, backend.name)
+    precision = backend.precision if backend.precision in there.precisions() else "float32"
+    steps = backend.steps_asked if backend.steps_asked in there.modes() else "auto"
+    return get_backend(device, backend.name, precision=precision, steps=steps)
+
+
 def save(model: MLP, path: str | Path) -> None:
     """Write a network; see `MLP.save`."""
     model.save(path)
@@ -243,15 +260,14 @@ def load(path: str | Path, *, device: str | None = None, backend: str | Backend 
     )
 
 
-def input_scale(model: MLP, X: Array) -> float:
-    """What X is divided by: 1 for floating point, the largest value of their type for integers.
+def input_scale(model: MLP, name: str) -> float:
+    """What rows X of this dtype are divided by: 1 for floating point, its largest value for integers.
 
     Raises
     ------
     XpnetError
         Integers where the network was trained on something else, whose range they would not have.
     """
-    name = dtype_name(X)
     if is_floating(name):
         return 1.0
     scale = integer_scale(name)

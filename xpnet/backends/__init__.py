@@ -6,7 +6,7 @@ To add a library, write its file, a subclass of `Backend`, and name it in `LIBRA
 import importlib
 from typing import Any
 
-from xpnet.backends.base import Backend
+from xpnet.backends.base import PRECISIONS, STEPS, Backend
 from xpnet.errors import UsageError
 
 LIBRARIES = {
@@ -26,7 +26,16 @@ KINDS = ("cpu", "cuda", "xpu", "mps")
 MOST_THREADS = 4096
 """More are taken for a mistake."""
 
-__all__ = ["KINDS", "LIBRARIES", "Backend", "backend_class", "get_backend", "owner"]
+__all__ = [
+    "KINDS",
+    "LIBRARIES",
+    "PRECISIONS",
+    "STEPS",
+    "Backend",
+    "backend_class",
+    "get_backend",
+    "owner",
+]
 
 
 def backend_class(name: str) -> type[Backend]:
@@ -45,7 +54,12 @@ def backend_class(name: str) -> type[Backend]:
 
 
 def get_backend(
-    device: str | None = None, backend: str | None = None, *, threads: int | None = None
+    device: str | None = None,
+    backend: str | None = None,
+    *,
+    threads: int | None = None,
+    precision: str = "float32",
+    steps: str = "auto",
 ) -> Backend:
     """Pick a library and a device. Nothing else is ever taken in their place.
 
@@ -58,13 +72,18 @@ def get_backend(
         A key of `LIBRARIES`. By default the first that drives `device`; without either, NumPy.
     threads
         Compute on so many CPU threads, in the whole process. By default the library decides.
+    precision
+        "float32", "tf32" or "bf16": how float32 matrix products are computed. All else stays float32.
+    steps
+        "eager", call by call, or "captured", recorded once and replayed. By default, "auto", the faster
+        that the library has on the device.
 
     Raises
     ------
     UsageError
         An unknown name, a pair that cannot be, or `threads` out of range or off the CPU.
     XpnetError
-        The library is not installed, or the device is not there.
+        The library is not installed, the device is not there, or it has no such precision.
     """
     kind, index = _parse(device) if device is not None else (None, 0)
     if backend is None:
@@ -82,7 +101,7 @@ def get_backend(
         if kind != "cpu":
             raise UsageError(f"threads applies to the CPU, not to {kind}")
         cls.set_threads(threads)
-    return cls(kind, index)
+    return cls(kind, index, precision=precision, steps=steps)
 
 
 def owner(array: Any) -> str | None:

@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import ModuleType
 from typing import Any, ClassVar, TypeAlias
 
@@ -13,6 +14,17 @@ from xpnet.errors import UsageError, XpnetError
 Array: TypeAlias = Any
 State: TypeAlias = dict[str, Array]
 Step: TypeAlias = Callable[[State, Array, State], State]
+
+PRECISIONS = {
+    "float32": "every library",
+    "tf32": "cupy, torch and jax on an NVIDIA GPU",
+    "bf16": "torch and jax on a CPU, and cupy, torch and jax on an NVIDIA GPU",
+}
+"""How float32 matrix products are computed, and who has each: tf32 rounds the factors to 10 explicit bits,
+bf16 to 7; the sums are float32."""
+
+STEPS = ("auto", "eager", "captured")
+"""How `Backend.scan` may be told to run a step: call by call, or recorded once and replayed."""
 
 
 class Namespace:
@@ -47,6 +59,10 @@ class Backend:
     ----------
     kind, index
         The device: ("cpu", 0) or ("cuda", 1).
+    precision
+        A key of `PRECISIONS`: how float32 matrix products are computed. All else stays float32.
+    steps
+        One of `STEPS`. "auto" takes the first of `modes`.
 
     Attributes
     ----------
@@ -54,11 +70,21 @@ class Backend:
         The namespace that is handed to ``nn``.
     device
         The device's name: "cpu", "cuda:0".
+    precision
+        As given.
+    steps
+        How `scan` runs a step: "eager", "captured" or "compiled".
+    steps_asked
+        As given, "auto" included.
+    steps_note
+        Why it is not what "auto" would have taken first; mostly empty.
 
     Raises
     ------
+    UsageError
+        An unknown precision, or steps that are unknown or not run in that way here.
     XpnetError
-        The library is not installed, or the device is not there.
+        The library is not installed, the device is not there, or it has no such precision.
     """
 
     name: ClassVar[str]
@@ -78,7 +104,10 @@ class Backend:
 
     xp: Any
 
-    def __init__(self, kind: str, index: int = 0) -> None:
+    def __init__(self, kind: str, index: int = 0, *, precision: str = "float32", steps: str = "auto") -> None:
+        for what, given, known in (("precision", precision, PRECISIONS), ("steps", steps, STEPS)):
+            if given not in known:
+                raise UsageError(f"{what} {given!r}: choose one of {', '.join(known)}")
         self.module = self.imported()
         self.index = index
         self.device = kind if kind == "cpu" else f"{kind}:{index}"
@@ -87,10 +116,21 @@ class Backend:
         if self.device not in found:
             have = f"{self.name} finds {', '.join(found) or 'none'}"
             raise XpnetError(f"no device {self.device}: {have} ({self.missing_device(kind)})")
+        if precision not in self.precisions():
+            have = f"{self.name} on {self.device} has {', '.join(self.precisions())}"
+            raise XpnetError(f"no {precision} matrix products: {have} ({precision}: {PRECISIONS[precision]})")
+        if steps not in ("auto", *self.modes()):
+            have = f"{self.name} on {self.device} runs them {' or '.join(self.modes())}"
+            raise UsageError(f"steps cannot be {steps}: {have}; leave the choice at auto")
+        self.precision = precision
+        self.steps_asked = steps
+        self.steps = self.modes()[0] if steps == "auto" else steps
+        self.steps_note = ""
 
-    def __reduce__(self) -> tuple[type["Backend"], tuple[str, int]]:
+    def __reduce__(self) -> tuple[Callable[..., "Backend"], tuple[str, int]]:
         """Copied and pickled as what it was made from; modules cannot be."""
-        return type(self), (self.device.partition(":")[0], self.index)
+        made = partial(type(self), precision=self.precision, steps=self.steps_asked)
+        return made, (self.device.partition(":")[0], self.index)
 
     @classmethod
     def imported(cls) -> ModuleType:
@@ -133,6 +173,14 @@ class Backend:
         """Whether the device computes in "float32" or "float64"."""
         return True
 
+    def precisions(self) -> tuple[str, ...]:
+        """The keys of `PRECISIONS` that this library has on this device."""
+        return ("float32",)
+
+    def modes(self) -> tuple[str, ...]:
+        """How `scan` can run a step here, the first by default: "eager", "captured" or "compiled"."""
+        return ("eager",)
+
     @classmethod
     def owns(cls, array: Any) -> bool:
         """Whether `array` is an array of this library. Imports nothing."""
@@ -161,6 +209,16 @@ class Backend:
     def asarray(self, x: np.ndarray) -> Array:
         """Move a host array to the device, in its own dtype. The result shares no memory with it."""
         raise NotImplementedError
+
+    def refill(self, array: Array, x: np.ndarray) -> Array:
+        """Move a host array of the same shape and dtype into an array on the device, where the library can.
+
+        Returns
+        -------
+        array
+            The same, or a new one in its place. It shares no memory with `x`.
+        """
+        return self.asarray(x)
 
     def to_numpy(self, array: Array) -> np.ndarray:
         """Move an array to the host. It waits for the device."""

@@ -20,8 +20,8 @@ class DpnpBackend(Backend):
     kinds = ("cpu", "xpu")
     install = "pip install 'xpnet[dpnp]'"
 
-    def __init__(self, kind: str, index: int = 0) -> None:
-        super().__init__(kind, index)
+    def __init__(self, kind: str, index: int = 0, **options: str) -> None:
+        super().__init__(kind, index, **options)
         self.sycl_device = self._found()[self.device]
 
     @classmethod

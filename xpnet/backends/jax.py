@@ -1,14 +1,21 @@
-"""JAX, on CPUs and NVIDIA GPUs: a whole chunk of steps is compiled at once."""
+"""JAX, on CPUs and NVIDIA GPUs: a loop over a whole chunk of steps is compiled, once for all chunks."""
 
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
-from xpnet.backends.base import Array, Backend, State, Step
+from xpnet.backends.base import Array, Backend, Namespace, State, Step
 from xpnet.errors import XpnetError
+
+PADDED = 128
+"""Batches are filled up to a multiple of so many, because XLA compiles for one shape at a time."""
+
+BLOCK = 8
+"""Steps in one turn of the loop on a GPU, which asks the host before every turn whether there is another."""
 
 
 class JAXBackend(Backend):
@@ -20,12 +27,15 @@ class JAXBackend(Backend):
     kinds = ("cpu", "cuda")
     install = "pip install 'xpnet[jax]' (with an NVIDIA GPU: pip install 'jax[cuda12]' or 'jax[cuda13]')"
 
-    def __init__(self, kind: str, index: int = 0) -> None:
-        super().__init__(kind, index)
+    def __init__(self, kind: str, index: int = 0, **options: str) -> None:
+        super().__init__(kind, index, **options)
         self.jax_device = self.module.devices("gpu" if kind == "cuda" else kind)[index]
-        self._scan: Callable[[Step, State, Array, State], State] = self.module.jit(
+        self._block = 1 if kind == "cpu" else BLOCK
+        self._scan: Callable[[Step, State, Array, np.int32, State], State] = self.module.jit(
             self._steps, static_argnums=0, donate_argnums=1
         )
+        if self.precision == "bf16":
+            self.xp = _rounding(self.xp)
 
     @classmethod
     def devices(cls) -> list[str]:
@@ -36,6 +46,14 @@ class JAXBackend(Backend):
         except RuntimeError:  # JAX knows no "gpu" where no plugin is installed
             gpus = 0
         return ["cpu", *(f"cuda:{i}" for i in range(gpus))]
+
+    def precisions(self) -> tuple[str, ...]:
+        """TF32 is of NVIDIA's; bfloat16 is computed everywhere."""
+        return ("float32", "bf16") if self.device == "cpu" else ("float32", "tf32", "bf16")
+
+    def modes(self) -> tuple[str, ...]:
+        """A step is never run but compiled."""
+        return ("compiled",)
 
     @classmethod
     def missing_device(cls, kind: str) -> str:
@@ -49,7 +67,7 @@ class JAXBackend(Backend):
 
     @contextmanager
     def running(self, dtype: str) -> Iterator[None]:
-        """float64 needs a mode of its own; on a GPU, float32 would be multiplied as TF32 unless told not to.
+        """float64 needs a mode of its own; on a GPU, float32 would be multiplied as TF32 unasked.
 
         Both are held for this thread and this block; the caller's settings stay as they are.
         """
@@ -57,7 +75,7 @@ class JAXBackend(Backend):
         try:
             with (
                 jax.enable_x64(dtype == "float64"),
-                jax.default_matmul_precision("highest"),
+                jax.default_matmul_precision("tensorfloat32" if self.precision == "tf32" else "highest"),
                 jax.default_device(self.jax_device),
             ):
                 yield
@@ -100,17 +118,50 @@ class JAXBackend(Backend):
             return int(told)
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
-    def _steps(self, step: Step, state: State, batches: Array, data: State) -> State:
-        def body(state: State, rows: Array) -> tuple[State, None]:
-            return step(state, rows, data), None
+    def _steps(self, step: Step, state: State, batches: Array, count: Array, data: State) -> State:
+        """The first `count` steps; it is an argument, so that any number of them is the same program."""
+        lax, block = self.module.lax, self._block
 
-        state, _ = self.module.lax.scan(body, state, batches)
-        return state
+        def one(i: Array, state: State) -> State:
+            return step(state, lax.dynamic_index_in_dim(batches, i, keepdims=False), data)
+
+        def turn(j: Array, state: State) -> State:
+            after: State = lax.fori_loop(0, block, lambda k, state: one(j * block + k, state), state)
+            return after
+
+        whole = 0
+        if block > 1:
+            whole = count // block
+            state = lax.fori_loop(0, whole, turn, state)
+        after: State = lax.fori_loop(whole * block, count, one, state)
+        return after
+
+    def _filled(self, batches: Array) -> Array:
+        """Batches and rows of -1, up to a multiple of `PADDED`; made by the host, where nothing compiles."""
+        missing = -batches.shape[0] % PADDED
+        if not missing:
+            return batches
+        return self.asarray(np.pad(self.to_numpy(batches), ((0, missing), (0, 0)), constant_values=-1))
 
     def scan(self, step: Step, state: State, batches: Array, data: State) -> State:
-        """One compiled loop, for each step and each number of batches; the state is donated to it."""
-        return self._scan(step, state, batches, data)
+        """One compiled loop, the same for any number of batches up to a multiple of `PADDED`.
+
+        The state is donated to it.
+        """
+        return self._scan(step, state, self._filled(batches), np.int32(batches.shape[0]), data)
 
     def warm_up(self, step: Step, state: State, batches: Array, data: State) -> None:
-        """Compile for the shapes of `batches`."""
-        self.synchronize(self.scan(step, self.copy(state), batches, data))
+        """Compile for the shapes of `batches`, and take a single step."""
+        self.synchronize(self._scan(step, self.copy(state), self._filled(batches), np.int32(1), data))
+
+
+def _rounding(jnp: Any) -> Namespace:
+    """``jax.numpy`` whose products of float32 round their factors to bfloat16, and add up in float32."""
+
+    def matmul(x1: Array, x2: Array, /) -> Array:
+        if x1.dtype != jnp.float32:
+            return jnp.matmul(x1, x2)
+        half = jnp.bfloat16
+        return jnp.matmul(x1.astype(half), x2.astype(half), preferred_element_type=jnp.float32)
+
+    return Namespace(jnp, matmul=matmul)

@@ -22,8 +22,8 @@ class MLXBackend(Backend):
     kinds = ("cpu", "mps")
     install = "pip install 'xpnet[mlx]'"
 
-    def __init__(self, kind: str, index: int = 0) -> None:
-        super().__init__(kind, index)
+    def __init__(self, kind: str, index: int = 0, **options: str) -> None:
+        super().__init__(kind, index, **options)
         self.mlx_device = self.module.cpu if kind == "cpu" else self.module.gpu
         self.xp = _namespace(self.module)
 

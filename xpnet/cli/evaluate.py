@@ -3,12 +3,13 @@
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 
 from xpnet.backends import get_backend
-from xpnet.cli.options import place_options
-from xpnet.cli.tables import print_facts, print_table
+from xpnet.cli.options import memory_option, place_options
+from xpnet.cli.tables import computing, print_facts, print_table
 from xpnet.data import load_data
 from xpnet.errors import XpnetError
 from xpnet.model import load
@@ -23,25 +24,26 @@ from xpnet.training import evaluate as evaluate_model
     metavar="mnist|PATH",
     help="As for train. By default what the model was trained on, if its run's folder says; else mnist.",
 )
+@memory_option
 @place_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for a program.")
-def evaluate(
-    path: Path, data: str | None, device: str | None, backend: str | None, threads: int | None, as_json: bool
-) -> None:
+def evaluate(path: Path, data: str | None, memory: int | None, as_json: bool, **place: Any) -> None:
     """Judge a trained network on test rows.
 
     MODEL is a model.safetensors, or the folder of a run that holds one.
     """
-    chosen = get_backend(device, backend, threads=threads)
+    chosen = get_backend(**place)
     if path.is_dir():
         path = path / "model.safetensors"
         if not path.exists() and path.with_name("checkpoint.safetensors").exists():
             again = f"xpnet train --resume --out {shlex.quote(str(path.parent))}"
             raise XpnetError(f"{path.parent}: this run has not ended; finish it with {again}")
     model = load(path, backend=chosen)
-    data = data or _data_of(path.parent) or "mnist"
-    rows = load_data(data)
-    result = evaluate_model(model, rows.X_test, rows.y_test)
+    if data is None:
+        data, told_memory = _told(path.parent)
+        memory = memory or told_memory
+    rows = load_data(data, memory=memory)
+    result = evaluate_model(model, rows.X_test, rows.y_test, memory=memory)
     if as_json:
         click.echo(json.dumps(_described(result, data), indent=2))
         return
@@ -52,6 +54,7 @@ def evaluate(
             "rows": f"{result.rows:,} of {data}",
             "device": f"{chosen.device}, {model.dtype}",
             "library": f"{chosen.name} {chosen.version()}",
+            **computing(chosen),
         }
     )
     click.echo("\nrows: the true class; columns: how many of its rows were taken for each class")
@@ -67,13 +70,16 @@ def evaluate(
     )
 
 
-def _data_of(folder: Path) -> str | None:
-    """What the run in a folder was trained on; None where it does not say."""
+def _told(folder: Path) -> tuple[str, int | None]:
+    """The data that the run in a folder was trained on, and its memory; mnist where it does not say."""
     try:
-        source = json.loads((folder / "config.json").read_text())["data"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return source if isinstance(source, str) else None
+        config = json.loads((folder / "config.json").read_text())
+        source, memory = config["data"], config.get("memory")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "mnist", None
+    if not isinstance(source, str):
+        return "mnist", None
+    return source, memory if isinstance(memory, int) else None
 
 
 def _described(result: Evaluation, data: str) -> dict[str, object]:

@@ -1,11 +1,12 @@
 """Options that several commands share."""
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
-from xpnet.backends import LIBRARIES
+from xpnet.backends import LIBRARIES, PRECISIONS, STEPS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -22,6 +23,33 @@ def sizes(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
+MOST_BYTES = 2**60
+"""More are taken for a mistake."""
+
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def number_of_bytes(text: str) -> int:
+    """Bytes: `4GB`, `512M`, `1000000`. A kilobyte is 1,024 bytes."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)B?", text.strip(), re.ASCII | re.IGNORECASE)
+    if found is None:
+        raise click.BadParameter(f"{text!r} is not an amount of memory such as 512MB or 4GB.")
+    amount = float(found[1]) * UNITS[found[2].upper()]
+    if not 1 <= amount < MOST_BYTES:
+        raise click.BadParameter(f"{text} is not between 1 byte and {MOST_BYTES // UNITS['T']:,} TB.")
+    return int(amount)
+
+
+def memory_option(command: Command) -> Command:
+    """`--memory`."""
+    return click.option(
+        "--memory",
+        type=number_of_bytes,
+        metavar="SIZE",
+        help="Stream rows that need more than this, say 4GB, from uncompressed IDX or .npy files.",
+    )(command)
+
+
 def data_option(command: Command) -> Command:
     """`--data`."""
     return click.option(
@@ -29,7 +57,8 @@ def data_option(command: Command) -> Command:
         default="mnist",
         show_default=True,
         metavar="mnist|PATH",
-        help="The embedded MNIST, a folder of IDX files, or an .npz with x_train, y_train, x_test, y_test.",
+        help="The embedded MNIST, a folder of IDX files, or x_train, y_train, x_test, y_test "
+        "in one .npz or in a folder of .npy files.",
     )(command)
 
 
@@ -42,10 +71,29 @@ def device_option(command: Command) -> Command:
     )(command)
 
 
+def precision_option(command: Command) -> Command:
+    """`--precision`."""
+    return click.option(
+        "--precision",
+        type=click.Choice(list(PRECISIONS)),
+        default="float32",
+        show_default=True,
+        help="Of float32 matrix products: tf32 and bf16 round their factors, and are faster on some devices.",
+    )(command)
+
+
 def place_options(command: Command) -> Command:
-    """`--device`, `--backend` and `--threads`."""
+    """`--device`, `--backend`, `--precision`, `--steps` and `--threads`."""
     for option in (
         click.option("--threads", type=int, metavar="N", help="CPU threads. By default the library decides."),
+        click.option(
+            "--steps",
+            type=click.Choice(STEPS),
+            default="auto",
+            show_default=True,
+            help="Run a step call by call, or record it once and replay it; auto takes the library's faster.",
+        ),
+        precision_option,
         click.option(
             "--backend",
             metavar="NAME",

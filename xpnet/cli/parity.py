@@ -8,9 +8,9 @@ from functools import partial
 import click
 
 from xpnet.backends import LIBRARIES, Backend, backend_class, get_backend
-from xpnet.cli.options import device_option
+from xpnet.cli.options import device_option, precision_option
 from xpnet.cli.tables import print_table
-from xpnet.errors import XpnetError
+from xpnet.errors import UsageError, XpnetError
 from xpnet.model import DTYPES
 from xpnet.parity import Reference, Report, compare
 
@@ -27,26 +27,36 @@ from xpnet.parity import Reference, Report, compare
 @click.option(
     "--dtype", "dtypes", multiple=True, type=click.Choice(DTYPES), help="May be repeated. By default both."
 )
+@precision_option
 @click.option("--steps", type=int, default=1000, show_default=True, help="Of the free run.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for a program.")
 def parity(
-    device: str | None, names: tuple[str, ...], dtypes: tuple[str, ...], steps: int, as_json: bool
+    device: str | None,
+    names: tuple[str, ...],
+    dtypes: tuple[str, ...],
+    precision: str,
+    steps: int,
+    as_json: bool,
 ) -> None:
     """Compare libraries with NumPy in float64, number by number.
 
     Every operation, the whole forward pass and gradient, single training steps from the reference's own
     state, and a free run. Fails, and names the first quantity at fault, when an error is over its gate.
+    With a reduced precision, which is of float32 alone, the reference rounds what it multiplies likewise.
     """
-    backends = _chosen(device, names)
-    _say("reference: numpy float64")
-    reference = Reference.prepare(steps)
+    reduced = precision != "float32"
+    if reduced and "float64" in dtypes:
+        raise UsageError(f"precision {precision} belongs to float32, not to float64")
+    backends = _chosen(device, names, precision)
+    _say(f"reference: numpy float64{f', factors rounded to {precision}' if reduced else ''}")
+    reference = Reference.prepare(steps, precision=precision)
     reports = []
-    for dtype in dtypes or DTYPES[::-1]:
+    for dtype in dtypes or (("float32",) if reduced else DTYPES[::-1]):
         for backend in backends:
             if not backend.supports(dtype):
                 _say(f"{backend.name} on {backend.device} has no {dtype}: left out")
                 continue
-            title = f"{backend.name} on {backend.device}, {dtype}"
+            title = f"{backend.name} on {backend.device}, {_arithmetic(dtype, precision)}"
             reports.append(compare(backend, dtype, reference, partial(_show, title)))
             _say(f"{title}: {_verdict(reports[-1])}, {reports[-1].seconds:.0f} s")
 
@@ -66,21 +76,26 @@ def parity(
         )
 
 
-def _chosen(device: str | None, names: tuple[str, ...]) -> list[Backend]:
-    """The libraries to compare: those named, or all that are installed and drive the device."""
+def _chosen(device: str | None, names: tuple[str, ...], precision: str) -> list[Backend]:
+    """The libraries to compare: those named, or all that are installed and have `precision` on the device."""
     if names:
-        return [get_backend(device, name) for name in dict.fromkeys(names)]
+        return [get_backend(device, name, precision=precision) for name in dict.fromkeys(names)]
     device = device or "cpu"
-    kind = device.partition(":")[0]
-    first = get_backend(device)  # an unknown or missing device is an error, not an empty list
-    found = [first]
+    get_backend(device)  # an unknown or missing device is an error, not an empty list
+    found = []
     for name in LIBRARIES:
-        if name != first.name and kind in backend_class(name).kinds:
+        if device.partition(":")[0] in backend_class(name).kinds:
             try:
-                found.append(get_backend(device, name))
+                found.append(get_backend(device, name, precision=precision))
             except XpnetError as error:
                 _say(f"left out: {error}")
+    if not found:
+        raise XpnetError(f"nothing to compare: no library has {precision} on {device}")
     return found
+
+
+def _arithmetic(dtype: str, precision: str) -> str:
+    return dtype if precision == "float32" else f"{dtype} with {precision} matrix products"
 
 
 def _verdict(report: Report) -> str:
@@ -111,7 +126,8 @@ def _print(reports: list[Report]) -> None:
         cells = [(f"{row.error:.1e}" if row.error else "0") + ("" if row.passed else " FAIL") for row in rows]
         lines.append([rows[0].quantity, gate, *cells])
     lines.append(["verdict", "", *("FAIL" if report.first_failure else "pass" for report in reports)])
-    click.echo(f"\n{reports[0].dtype}: largest error relative to numpy float64\n")
+    title = _arithmetic(reports[0].dtype, reports[0].precision)
+    click.echo(f"\n{title}: largest error relative to numpy float64\n")
     for report in reports:
         click.echo(f"  {report.backend} {report.version} on {report.device}: {report.arithmetic} arithmetic")
     print_table(lines, header, right=1)

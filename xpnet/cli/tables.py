@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import click
 
+from xpnet.backends import Backend
+
 WIDE = 10_000
 """Columns of a pipe, where there is no window to fit into."""
 
@@ -35,3 +37,12 @@ def print_table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), right
 def print_facts(facts: Mapping[str, str]) -> None:
     """Print names with their values, a line each."""
     print_table(list(facts.items()))
+
+
+def computing(backend: Backend) -> dict[str, str]:
+    """Facts about how a library computes here: how its steps run, and its precision where that is reduced."""
+    steps = "captured graph" if backend.steps == "captured" else backend.steps
+    facts = {"steps": f"{steps} ({backend.steps_note})" if backend.steps_note else steps}
+    if backend.precision != "float32":
+        facts["precision"] = f"{backend.precision} matrix products"
+    return facts

@@ -10,9 +10,9 @@ import click
 from xpnet import __version__
 from xpnet.backends import get_backend
 from xpnet.cli.folder import claimed, refuse_used
-from xpnet.cli.options import data_option, place_options, sizes
+from xpnet.cli.options import data_option, memory_option, place_options, sizes
 from xpnet.cli.progress import Bar, Lines, Silence
-from xpnet.cli.tables import print_facts
+from xpnet.cli.tables import computing, print_facts
 from xpnet.data import load_data
 from xpnet.errors import DivergedError, UsageError, XpnetError
 from xpnet.files import write_atomically, write_json
@@ -25,10 +25,12 @@ from xpnet.training import train as train_model
 
 DEFAULT = Settings()
 SETTINGS = tuple(DEFAULT.__dataclass_fields__)
+PLACE = ("device", "backend", "threads", "precision", "steps")
 
 
 @click.command()
 @data_option
+@memory_option
 @place_options
 @click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
 @click.option(
@@ -86,7 +88,7 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
         stored = Checkpoint(out / "checkpoint.safetensors").load_config()
         options = _resumed_options(ctx, out, stored, options)
     settings = Settings(**{name: options[name] for name in SETTINGS})
-    backend = get_backend(options["device"], options["backend"], threads=options["threads"])
+    backend = get_backend(**{name: options[name] for name in PLACE})
     if out is not None and not resume:
         refuse_used(out)
 
@@ -95,7 +97,7 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
         began = f"began with {stored['cpu_threads']} CPU thread(s) and goes on with {cpu_threads}"
         click.echo(f"xpnet: note: this run {began}: its last bits may differ", err=True)
 
-    data = load_data(options["data"])
+    data = load_data(options["data"], memory=options["memory"])
     units = (data.features, *options["hidden"], data.classes)
     model = MLP(
         units, activation=options["activation"], seed=settings.seed, dtype=options["dtype"], backend=backend
@@ -114,6 +116,7 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
                     checkpoint=checkpoint,
                     resume=resume,
                     progress=_Recorder(checkpoint, reporter),
+                    memory=options["memory"],
                     **{name: getattr(settings, name) for name in SETTINGS},
                 )
         except DivergedError as error:
@@ -123,7 +126,7 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
                 again = f"xpnet train --resume --out {shlex.quote(str(folder))}"
                 click.echo(f"xpnet: stopped; go on with: {again}", err=True)
             raise click.Abort from None  # of a KeyboardInterrupt click would say more than one line
-        result = evaluate(model, data.X_test, data.y_test)
+        result = evaluate(model, data.X_test, data.y_test, memory=options["memory"])
         _write_results(folder, model, history, result, settings)
     _print_results(folder, model, history, result)
 
@@ -176,6 +179,7 @@ def _print_results(out: Path, model: MLP, history: History, result: Evaluation) 
             "parameters": f"{model.network.size:,}",
             "device": f"{backend.device}, {model.dtype}",
             "library": f"{backend.name} {backend.version()}",
+            **computing(backend),
             "folder": str(out),
         },
     )
@@ -196,6 +200,8 @@ def _write_results(out: Path, model: MLP, history: History, result: Evaluation, 
         "device": backend.device,
         "threads": backend.threads() if backend.device == "cpu" else None,
         "dtype": model.dtype,
+        "precision": backend.precision,
+        "steps": backend.steps,
         "seed": settings.seed,
         "parameters": model.network.size,
         "xpnet": __version__,

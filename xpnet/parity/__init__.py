@@ -1,5 +1,6 @@
 """The same network on two libraries, compared number by number.
 
+``formats`` what a reduced precision rounds to
 ``gates``   how far apart two libraries may be, and how that is measured
 ``trials``  what each library is made to compute
 ``run``     all of it, for one library, against NumPy in float64

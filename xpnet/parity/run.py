@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from xpnet.backends import Backend, get_backend
+from xpnet.backends import Backend
 from xpnet.errors import DivergedError, UsageError
 from xpnet.model import MLP
 from xpnet.nn.network import forward
+from xpnet.parity.formats import reference_backend
 from xpnet.parity.gates import Row, judge
 from xpnet.parity.trials import (
     BATCH,
@@ -25,6 +26,12 @@ from xpnet.training import evaluate
 
 SINGLE_STEPS = 20
 """Steps that are taken alone, each from the reference's own state, spread evenly over the run."""
+
+BITS = {"float64": 40, "float32": 12, "tf32": 10, "bf16": 7}
+"""A bit of the fraction, counted from its point, that this format has and the next does not."""
+
+CHAINED = ("forward Z2", "loss", "gradient")
+"""Pieces for which products are made of what other products gave."""
 
 CHUNK = 100
 EVALUATED = 10_000
@@ -43,8 +50,9 @@ class Single:
 
 @dataclass(frozen=True)
 class Reference:
-    """What NumPy computes in float64."""
+    """What NumPy computes in float64, the factors of its matrix products rounded as `precision` says."""
 
+    precision: str
     inputs: Inputs
     pieces: dict[str, np.ndarray]
     singles: list[Single]
@@ -53,13 +61,15 @@ class Reference:
     accuracy: float
 
     @classmethod
-    def prepare(cls, steps: int = 1000, seed: int = 0) -> "Reference":
+    def prepare(cls, steps: int = 1000, seed: int = 0, precision: str = "float32") -> "Reference":
         """Compute it.
 
         Parameters
         ----------
         steps
             Of the free run.
+        precision
+            Of the libraries that are to be compared with it.
 
         Raises
         ------
@@ -68,7 +78,7 @@ class Reference:
         """
         if steps < 1:
             raise UsageError(f"steps must be 1 or more, not {steps}")
-        backend = get_backend("cpu", "numpy")
+        backend = reference_backend(precision)
         with backend.running("float64"):
             inputs = _draw_off_the_corner(backend, seed, steps)
             pieces = _pieces(backend, inputs, "float64")
@@ -84,7 +94,7 @@ class Reference:
                 elif i in wanted and i + 1 < steps:
                     wanted.add(i + 1)  # a draw too near to a corner is made again, not forgiven
             accuracy = _accuracy(backend, inputs, state, "float64")
-        return cls(inputs, pieces, singles, state, loss / (steps * BATCH), accuracy)
+        return cls(precision, inputs, pieces, singles, state, loss / (steps * BATCH), accuracy)
 
 
 @dataclass
@@ -93,8 +103,10 @@ class Report:
 
     Attributes
     ----------
+    precision
+        What its matrix products were told to compute in, and the reference with them.
     arithmetic
-        What its matrix products were found to compute in: "float64", "float32", or "reduced (TF32 or less)".
+        What they were found to compute in: a key of `BITS`, or less.
     rows
         From the smallest piece to the whole, so that the first to fail is nearest to the cause.
     """
@@ -103,6 +115,7 @@ class Report:
     version: str
     device: str
     dtype: str
+    precision: str
     arithmetic: str
     rows: list[Row] = field(default_factory=list)
     seconds: float = 0.0
@@ -122,12 +135,14 @@ def compare(backend: Backend, dtype: str, reference: Reference, tell: Tell = lam
         Is told, in a few words, what is being done.
     """
     started = time.perf_counter()
-    inputs = reference.inputs
+    inputs, precision = reference.inputs, reference.precision
     with backend.running(dtype):
-        report = Report(backend.name, backend.version(), backend.device, dtype, arithmetic(backend, dtype))
+        found = arithmetic(backend, dtype)
+        report = Report(backend.name, backend.version(), backend.device, dtype, precision, found)
         tell("pieces")
         for name, array in _pieces(backend, inputs, dtype).items():
-            report.rows.append(judge(name, "one", array, reference.pieces[name], dtype))
+            kind = "chained" if name.startswith(CHAINED) else "one"
+            report.rows.append(judge(name, kind, array, reference.pieces[name], dtype, precision))
 
         tell("single steps")
         run = Run.prepare(backend, inputs, dtype)
@@ -135,7 +150,8 @@ def compare(backend: Backend, dtype: str, reference: Reference, tell: Tell = lam
         for single in reference.singles:
             after = run.steps(single.before, single.rows[np.newaxis])
             for name in (*NETWORK.shapes, "loss"):
-                row = judge(f"single step {name}", "one", after[name], single.after[name], dtype)
+                b = single.after[name]
+                row = judge(f"single step {name}", "chained", after[name], b, dtype, precision)
                 singles.setdefault(name, []).append(row)
         report.rows += [max(rows, key=lambda row: row.error) for rows in singles.values()]
 
@@ -145,32 +161,29 @@ def compare(backend: Backend, dtype: str, reference: Reference, tell: Tell = lam
             state = run.steps(state, inputs.batches[start : start + CHUNK])
             loss += float(state["loss"][0])
         for name in NETWORK.shapes:
-            report.rows.append(
-                judge(f"free run {name}", "parameters", state[name], reference.final[name], dtype)
-            )
+            b = reference.final[name]
+            report.rows.append(judge(f"free run {name}", "parameters", state[name], b, dtype, precision))
         ends = {
             "loss": (loss / (steps * BATCH), reference.loss),
             "accuracy": (_accuracy(backend, inputs, state, dtype), reference.accuracy),
         }
         for name, (ours, theirs) in ends.items():
-            row = judge(f"free run {name}", name, np.asarray(ours, dtype), np.asarray(theirs, dtype), dtype)
-            report.rows.append(row)
+            a, b = np.asarray(ours, dtype), np.asarray(theirs, dtype)
+            report.rows.append(judge(f"free run {name}", name, a, b, dtype, precision))
     report.seconds = time.perf_counter() - started
     return report
 
 
 def arithmetic(backend: Backend, dtype: str) -> str:
-    """Find out what the library's matrix products compute in, by one that only full precision gets right.
-
-    1 + 2^-12 needs 12 bits behind the point: float32 has 23, TF32 10 and bfloat16 7. For float64, 2^-40.
-    """
-    tiny = 2.0**-40 if dtype == "float64" else 2.0**-12
-    A = np.eye(BATCH, 784) * (1 + tiny)
-    B = np.eye(784, BATCH)
-    with backend.running(dtype):
-        product = backend.xp.matmul(backend.asarray(A.astype(dtype)), backend.asarray(B.astype(dtype)))
-        exact = np.array_equal(backend.to_numpy(product), A[:, :BATCH])
-    return dtype if exact else f"reduced ({'float32' if dtype == 'float64' else 'TF32 or less'})"
+    """Find out what the library's matrix products compute in, by numbers that only so many bits get right."""
+    for name, bits in BITS.items():
+        A = (np.eye(BATCH, 784) * (1 + 2.0**-bits)).astype(dtype)
+        B = np.eye(784, BATCH).astype(dtype)
+        with backend.running(dtype):
+            product = backend.to_numpy(backend.xp.matmul(backend.asarray(A), backend.asarray(B)))
+        if bits <= np.finfo(dtype).nmant and np.array_equal(product, A[:, :BATCH]):
+            return name
+    return "less than bf16"
 
 
 def _pieces(backend: Backend, inputs: Inputs, dtype: str) -> dict[str, np.ndarray]:
