@@ -1,0 +1,128 @@
+"""What NumPy's backend does to be fast, and must not show: memory that is used again, and shorter ways."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet.backends.numpy import KEPT, LARGE, Products
+
+SIDE = int((LARGE / 4) ** 0.5) + 1
+"""Of a square of float32 that is large enough to be kept."""
+
+
+@pytest.fixture
+def xp() -> Any:
+    return xpnet.get_backend("cpu", "numpy").xp
+
+
+def square(value: float, side: int = SIDE) -> np.ndarray:
+    return np.full((side, side), value, np.float32)
+
+
+def address(array: np.ndarray) -> int:
+    return int(array.ctypes.data)
+
+
+def test_a_result_that_nobody_refers_to_leaves_its_memory_to_the_next() -> None:
+    products = Products()
+    first = products.matmul(square(1), square(1))
+    where = address(first)
+    del first
+    second = products.matmul(square(1), square(2))
+    assert address(second) == where
+    assert (second == 2 * SIDE).all()
+
+
+@pytest.mark.parametrize(
+    "hold", [lambda C: C, lambda C: C[:2], lambda C: C.T, lambda C: C.reshape(-1), memoryview]
+)
+def test_a_result_stays_as_it_is_while_anything_refers_to_it(hold: Any) -> None:
+    products = Products()
+    held = hold(products.matmul(square(1), square(1)))
+    for value in (2, 3):
+        products.matmul(square(1), square(value))
+    assert (np.asarray(held) == SIDE).all()
+
+
+def test_the_products_of_a_step_do_not_share_memory(rng: np.random.Generator) -> None:
+    products = Products()
+    A = rng.standard_normal((SIDE, SIDE), np.float32)
+    results = [products.matmul(A, A) for _ in range(5)]
+    assert len({address(C) for C in results}) == 5
+
+
+def test_no_more_than_so_many_buffers_are_kept() -> None:
+    products = Products()
+    thin = np.ones((1, 1), np.float32)
+    for rows in range(LARGE // 4, LARGE // 4 + KEPT + 10):
+        products.matmul(np.ones((rows, 1), np.float32), thin)
+    assert len(products.buffers) == KEPT
+
+
+def test_threads_never_get_the_same_memory() -> None:
+    products = Products()
+
+    def work(value: int) -> bool:
+        right = True
+        for _ in range(20):
+            C = products.matmul(square(1), square(value))
+            right = right and bool((value * SIDE == C).all())
+        return right
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(1, 5)))
+
+
+def test_other_products_are_numpys_own(rng: np.random.Generator) -> None:
+    products = Products()
+    stack, vector = rng.standard_normal((2, 3, 3)), rng.standard_normal(3)
+    assert (products.matmul(stack, stack) == stack @ stack).all()
+    assert (products.matmul(stack[0], vector) == stack[0] @ vector).all()
+    mixed = products.matmul(square(1), square(1).astype(np.float64))
+    assert mixed.dtype == np.float64
+    assert products.buffers == []
+
+
+def test_a_prediction_is_the_callers_to_keep() -> None:
+    model = xpnet.MLP((20, 200))
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((2000, 20), np.float32)  # logits of 1.6 MB
+    before = model.logits(X)
+    copy = before.copy()
+    for _ in range(3):
+        model.logits(X + 1)
+    assert (before == copy).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_shorter_ways_lead_to_the_same(xp: Any, dtype: str, rng: np.random.Generator) -> None:
+    x = rng.standard_normal((6, 5)).astype(dtype)
+    y = rng.integers(0, 5, 6).astype(np.int32)
+    pairs = [
+        (xp.astype(x, np.float32), np.astype(x, np.float32)),
+        (xp.expand_dims(y, axis=1), np.expand_dims(y, axis=1)),
+        (xp.expand_dims(x, axis=0), np.expand_dims(x, axis=0)),
+        (xp.matrix_transpose(x), np.matrix_transpose(x)),
+        (xp.max(x, axis=1, keepdims=True), np.max(x, axis=1, keepdims=True)),
+        (xp.max(x), np.max(x)),
+        (xp.maximum(x, 0.0), np.maximum(x, 0.0)),
+        (xp.maximum(y, 2), np.maximum(y, 2)),
+        (xp.maximum(x, -x), np.maximum(x, -x)),
+        (xp.sum(x, axis=0), np.sum(x, axis=0)),
+        (xp.sum(x, axis=1, keepdims=True), np.sum(x, axis=1, keepdims=True)),
+        (xp.sum(y), np.sum(y)),
+        (xp.sum(x > 0, axis=0), np.sum(x > 0, axis=0)),
+        (xp.sum(x, dtype=np.float64), np.sum(x, dtype=np.float64)),
+        (xp.take(x, y, axis=0), np.take(x, y, axis=0)),
+        (xp.take(y, y), np.take(y, y)),
+    ]
+    for ours, numpys in pairs:
+        assert ours.dtype == numpys.dtype
+        assert np.array_equal(ours, numpys)
+    assert xp.astype(x, x.dtype, copy=False) is x
+    assert not np.shares_memory(xp.astype(x, x.dtype), x)
+    with pytest.raises(IndexError):
+        xp.take(x, np.asarray([6]), axis=0)
