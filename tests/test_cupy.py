@@ -4,7 +4,7 @@ What it shows is that every call is one that the backend means to make, on the r
 CuPy answers as the stand-in does is for a GPU to show: ``pytest --device cuda``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import xpnet
+from xpnet.backends.cublas import CuBLAS, CuBLASError
 from xpnet.backends.cupy import CuPyBackend
 from xpnet.errors import XpnetError
 
@@ -27,6 +28,7 @@ class StandIn(SimpleNamespace):
     def __init__(self) -> None:
         self.current = [0]
         self.waits: list[int] = []
+        self.events: list[str] = []
         super().__init__(
             __version__="14.2.0",
             is_available=lambda: True,
@@ -37,21 +39,71 @@ class StandIn(SimpleNamespace):
                 runtime=SimpleNamespace(getDeviceCount=lambda: 2),
                 Device=self.device,
                 compiler=SimpleNamespace(CompileException=CompileError),
-                get_current_stream=lambda: SimpleNamespace(
-                    synchronize=lambda: self.waits.append(self.current[-1])
-                ),
+                get_current_stream=lambda: self.stream("current"),
+                Stream=lambda non_blocking: self.stream(f"side, non-blocking {non_blocking}"),
+                MemoryPool=lambda: SimpleNamespace(malloc="malloc of a pool"),
+                using_allocator=self.using_allocator,
             ),
         )
+
+    def stream(self, name: str) -> "Stream":
+        return Stream(self, name)
+
+    @contextmanager
+    def using_allocator(self, malloc: str) -> Iterator[None]:
+        self.events.append(f"enter {malloc}")
+        yield
+        self.events.append(f"leave {malloc}")
 
     @contextmanager
     def device(self, index: int) -> Iterator[None]:
         self.current.append(index)
-        yield
-        self.current.pop()
+        try:
+            yield
+        finally:
+            self.current.pop()
 
     def to_device(self, x: np.ndarray) -> np.ndarray:
         assert self.current[-1] == 1, "an array was made on another device than the one asked for"
         return x.copy()
+
+
+class Stream:
+    """A stream that notes what it is asked for."""
+
+    def __init__(self, module: StandIn, name: str) -> None:
+        self.module, self.name = module, name
+
+    def synchronize(self) -> None:
+        self.module.waits.append(self.module.current[-1])
+        self.module.events.append(f"{self.name}: synchronize")
+
+    def record(self) -> str:
+        return f"event of {self.name}"
+
+    def wait_event(self, event: str) -> None:
+        self.module.events.append(f"{self.name}: wait for {event}")
+
+    def begin_capture(self) -> None:
+        self.module.events.append(f"{self.name}: begin capture")
+
+    def end_capture(self) -> Any:
+        self.module.events.append(f"{self.name}: end capture")
+        return SimpleNamespace(launch=lambda: self.module.events.append("launch"))
+
+    def __enter__(self) -> None:
+        self.module.events.append(f"enter {self.name}")
+
+    def __exit__(self, *error: object) -> None:
+        self.module.events.append(f"leave {self.name}")
+
+
+@pytest.fixture(autouse=True)
+def without_cublas(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(module: Any, precision: str) -> Any:
+        raise CuBLASError("cuBLAS cannot be loaded: not here")
+
+    monkeypatch.setattr(CuBLAS, "load", nowhere)
 
 
 @pytest.fixture
@@ -110,3 +162,99 @@ def test_memory_that_runs_out_is_an_error_of_memory(stand_in: StandIn) -> None:
     stand_in.asarray = full
     with pytest.raises(MemoryError, match="allocating 48 bytes"):
         xpnet.MLP((3, 2), dtype="float64", backend=backend)
+
+
+def test_a_recording_is_made_on_a_stream_and_in_a_pool_of_its_own(stand_in: StandIn) -> None:
+    backend: Any = xpnet.get_backend("cuda:1", "cupy")
+    stand_in.events.clear()
+    launch = backend.record(lambda: stand_in.events.append("step"))
+    side = "side, non-blocking True"
+    assert stand_in.events == [
+        f"{side}: wait for event of current",
+        f"enter {side}",
+        "enter malloc of a pool",
+        "step",  # compiles and allocates
+        f"{side}: synchronize",
+        f"{side}: begin capture",
+        "step",
+        f"{side}: end capture",
+        "leave malloc of a pool",
+        f"leave {side}",
+        f"current: wait for event of {side}",
+    ]
+    stand_in.events.clear()
+    launch()
+    launch()
+    assert stand_in.events == ["launch", "launch"]
+
+
+def test_a_capture_that_fails_is_ended(stand_in: StandIn) -> None:
+    backend: Any = xpnet.get_backend("cuda:1", "cupy")
+    times = iter([None, RuntimeError("operation not permitted when stream is capturing")])
+
+    def body() -> None:
+        error = next(times)
+        if error is not None:
+            raise error
+
+    with pytest.raises(RuntimeError, match="not permitted"):
+        backend.record(body)
+    assert "side, non-blocking True: end capture" in stand_in.events
+
+
+def test_without_cublas_the_steps_are_eager_and_say_why(stand_in: StandIn) -> None:
+    backend = xpnet.get_backend("cuda:1", "cupy")
+    assert (backend.steps, backend.steps_note) == ("eager", "cuBLAS cannot be loaded: not here")
+    assert xpnet.get_backend("cuda:1", "cupy", steps="eager").steps_note == ""
+
+
+@pytest.mark.parametrize("options", [{"steps": "captured"}, {"precision": "tf32"}, {"precision": "bf16"}])
+def test_what_needs_cublas_says_so_without_it(stand_in: StandIn, options: dict[str, Any]) -> None:
+    with pytest.raises(XpnetError, match=r"cupy on cuda:1: cuBLAS cannot be loaded: not here .*pip install"):
+        xpnet.get_backend("cuda:1", "cupy", **options)
+
+
+class Products:
+    """A stand-in for `CuBLAS` on host arrays."""
+
+    def __init__(self, wrong: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.wrong, self.count = wrong, 0
+
+    def matmul(self, A: np.ndarray, B: np.ndarray, /) -> np.ndarray:
+        self.count += 1
+        return self.wrong(A @ B)
+
+
+def test_steps_that_are_captured_end_where_eager_ones_do(
+    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    products = Products(lambda C: C)
+    monkeypatch.setattr(CuBLAS, "load", lambda module, precision: products)
+
+    def record(self: Any, body: Callable[[], None]) -> Callable[[], None]:
+        body()
+        return body  # launched, it does again what it did: as a graph does
+
+    monkeypatch.setattr(CuPyBackend, "record", record)
+    X, y = rng.standard_normal((90, 5)), np.arange(90) % 3
+    sizes: Any = (5, 8, 3)
+    found = {}
+    for steps in ("eager", "captured"):
+        backend = xpnet.get_backend("cuda:1", "cupy", steps=steps)
+        model = xpnet.MLP(sizes, dtype="float64", backend=backend)
+        before = products.count
+        history = xpnet.train(model, X, y, epochs=3, optimizer="adam", lr=0.01, batch_size=32)
+        assert backend.steps == steps
+        assert (products.count > before) == (steps == "captured")
+        found[steps] = [row.loss for row in history.epochs], model.host_parameters()
+    assert found["captured"][0] == found["eager"][0]
+    for name, array in found["eager"][1].items():
+        assert (found["captured"][1][name] == array).all()
+
+
+def test_wrong_products_are_not_used(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CuBLAS, "load", lambda module, precision: Products(lambda C: C * 1.1))
+    backend = xpnet.get_backend("cuda:1", "cupy")
+    assert (backend.steps, backend.steps_note) == ("eager", "the products of cuBLAS are not those of CuPy")
+    with pytest.raises(XpnetError, match="the products of cuBLAS are not those of CuPy"):
+        xpnet.get_backend("cuda:1", "cupy", precision="bf16")
