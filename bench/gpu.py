@@ -1,25 +1,27 @@
-"""Does everything hold on this GPU? One command for a person with an NVIDIA machine:
+"""Does everything hold on this GPU, and how fast is it? One command for a person with an NVIDIA machine:
 
     python bench/gpu.py
 
 runs the whole suite on CuPy, and on PyTorch and JAX where they are built for CUDA; the parity table in both
-dtypes; `xpnet train` on each; and counts the copies and the waits inside a chunk and of an epoch. Results
-go to ``results/gpu-NAME.json``, with the device's name, its driver and the versions. A part that fails is put
-down as failed, and the command then fails at its end.
+dtypes; `xpnet train` on each; counts the copies and the waits inside a chunk and of an epoch; and compares
+the speed with what a user would pick instead (`gpu_speed.py`). ``--part`` runs some of it. Results go to
+``results/gpu-NAME.json`` after every part, with the device's name, its driver and the versions. What fails,
+or takes too long, is put down as failed, and the command then fails at its end.
 """
 
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gpu_speed
 import numpy as np
-from report import HERE, write_results
+from gpu_speed import Ended, describe, device_work, run_child, slug, versions
+from report import HERE, RESULTS, write_results
 
 import xpnet
 from xpnet.backends import LIBRARIES, backend_class
@@ -27,125 +29,170 @@ from xpnet.data.rows import batches
 from xpnet.errors import XpnetError
 from xpnet.nn.optimizers import SGD
 from xpnet.nn.step import TrainingStep
+from xpnet.training.run import CHUNK
 
-STEPS = 100
+PARTS = ("suite", "parity", "train", "transfers", "speed")
+SECONDS = {"usable": 120.0, "suite": 900.0, "parity": 300.0, "train": 120.0, "transfers": 120.0}
+"""What a child process of each part may take; `gpu_speed` has limits of its own."""
+
+WORKERS = 4
+"""Processes that the suite runs in: more would need more memory than a small GPU has."""
+
+STEPS = CHUNK
 SEEN = (
     *("Memcpy HtoD", "Memcpy DtoH", "cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize"),
     *("cuStreamSynchronize", "cuEventSynchronize", "cuCtxSynchronize"),
-    *("cudaLaunchKernel", "cuLaunchKernel", "cudaGraphLaunch"),
 )
 """What CUDA was asked for, as the profiler names it."""
 
 
 def main() -> None:
-    """Run every part, and write down what came of it."""
+    """Run the parts, and write down what came of each; or, as a worker, do a piece of one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument(
-        "--device", default="cuda", help="cuda or cuda:N; cpu tries this script out without a GPU"
-    )
-    device = parser.parse_args().device
-    # JAX would take most of the memory at once, and leave too little for the libraries beside it
-    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    parser.add_argument("--device", default="cuda", help="cuda or cuda:N; cpu tries this script out")
+    parser.add_argument("--part", action="append", choices=PARTS, help="run only this; may be repeated")
+    parser.add_argument("--backend", action="append", choices=list(LIBRARIES), help="only on this; likewise")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--worker", choices=["usable", "transfers"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    device, names = options.device, options.backend or list(LIBRARIES)
+    if options.worker:
+        found = usable(device, names) if options.worker == "usable" else transfers(device, names[0])
+        print(json.dumps(found))
+        return
 
-    libraries = usable(device)
-    if not libraries:
+    described = describe(device)
+    libraries = read_json(worker("usable", device, names))
+    if not libraries.pop("passed"):
+        raise SystemExit(f"cannot look for libraries: {libraries['error']}")
+    for reason in libraries["left_out"].values():
+        print(f"left out: {reason}")
+    found = libraries["found"]
+    if not found:
         raise SystemExit(f"no library here drives {device}: see `xpnet info`")
-    chosen = [argument for name in libraries for argument in ("--backend", name)]
-    results: dict[str, Any] = {"device": describe(device), "libraries": libraries}
-    print(f"{results['device'].get('name', device)}: {', '.join(libraries)}", flush=True)
+    print(f"{described['name']}: {', '.join(found)}", flush=True)
 
-    results["suite"] = suite(device, chosen)
-    results["parity"] = command_json(["parity", "--device", device, *chosen, "--json"])
-    results["train"] = {name: train(device, name) for name in libraries}
-    results["transfers"] = {name: transfers(device, name) for name in libraries}
-    name = str(results["device"].get("name", device)).lower().replace(" ", "-")
-    print(f"written to {write_results(f'gpu-{name}', results)}")
+    path = options.out.resolve() / f"gpu-{slug(described)}.json"
+    results: dict[str, Any] = {"device": described, "versions": versions(), "libraries": found}
+    if options.part or options.backend:
+        results = earlier(path, results)
+    parts = [part for part in PARTS if part in (options.part or PARTS)]
+    chosen = [argument for name in found for argument in ("--backend", name)]
 
-    bad = [part for part in ("suite", "parity") if not results[part].get("passed")]
-    for part in ("train", "transfers"):
-        bad += [f"{part} on {name}" for name, run in results[part].items() if not run.get("passed")]
-    if bad:
+    def keep(part: str, result: dict[str, Any]) -> None:
+        results[part] = result
+        write_results(str(path.with_suffix("")), results)
+
+    for part in parts:
+        print(f"== {part}", flush=True)
+        if part == "suite":
+            keep(part, suite(device, chosen))
+        elif part == "parity":
+            keep(part, parity(device, chosen))
+        elif part == "speed":
+            speed = gpu_speed.make_parser().parse_args(["--device", device])
+            keep(part, gpu_speed.measure(speed, lambda result: keep("speed", result)))
+        else:
+            act = train if part == "train" else counted_transfers
+            runs = results.get(part, {}) if options.backend else {}
+            for name in found:
+                runs[name] = act(device, name)
+                keep(part, runs)
+    print(f"written to {path}")
+    if bad := [what for part in parts for what in failed(part, results[part], list(found))]:
         raise SystemExit(f"failed: {', '.join(bad)}")
 
 
-def usable(device: str) -> dict[str, str]:
-    """The libraries that drive the device here, and their versions."""
-    found = {}
-    for name in LIBRARIES:
+def failed(part: str, result: dict[str, Any], names: list[str]) -> list[str]:
+    """The part, if it failed, or the libraries that it failed on."""
+    if part in ("train", "transfers"):
+        return [f"{part} on {name}" for name in names if not result[name]["passed"]]
+    return [] if result["passed"] else [part]
+
+
+def earlier(path: Path, results: dict[str, Any]) -> dict[str, Any]:
+    """What was found before, by other parts or on other libraries, if it was on the same installation."""
+    if not path.exists():
+        return results
+    before: dict[str, Any] = json.loads(path.read_text())
+    if any(before.get(key) != results[key] for key in ("device", "versions")):
+        return results
+    return before | results | {"libraries": before["libraries"] | results["libraries"]}
+
+
+def worker(task: str, device: str, names: list[str]) -> Ended:
+    """Do a piece of work in a process of its own, which may hang or crash alone."""
+    chosen = [argument for name in names for argument in ("--backend", name)]
+    return run_child([sys.executable, __file__, "--worker", task, "--device", device, *chosen], SECONDS[task])
+
+
+def read_json(ended: Ended) -> dict[str, Any]:
+    """The JSON that a process has printed last, and whether the process passed, if it does not say itself."""
+    lines = [line for line in ended.out.splitlines() if line.startswith("{")]
+    answer: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+    if ended.error:
+        return answer | {"passed": False, "error": ended.error}
+    return {"passed": True} | answer
+
+
+def usable(device: str, names: list[str]) -> dict[str, dict[str, str]]:
+    """The libraries that drive the device here, with their versions; and why others do not."""
+    found, left_out = {}, {}
+    for name in names:
         try:
             xpnet.get_backend(device, name)
         except XpnetError as error:
-            print(f"left out: {error}")
+            left_out[name] = str(error)
         else:
             found[name] = backend_class(name).version()
-    return found
-
-
-def describe(device: str) -> dict[str, Any]:
-    """The GPU's name, its driver and its memory, from nvidia-smi."""
-    fields = "name,driver_version,memory.total,compute_cap"
-    index = device.partition(":")[2] or "0"
-    query = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader", f"--id={index}"]
-    try:
-        answer = subprocess.run(query, check=True, capture_output=True, text=True).stdout
-    except (OSError, subprocess.CalledProcessError) as error:
-        print(f"nvidia-smi: {error}")
-        return {}
-    return dict(zip(fields.split(","), (part.strip() for part in answer.split(",")), strict=True))
+    return {"found": found, "left_out": left_out}
 
 
 def suite(device: str, chosen: list[str]) -> dict[str, Any]:
     """The whole suite on the device."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-n",
-        "0",
-        "--device",
-        device,
-        *chosen,
-        str(HERE.parent / "tests"),
-    ]
-    done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True)
-    print(done.stdout[-6000:], done.stderr[-2000:], flush=True)
-    return {"passed": done.returncode == 0, "closing_lines": done.stdout.splitlines()[-12:]}
+    workers = min(WORKERS, len(os.sched_getaffinity(0)))
+    options = ["-q", "-n", str(workers), "--device", device, *chosen]
+    ended = run_child(
+        [sys.executable, "-m", "pytest", *options, str(HERE.parent / "tests")], SECONDS["suite"]
+    )
+    print(ended.out[-6000:], ended.err[-2000:], flush=True)
+    return {
+        "passed": not ended.error,
+        "error": ended.error,
+        "closing_lines": ended.out.splitlines()[-12:],
+    }
 
 
-def command_json(arguments: list[str]) -> dict[str, Any]:
-    """What `xpnet` prints as JSON."""
-    done = subprocess.run([sys.executable, "-m", "xpnet", *arguments], capture_output=True, text=True)
-    print(done.stderr, flush=True)
+def parity(device: str, chosen: list[str]) -> dict[str, Any]:
+    """What `xpnet parity` finds."""
+    command = [sys.executable, "-m", "xpnet", "parity", "--device", device, *chosen, "--json"]
+    ended = run_child(command, SECONDS["parity"])
+    print(ended.err[-6000:], flush=True)
     try:
-        answer: dict[str, Any] = json.loads(done.stdout)
+        answer: dict[str, Any] = json.loads(ended.out)
     except ValueError:
-        return {"passed": False, "error": done.stderr[-2000:]}
-    return answer | {"passed": done.returncode == 0}
+        answer = {"error": ended.error or "printed no JSON"}
+    return answer | {"passed": "error" not in answer and not ended.error}
 
 
 def train(device: str, backend: str) -> dict[str, Any]:
     """`xpnet train` with its defaults."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        command = [
-            sys.executable,
-            "-m",
-            "xpnet",
-            "train",
-            "--device",
-            device,
-            "--backend",
-            backend,
-            "--out",
-            str(out),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True)
-        print(done.stdout, done.stderr[-2000:], flush=True)
-        if done.returncode:
-            return {"passed": False, "error": done.stderr[-2000:]}
+        options = ["--device", device, "--backend", backend, "--out", str(out)]
+        ended = run_child([sys.executable, "-m", "xpnet", "train", *options], SECONDS["train"])
+        print(ended.out, ended.err[-2000:], flush=True)
+        if ended.error:
+            return {"passed": False, "error": ended.error}
         summary: dict[str, Any] = json.loads((out / "summary.json").read_text())
         return summary | {"passed": True}
+
+
+def counted_transfers(device: str, backend: str) -> dict[str, Any]:
+    """`transfers` in a process of its own."""
+    found = read_json(worker("transfers", device, [backend]))
+    print(f"{backend}: {found}", flush=True)
+    return found
 
 
 def transfers(device: str, backend_name: str) -> dict[str, Any]:
@@ -160,9 +207,12 @@ def transfers(device: str, backend_name: str) -> dict[str, Any]:
         return {"passed": False, "error": f"needs PyTorch with CUDA, for its profiler: {error}"}
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device != "cpu" else [])
 
-    def counted(act: Callable[[], object]) -> dict[str, int]:
+    def profiled(act: Callable[[], object]) -> Any:
         with profile(activities=activities) as profiler:
             act()
+        return profiler
+
+    def counted(profiler: Any) -> dict[str, int]:
         counts = {event.key: event.count for event in profiler.key_averages()}
         return {kind: sum(n for key, n in counts.items() if key.startswith(kind)) for kind in SEEN}
 
@@ -191,22 +241,21 @@ def transfers(device: str, backend_name: str) -> dict[str, Any]:
             chunk()
         backend.synchronize(state)
         counters = fresh()
-        inside = counted(chunk)
+        steps = profiled(chunk)
         backend.synchronize(state)
-        control = counted(lambda: backend.to_numpy(state["loss"]))
+        control = counted(profiled(lambda: backend.to_numpy(state["loss"])))
     # a whole epoch moves the data once and, at the border of every chunk, its counters in and its loss out
-    epoch = counted(lambda: xpnet.train(model, data.X_train, data.y_train, epochs=1, validation=0))
-    inside["cudaDeviceSynchronize"] -= min(
-        inside["cudaDeviceSynchronize"], 1
-    )  # the profiler's own, at its end
-    launches = inside.pop("cudaLaunchKernel") + inside.pop("cuLaunchKernel") + inside.pop("cudaGraphLaunch")
-    print(f"{backend_name}: {STEPS} steps, {launches} launches, {inside}", flush=True)
+    epoch = profiled(lambda: xpnet.train(model, data.X_train, data.y_train, epochs=1, validation=0))
+    inside, waits = counted(steps), "cudaDeviceSynchronize"
+    inside[waits] -= min(inside[waits], 1)  # the profiler's own, at its end
     return {
         "passed": not any(inside.values()) and (device == "cpu" or control["Memcpy DtoH"] > 0),
         "steps": STEPS,
-        "launches_a_step": launches / STEPS,
+        "ran": backend.steps,
+        "note": backend.steps_note,
+        "device_work": device_work(steps),
         "copies_and_waits": inside,
-        "whole_epoch": epoch,
+        "whole_epoch": counted(epoch),
         "control": control["Memcpy DtoH"],
     }
 
