@@ -1,24 +1,26 @@
 """The runners of `speed.py`: us, and what a user would pick instead, each as its own documentation teaches.
 
-A contestant takes the network's sizes, the batch size, rows and labels, and returns a function that runs one
-epoch and waits for its end. What compiles has compiled when the first call has returned.
+A contestant takes the network's sizes, the batch size m, rows and labels, and returns a function that runs so
+many steps of an epoch, on whole batches of newly mixed rows, and waits for their end. Each computes the loss
+of every batch. What compiles, compiles in the first call with a number of steps.
 """
 
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
+from floors import floor_dpnp, floor_jax, floor_mlx, floor_numpy, floor_torch
+from workers import Run
 
 LR = 0.1
-Epoch = Callable[[], None]
-Make = Callable[[tuple[int, ...], int, np.ndarray, np.ndarray], Epoch]
+Make = Callable[[tuple[int, ...], int, np.ndarray, np.ndarray], Run]
 
 
 def xpnet_on(library: str) -> Make:
     """Our own step, by the library's backend."""
 
-    def make(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Epoch:
+    def make(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Run:
         import xpnet
         from xpnet.data.rows import batches
         from xpnet.nn.optimizers import SGD
@@ -27,15 +29,14 @@ def xpnet_on(library: str) -> Make:
         backend = xpnet.get_backend("cpu", library)
         model = xpnet.MLP(sizes, backend=backend)
         step = TrainingStep(backend.xp, model.network, SGD(), 255.0)
-        steps = -(-len(X) // m)
         rng = np.random.default_rng(0)
 
         state = backend.copy(model.parameters)
 
-        def epoch() -> None:
+        def run(steps: int) -> None:
             nonlocal state
             with backend.running("float32"):
-                order = rng.permutation(len(X)).astype(np.int32)
+                order = rng.permutation(len(X))[: steps * m].astype(np.int32)
                 fresh = {
                     "t": np.zeros(1, np.int32),
                     "loss": np.zeros(1, np.float32),
@@ -46,21 +47,17 @@ def xpnet_on(library: str) -> Make:
                 backend.synchronize(state)
 
         with backend.running("float32"):
-            host = {
-                "X": X,
-                "y": y,
-                "classes": np.arange(sizes[-1], dtype=np.int32),
-            }
+            host = {"X": X, "y": y, "classes": np.arange(sizes[-1], dtype=np.int32)}
             data = {name: backend.asarray(array) for name, array in host.items()}
-        return epoch
+        return run
 
     return make
 
 
-def order_of(n: int, m: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """The rows of each batch of an epoch."""
+def order_of(n: int, m: int, steps: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """The rows of each batch of the first steps of an epoch."""
     order = rng.permutation(n)
-    for start in range(0, n, m):
+    for start in range(0, steps * m, m):
         yield order[start : start + m]
 
 
@@ -72,15 +69,15 @@ def initial(sizes: tuple[int, ...]) -> tuple[list[np.ndarray], list[np.ndarray]]
     return W, [np.zeros(pair[1], np.float32) for pair in pairs]
 
 
-def beginner(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Epoch:
+def beginner(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Run:
     """The formulae in NumPy, as a textbook writes them."""
     W, b = initial(sizes)
     X = X.astype(np.float32) / 255
     Y = np.eye(sizes[-1], dtype=np.float32)[y]
     rng = np.random.default_rng(0)
 
-    def epoch() -> None:
-        for rows in order_of(len(X), m, rng):
+    def run(steps: int) -> None:
+        for rows in order_of(len(X), m, steps, rng):
             A, Z = [X[rows]], []
             for layer in range(len(W)):
                 Z.append(A[-1] @ W[layer] + b[layer])
@@ -96,10 +93,10 @@ def beginner(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Ep
                 W[layer] = W[layer] - np.float32(LR) * dW
                 b[layer] = b[layer] - np.float32(LR) * db
 
-    return epoch
+    return run
 
 
-def scikit_learn(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Epoch:
+def scikit_learn(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Run:
     """MLPClassifier by plain SGD, an epoch at a time."""
     from sklearn.neural_network import MLPClassifier
 
@@ -108,7 +105,11 @@ def scikit_learn(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -
     )
     X = X.astype(np.float32) / 255
     classes = np.arange(sizes[-1])
-    return lambda: net.partial_fit(X, y, classes=classes)
+
+    def run(steps: int) -> None:
+        net.partial_fit(X[: steps * m], y[: steps * m], classes=classes)
+
+    return run
 
 
 def torch_network(sizes: tuple[int, ...]) -> Any:
@@ -121,26 +122,40 @@ def torch_network(sizes: tuple[int, ...]) -> Any:
     return nn.Sequential(*layers[:-1])
 
 
-def torch_eager(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Epoch:
+def torch_eager(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Run:
     """Autograd and torch.optim, on tensors that are in place and scaled."""
+    net = torch_network(sizes)
+    return torch_run(net, net, m, X, y)
+
+
+def torch_compiled(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Run:
+    """The same, with the network compiled."""
     import torch
 
+    torch.compiler.reset()  # or a second batch size would be taken for one that keeps changing
     net = torch_network(sizes)
+    return torch_run(net, torch.compile(net), m, X, y)
+
+
+def torch_run(net: Any, forward: Any, m: int, X: np.ndarray, y: np.ndarray) -> Run:
+    """The training loop of PyTorch's tutorials."""
+    import torch
+
     optimizer = torch.optim.SGD(net.parameters(), lr=LR)
     rows, labels = torch.from_numpy(X).float() / 255, torch.from_numpy(y).long()
 
-    def epoch() -> None:
+    def run(steps: int) -> None:
         order = torch.randperm(len(rows))
-        for start in range(0, len(rows), m):
+        for start in range(0, steps * m, m):
             chosen = order[start : start + m]
             optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(net(rows[chosen]), labels[chosen]).backward()
+            torch.nn.functional.cross_entropy(forward(rows[chosen]), labels[chosen]).backward()
             optimizer.step()
 
-    return epoch
+    return run
 
 
-def torch_loader(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Epoch:
+def torch_loader(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Run:
     """The same, fed by a DataLoader."""
     import torch
     from torch.utils.data import DataLoader, TensorDataset
@@ -153,16 +168,16 @@ def torch_loader(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -
         shuffle=True,
     )
 
-    def epoch() -> None:
-        for rows, labels in loader:
+    def run(steps: int) -> None:
+        for rows, labels in islice(loader, steps):
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(net(rows), labels).backward()
             optimizer.step()
 
-    return epoch
+    return run
 
 
-def torch_by_hand(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Epoch:
+def torch_by_hand(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Run:
     """The formulae without autograd, in place where that is possible: the best code for this library."""
     import torch
 
@@ -171,10 +186,10 @@ def torch_by_hand(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) 
     pixels, labels = torch.from_numpy(X), torch.from_numpy(y).long()
 
     @torch.no_grad()
-    def epoch() -> None:
+    def run(steps: int) -> None:
         order = torch.randperm(len(pixels))
         total = torch.zeros(())
-        for start in range(0, len(pixels), m):
+        for start in range(0, steps * m, m):
             chosen = order[start : start + m]
             A = [pixels[chosen].to(torch.float32).div_(255)]
             for layer in range(len(W)):
@@ -192,7 +207,7 @@ def torch_by_hand(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) 
                 b[layer].sub_(dZ.sum(0), alpha=LR)
                 dZ = dA
 
-    return epoch
+    return run
 
 
 def jax_step(sizes: tuple[int, ...]) -> tuple[Any, Any]:
@@ -217,29 +232,28 @@ def jax_step(sizes: tuple[int, ...]) -> tuple[Any, Any]:
     return step, parameters
 
 
-def jax_scan(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Epoch:
-    """A whole epoch under `jit` and `lax.scan`, whole batches only."""
+def jax_scan(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Run:
+    """All steps of a call under `jit` and `lax.scan`."""
     import jax
     import jax.numpy as jnp
 
     step, parameters = jax_step(sizes)
     pixels, labels = jnp.asarray(X), jnp.asarray(y)
     rng = np.random.default_rng(0)
-    steps = len(X) // m
 
     @jax.jit
-    def run(parameters: Any, pixels: Any, labels: Any, order: Any) -> Any:
+    def scan(parameters: Any, pixels: Any, labels: Any, order: Any) -> Any:
         return jax.lax.scan(lambda p, rows: step(p, pixels, labels, rows), parameters, order)
 
-    def epoch() -> None:
+    def run(steps: int) -> None:
         nonlocal parameters
         order = jnp.asarray(rng.permutation(len(X))[: steps * m].reshape(steps, m))
-        parameters, _ = jax.block_until_ready(run(parameters, pixels, labels, order))
+        parameters, _ = jax.block_until_ready(scan(parameters, pixels, labels, order))
 
-    return epoch
+    return run
 
 
-def jax_jit(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Epoch:
+def jax_jit(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Run:
     """The same, a jitted call a step."""
     import jax
     import jax.numpy as jnp
@@ -249,103 +263,28 @@ def jax_jit(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Epo
     rng = np.random.default_rng(0)
     jitted = jax.jit(step)
 
-    def epoch() -> None:
+    def run(steps: int) -> None:
         nonlocal parameters
-        for rows in order_of(len(X) // m * m, m, rng):
+        for rows in order_of(len(X), m, steps, rng):
             parameters, _ = jitted(parameters, pixels, labels, rows)
         jax.block_until_ready(parameters)
 
-    return epoch
-
-
-def products(
-    xp: Any, arrays: Callable[[tuple[int, ...]], Any], sizes: tuple[int, ...], m: int
-) -> Callable[[], None]:
-    """The matrix products of one step, and nothing else."""
-    A = [arrays((m, size)) for size in sizes]
-    W = [arrays(pair) for pair in pairwise(sizes)]
-
-    def step() -> None:
-        for layer in range(len(W)):
-            xp.matmul(A[layer], W[layer])
-        for layer in range(len(W)):
-            xp.matmul(A[layer].T, A[layer + 1])
-            if layer:
-                xp.matmul(A[layer + 1], W[layer].T)
-
-    return step
-
-
-def floor_numpy(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Epoch:
-    """The matrix products alone, on NumPy."""
-    rng = np.random.default_rng(0)
-    step = products(np, lambda shape: rng.standard_normal(shape).astype(np.float32), sizes, m)
-    steps = -(-len(X) // m)
-
-    def epoch() -> None:
-        for _ in range(steps):
-            step()
-
-    return epoch
-
-
-def floor_torch(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Epoch:
-    """The matrix products alone, on PyTorch."""
-    import torch
-
-    step = products(torch, torch.randn, sizes, m)
-    steps = -(-len(X) // m)
-
-    def epoch() -> None:
-        for _ in range(steps):
-            step()
-
-    return epoch
-
-
-def floor_jax(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Epoch:
-    """The matrix products alone, on JAX, in one compiled loop that cannot leave any of them out."""
-    import jax
-    import jax.numpy as jnp
-
-    rng = np.random.default_rng(0)
-    A = [jnp.asarray(rng.standard_normal((m, size)), jnp.float32) for size in sizes]
-    W = [jnp.asarray(rng.standard_normal(pair), jnp.float32) for pair in pairwise(sizes)]
-    steps = -(-len(X) // m)
-
-    @jax.jit
-    def run(A: Any, W: Any) -> Any:
-        def body(carry: Any, _: Any) -> Any:
-            A, W = carry
-            # every product feeds the next round by a term too small to count, but not to compute
-            new_A = [A[0]] + [A[i + 1] + 1e-30 * (A[i] @ W[i]) for i in range(len(W))]
-            new_W = [W[i] + 1e-30 * (A[i].T @ A[i + 1]) for i in range(len(W))]
-            for i in range(1, len(W)):
-                new_A[i] = new_A[i] + 1e-30 * (A[i + 1] @ W[i].T)
-            return (new_A, new_W), None
-
-        return jax.lax.scan(body, (A, W), None, length=steps)[0]
-
-    def epoch() -> None:
-        jax.block_until_ready(run(A, W))
-
-    return epoch
+    return run
 
 
 CONTESTANTS: dict[str, Make] = {
-    "xpnet numpy": xpnet_on("numpy"),
-    "xpnet torch": xpnet_on("torch"),
-    "xpnet jax": xpnet_on("jax"),
-    "xpnet mlx": xpnet_on("mlx"),
-    "xpnet dpnp": xpnet_on("dpnp"),
+    **{f"xpnet {library}": xpnet_on(library) for library in ("numpy", "torch", "jax", "mlx", "dpnp")},
     "floor numpy": floor_numpy,
     "floor torch": floor_torch,
     "floor jax": floor_jax,
-    "numpy, a beginner's": beginner,
-    "scikit-learn": scikit_learn,
+    "floor mlx": floor_mlx,
+    "floor dpnp": floor_dpnp,
     "torch eager": torch_eager,
-    "torch DataLoader": torch_loader,
     "torch by hand": torch_by_hand,
+    "torch compile": torch_compiled,
+    "torch DataLoader": torch_loader,
     "jax jit": jax_jit,
     "jax scan": jax_scan,
+    "scikit-learn": scikit_learn,
+    "numpy, a beginner's": beginner,
 }
