@@ -1,15 +1,16 @@
 """PyTorch, on CPUs and on NVIDIA, Intel and Apple GPUs, without its autograd."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from xpnet.backends.base import Array, Backend, Namespace, State
+from xpnet.backends.base import Array, Namespace, State, Step
+from xpnet.backends.graph import Launch, RecordingBackend
 
 
-class TorchBackend(Backend):
+class TorchBackend(RecordingBackend):
     """PyTorch, on a CPU or a GPU."""
 
     name = "torch"
@@ -18,9 +19,11 @@ class TorchBackend(Backend):
     kinds = ("cpu", "cuda", "xpu", "mps")
     install = "pip install 'xpnet[torch]'"
 
-    def __init__(self, kind: str, index: int = 0) -> None:
-        super().__init__(kind, index)
+    def __init__(self, kind: str, index: int = 0, **options: str) -> None:
+        super().__init__(kind, index, **options)
         self.xp = _namespace(self.module, self.xp)
+        if self.precision == "bf16":
+            self.xp.matmul = _rounded(self.module)
 
     @classmethod
     def devices(cls) -> list[str]:
@@ -50,14 +53,26 @@ class TorchBackend(Backend):
         device = array.device
         return str(device.type) if device.type == "cpu" else f"{device.type}:{device.index}"
 
+    def precisions(self) -> tuple[str, ...]:
+        """NVIDIA's GPUs compute in all three; a CPU rounds to bf16 and may compute faster for it."""
+        kind = self.device.partition(":")[0]
+        return {"cpu": ("float32", "bf16"), "cuda": ("float32", "tf32", "bf16")}.get(kind, ("float32",))
+
+    def modes(self) -> tuple[str, ...]:
+        """An NVIDIA GPU is waiting for the host all through a step, so a recording comes first."""
+        return ("captured", "eager") if self.device.startswith("cuda") else ("eager",)
+
     @contextmanager
     def running(self, dtype: str) -> Iterator[None]:
-        """No autograd graph; float32 matrix products in full precision, whatever the caller has chosen.
+        """No autograd graph; float32 matrix products in the backend's own precision, whatever the caller
+        has chosen.
 
         PyTorch keeps the precision for the whole process, so another thread sees ours meanwhile.
         """
         torch = self.module
         products = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+        # of factors that are bf16 already: see `_rounded`
+        ours = {"tf32": ("tf32", "ieee"), "bf16": ("ieee", "bf16")}.get(self.precision, ("ieee", "ieee"))
         before = [product.fp32_precision for product in products]
         try:
             older = torch.get_float32_matmul_precision()
@@ -66,9 +81,8 @@ class TorchBackend(Backend):
         try:
             if older != "highest":
                 torch.set_float32_matmul_precision("highest")
-            for product in products:
-                if product.fp32_precision not in ("ieee", "none"):
-                    product.fp32_precision = "ieee"
+            for product, precision in zip(products, ours, strict=True):
+                product.fp32_precision = precision
             with torch.no_grad():
                 yield
         except torch.OutOfMemoryError as error:
@@ -77,12 +91,15 @@ class TorchBackend(Backend):
             if older != "highest":
                 torch.set_float32_matmul_precision(older)
             for product, precision in zip(products, before, strict=True):
-                if product.fp32_precision != precision:
-                    product.fp32_precision = precision
+                product.fp32_precision = precision
 
     def asarray(self, x: np.ndarray) -> Array:
         """Copy to the device."""
         return self.module.tensor(np.asarray(x, order="C"), device=self.device)
+
+    def refill(self, array: Array, x: np.ndarray) -> Array:
+        """Copy to the device, into the same memory: a recorded step knows its data by that."""
+        return array.copy_(self.module.from_numpy(x))
 
     def to_numpy(self, array: Array) -> np.ndarray:
         """Copy to the host; on the CPU, the same memory."""
@@ -107,14 +124,100 @@ class TorchBackend(Backend):
         """The size of that pool."""
         return int(cls.imported().get_num_threads())
 
+    def record(self, body: Callable[[], None]) -> Launch:
+        """A CUDA graph, recorded on a stream of its own, in memory that nothing else is given."""
+        torch = self.module
+        with torch.cuda.device(self.index):
+            graph, current, side = torch.cuda.CUDAGraph(), torch.cuda.current_stream(), torch.cuda.Stream()
+            side.wait_stream(current)
+            try:
+                with torch.cuda.stream(side):  # left in any case: a recording that fails stays on it
+                    body()
+                    with torch.cuda.graph(graph, stream=side):
+                        body()
+            finally:
+                current.wait_stream(side)  # before anything else is given the memory of the buffers
+        launch: Launch = graph.replay
+        return launch
+
+    def eager(self, step: Step, state: State, batches: Array, data: State) -> State:
+        """The plain loop in inference mode, which asks less of the host for every operation.
+
+        What is made there can never be part of an autograd graph, so an array that the step has made, and
+        not updated in place, is copied for the caller.
+        """
+        torch = self.module
+        with torch.inference_mode():
+            for rows in torch.unbind(batches):
+                state = step(state, rows, data)
+        return {name: array.clone() if array.is_inference() else array for name, array in state.items()}
+
 
 def _namespace(torch: Any, compat: Any) -> Namespace:
-    """array-api-compat's, but for a number beside a tensor: it would be copied to the GPU in every step."""
+    """array-api-compat's, with what a step asks for most often straight from PyTorch.
+
+    A wrapper takes longer than a small operation itself. `take` counts no rows from the end, which the
+    standard leaves open and array-api-compat provides for in every step; `matmul` wants factors of one
+    dtype; a number beside an array stays a number, where it would be copied to the GPU.
+    """
+    casts = {torch.float32: torch.Tensor.float, torch.float64: torch.Tensor.double}
+
+    def astype(x: Array, dtype: Any, /, *, copy: bool = True) -> Array:
+        if x.dtype == dtype:
+            return x.clone() if copy else x
+        if x.dtype == torch.bool:
+            x = x.view(torch.uint8)  # the same bytes, which are cast by vector code
+        return casts[dtype](x) if dtype in casts else x.to(dtype)  # `to` is the slower of the two
+
+    def take(x: Array, indices: Array, /, *, axis: int | None = None) -> Array:
+        return compat.take(x, indices) if axis is None else torch.index_select(x, axis, indices)
 
     def maximum(x: Array, y: Any, /) -> Array:
-        return compat.maximum(x, y) if isinstance(y, torch.Tensor) else torch.clamp(x, min=y)
+        return compat.maximum(x, y) if isinstance(y, torch.Tensor) else torch.clamp_min(x, y)
 
     def minimum(x: Array, y: Any, /) -> Array:
-        return compat.minimum(x, y) if isinstance(y, torch.Tensor) else torch.clamp(x, max=y)
+        return compat.minimum(x, y) if isinstance(y, torch.Tensor) else torch.clamp_max(x, y)
 
-    return Namespace(compat, maximum=maximum, minimum=minimum)
+    def max(x: Array, /, *, axis: int | None = None, keepdims: bool = False) -> Array:
+        return compat.max(x, keepdims=keepdims) if axis is None else torch.amax(x, axis, keepdims)
+
+    def sum(x: Array, /, *, axis: int | None = None, dtype: Any = None, keepdims: bool = False) -> Array:
+        if dtype is not None or (axis is None and keepdims):
+            return compat.sum(x, axis=axis, dtype=dtype, keepdims=keepdims)
+        return torch.sum(x) if axis is None else torch.sum(x, axis, keepdims)
+
+    def expand_dims(x: Array, /, *, axis: int) -> Array:
+        return torch.unsqueeze(x, axis)
+
+    def matrix_transpose(x: Array, /) -> Array:
+        return x.mT
+
+    return Namespace(
+        compat,
+        astype=astype,
+        expand_dims=expand_dims,
+        matmul=torch.matmul,
+        matrix_transpose=matrix_transpose,
+        max=max,
+        maximum=maximum,
+        minimum=minimum,
+        sum=sum,
+        take=take,
+    )
+
+
+def _rounded(torch: Any) -> Callable[[Array, Array], Array]:
+    """`matmul` of float32 matrices (m, k) and (k, n) rounded to bfloat16, to float32 sums of their products.
+
+    A GPU multiplies them as they are. On a CPU they are widened again, which changes no number: with its
+    precision at "bf16" oneDNN may multiply them as bfloat16, and does so where the processor has the
+    instructions. Where it has none, the rounding is only a loss of time.
+    """
+
+    def matmul(a: Array, b: Array, /) -> Array:
+        if a.dtype != torch.float32:
+            return torch.matmul(a, b)
+        a, b = a.bfloat16(), b.bfloat16()
+        return torch.mm(a, b, out_dtype=torch.float32) if a.is_cuda else torch.mm(a.float(), b.float())
+
+    return matmul
