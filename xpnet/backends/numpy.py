@@ -98,14 +98,27 @@ def _references(arrays: list[np.ndarray], i: int) -> int:
     return sys.getrefcount(arrays[i])
 
 
+_LARGEST: Any = np.maximum.reduce
+_TOTAL: Any = np.add.reduce
+
+NARROW = 32
+"""Columns up to which a matrix counts as narrow."""
+
+
+def _is_narrow(x: Array, axis: int | None) -> bool:
+    """Whether rows are to be reduced that are so short that NumPy, which takes them one by one, is slow.
+
+    By columns, which it takes as a whole, it is up to ten times as fast.
+    """
+    return axis == 1 and x.ndim == 2 and x.shape[1] <= NARROW
+
+
 def _namespace() -> Namespace:
     """NumPy, but for a few functions that cost more on the way to their work than in it.
 
     A step on a small batch is some fifty calls of a few microseconds each. NumPy's own functions (2.4) check
     and wrap their arguments in Python for up to three of those; the methods and ufuncs behind them do not.
     """
-    largest: Any = np.maximum.reduce
-    total: Any = np.add.reduce
 
     def astype(x: Array, dtype: Any, /, *, copy: bool = True) -> Array:
         return x.astype(dtype, copy=copy)
@@ -117,14 +130,18 @@ def _namespace() -> Namespace:
         return x.mT
 
     def max(x: Array, /, *, axis: int | None = None, keepdims: bool = False) -> Array:
-        return largest(x, axis, keepdims=keepdims)
+        if _is_narrow(x, axis):
+            return np.maximum.reduce(x.T.copy(), 0).reshape(-1, *[1] * keepdims)
+        return _LARGEST(x, axis, keepdims=keepdims)
 
     def maximum(x: Array, y: Any, /) -> Array:
         # of two arrays it is vector code, of an array and a number it is not, and takes three times as long
         return np.maximum(x, np.full_like(x, y) if isinstance(y, float) else y)
 
     def sum(x: Array, /, *, axis: int | None = None, dtype: Any = None, keepdims: bool = False) -> Array:
-        return total(x, axis, dtype, keepdims=keepdims)
+        if _is_narrow(x, axis) and dtype is None:
+            return np.add.reduce(x.T.copy(), 0).reshape(-1, *[1] * keepdims)
+        return _TOTAL(x, axis, dtype, keepdims=keepdims)
 
     def take(x: Array, indices: Array, /, *, axis: int | None = None) -> Array:
         return x.take(indices, axis)
