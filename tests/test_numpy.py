@@ -1,5 +1,6 @@
 """What NumPy's backend does to be fast, and must not show: memory that is used again, and shorter ways."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet.backends.numpy import KEPT, LARGE, Products
+from xpnet.backends.numpy import LARGE, Products, _references
 
 SIDE = int((LARGE / 4) ** 0.5) + 1
 """Of a square of float32 that is large enough to be kept."""
@@ -54,15 +55,34 @@ def test_the_products_of_a_step_do_not_share_memory(rng: np.random.Generator) ->
     assert len({address(C) for C in results}) == 5
 
 
-def test_no_more_than_so_many_buffers_are_kept() -> None:
+def test_no_more_than_so_much_unused_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xpnet.backends.numpy.KEPT", 5 * LARGE)
     products = Products()
     thin = np.ones((1, 1), np.float32)
-    for rows in range(LARGE // 4, LARGE // 4 + KEPT + 10):
+    held = products.matmul(np.ones((LARGE // 4, 1), np.float32), thin)
+    for rows in range(LARGE // 4 + 1, LARGE // 4 + 20):
         products.matmul(np.ones((rows, 1), np.float32), thin)
-    assert len(products.buffers) == KEPT
+    unused = [buffer for buffer in products.buffers if buffer is not held]
+    assert len(unused) in (4, 5)  # before the last was made they were within the limit
+    assert unused[-1].shape == (LARGE // 4 + 19, 1)
+    assert any(buffer is held for buffer in products.buffers)
 
 
-def test_threads_never_get_the_same_memory() -> None:
+def test_memory_that_was_made_read_only_is_not_used_again() -> None:
+    products = Products()
+    first = products.matmul(square(1), square(1))
+    first.flags.writeable = False
+    del first
+    assert (products.matmul(square(1), square(2)) == 2 * SIDE).all()
+
+
+def test_threads_never_get_the_same_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(arrays: list[np.ndarray], i: int) -> int:
+        found = _references(arrays, i)
+        time.sleep(1e-4)  # another thread would find the same now, were it not for the lock
+        return found
+
+    monkeypatch.setattr("xpnet.backends.numpy._references", slowly)
     products = Products()
 
     def work(value: int) -> bool:

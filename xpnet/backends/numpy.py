@@ -60,8 +60,8 @@ class NumPyBackend(Backend):
 LARGE = 2**20
 """Bytes from which an array's memory is worth keeping: less comes from the allocator without page faults."""
 
-KEPT = 64
-"""Buffers that are kept at most."""
+KEPT = 2**28
+"""Bytes of memory that nobody uses which is kept at most."""
 
 
 class Products:
@@ -85,12 +85,18 @@ class Products:
 
     def _buffer(self, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
         with self.lock:  # between finding a buffer unused and referring to it
-            for i in range(len(self.buffers)):
-                fits = self.buffers[i].shape == shape and self.buffers[i].dtype == dtype
-                if fits and _references(self.buffers, i) == self.unused:
-                    return self.buffers[i]
-            self.buffers = [*self.buffers[1 - KEPT :], np.empty(shape, dtype)]
-            return self.buffers[-1]
+            unused = [i for i in range(len(self.buffers)) if _references(self.buffers, i) == self.unused]
+            for i in unused:
+                buffer = self.buffers[i]
+                if buffer.shape == shape and buffer.dtype == dtype and buffer.flags.writeable:
+                    return buffer
+            kept, idle = [np.empty(shape, dtype)], 0
+            for i in reversed(range(len(self.buffers))):  # the latest first
+                idle += self.buffers[i].nbytes if i in unused else 0
+                if i not in unused or idle <= KEPT:
+                    kept.insert(0, self.buffers[i])
+            self.buffers = kept
+            return kept[-1]
 
 
 def _references(arrays: list[np.ndarray], i: int) -> int:

@@ -44,8 +44,10 @@ class SGD:
                 v *= self.momentum
                 v += dW
                 state[f"velocity.{name}"] = v
-                dW = dW + self.momentum * v if self.nesterov else v
-            W -= lr * dW
+                W -= lr * (dW + self.momentum * v if self.nesterov else v)
+            else:
+                dW *= lr  # in place, because lr * dW would be as large as W once more
+                W -= dW
             state[name] = W
         return state
 
