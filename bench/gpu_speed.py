@@ -45,7 +45,7 @@ from gpu_contestants import (
     is_ours,
 )
 from report import HERE, RESULTS, write_results
-from workers import spread
+from workers import environment, spread
 
 import xpnet
 from xpnet.cli.tables import print_table
@@ -214,15 +214,6 @@ def run_child(command: list[str], seconds: float) -> Ended:
         said, complained = out.read(), err.read()
     error = f"exit code {process.returncode}\n{complained[-2000:]}" if process.returncode else ""
     return Ended(said, complained, f"took longer than {seconds:g} s, {error}" if late else error)
-
-
-def environment() -> dict[str, str]:
-    """What children see: nothing that would switch TF32 on, or forbid it where it is asked for."""
-    kept = dict(os.environ)
-    for name in ("CUPY_TF32", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"):
-        kept.pop(name, None)
-    # JAX would take most of the memory at once, and leave too little for the libraries beside it
-    return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | kept
 
 
 def measure(options: argparse.Namespace, save: Callable[[dict[str, Any]], object]) -> dict[str, Any]:

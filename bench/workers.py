@@ -18,8 +18,12 @@ from typing import Any
 import threadpoolctl
 from rich.progress import track
 
-PINS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
-"""What would make NumPy's BLAS take other kernels than it picks for this processor by itself."""
+PINS = (
+    *("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"),
+    *("CUPY_TF32", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"),
+)
+"""What would make NumPy's BLAS take other kernels than it picks for this processor by itself; and what would
+switch TF32 on, or forbid it where it is asked for."""
 
 PATIENCE = 300.0
 """Seconds after which a worker counts as hanging."""
@@ -36,7 +40,9 @@ Run = Callable[[int], None]
 
 def environment() -> dict[str, str]:
     """What every measured process finds around it: this process's environment without `PINS`."""
-    return {name: value for name, value in os.environ.items() if name not in PINS}
+    kept = {name: value for name, value in os.environ.items() if name not in PINS}
+    # JAX would take most of a GPU's memory at once, and leave too little for the libraries beside it
+    return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | kept
 
 
 def contest(

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import xpnet
+from tests.test_torch import products as products_of_torch
 from xpnet.backends import KINDS, LIBRARIES, PRECISIONS, STEPS, Backend, backend_class, get_backend, owner
 from xpnet.backends.jax import BLOCK, PADDED, JAXBackend
 from xpnet.errors import UsageError, XpnetError
@@ -294,12 +295,6 @@ def test_copies_of_a_backend_keep_precision_and_steps() -> None:
             assert (again.precision, again.steps_asked) == (made.precision, made.steps_asked)
 
 
-def products_of_torch() -> list[str]:
-    """How torch multiplies float32 matrices, on a GPU and on a CPU."""
-    parts: Any = torch.backends
-    return [part.matmul.fp32_precision for part in (parts.cuda, parts.mkldnn)]
-
-
 @pytest.mark.parametrize("failing", [False, True])
 def test_running_gives_torch_its_settings_back(failing: bool) -> None:
     before = torch.get_float32_matmul_precision()
@@ -523,6 +518,23 @@ def test_jax_compiles_once_for_any_number_of_steps(block: int) -> None:
         assert step.times == compiled
         steps(PADDED + 1)
         assert step.times > compiled
+
+
+def test_jax_moves_nothing_in_a_scan_that_is_warm() -> None:
+    made: Any = get_backend("cpu", "jax")
+    state = {"sum": made.asarray(np.zeros(1, np.int32)), "t": made.asarray(np.zeros(1, np.int32))}
+    index = made.asarray(np.ones((121, 2), np.int32))  # not a multiple of PADDED
+
+    def refuse(array: Any) -> None:
+        raise AssertionError("read back")
+
+    with made.running("float32"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(made, "to_numpy", refuse)  # reading from a CPU is no transfer that the guard would see
+        step = Tracing()
+        state = made.scan(step, state, index, {})
+        with jax.transfer_guard("disallow_explicit"):
+            state = made.scan(step, state, index, {})
+    assert made.to_numpy(state["t"]).tolist() == [242]
 
 
 def test_dpnp_beside_another_library_does_not_wait_for_ever() -> None:

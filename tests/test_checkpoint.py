@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from tests.process import succeed
 from xpnet import MLP, Checkpoint, History, Progress, evaluate, train
 from xpnet.backends import Backend, get_backend
+from xpnet.data.idx import NAMES
 from xpnet.errors import UsageError, XpnetError
 from xpnet.files import read_tensors
 
@@ -537,9 +539,22 @@ def test_resuming_in_another_precision_is_refused(tmp_path: Path, old: bool) -> 
     assert message == f"{path}: precision was float32, not bf16: resume with the same"
 
 
-def test_resuming_with_other_steps_is_refused(tmp_path: Path) -> None:
+def test_a_run_may_go_on_with_other_steps_and_keeps_them(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
-    train(new_model(), *rows(), checkpoint=path, epochs=1)
-    other = new_model(backend=get_backend("cpu", "numpy", steps="eager"))
-    message = refused(lambda: train(other, *rows(), checkpoint=path, resume=True, epochs=1))
-    assert message == f"{path}: steps was auto, not eager: resume with the same"
+    settings: dict[str, Any] = {"schedule": "constant"}
+    train(new_model(), *rows(), checkpoint=path, epochs=1, **settings)
+    other, whole = new_model(backend=get_backend("cpu", "numpy", steps="eager")), new_model()
+    train(other, *rows(), checkpoint=path, resume=True, epochs=2, **settings)
+    train(whole, *rows(), epochs=2, **settings)
+    assert bits(other) == bits(whole)
+    assert Checkpoint(path).load_config()["steps"] == "eager"
+
+
+def test_on_the_command_line_steps_may_change_and_stay_so(tmp_path: Path) -> None:
+    for name, array in zip(NAMES, (*rows(), *rows()), strict=True):
+        np.save(tmp_path / f"{name}.npy", array)
+    settings = ("--hidden", "5", "--schedule", "constant", "--data", ".")
+    succeed(tmp_path, "train", "--epochs", "1", *settings, "--out", "out")
+    for epochs, given, steps in (("2", ("--steps", "eager"), "eager"), ("3", (), "eager")):
+        succeed(tmp_path, "train", "--resume", "--epochs", epochs, *given, "--out", "out")
+        assert json.loads((tmp_path / "out" / "config.json").read_text())["steps"] == steps

@@ -30,6 +30,7 @@ from tests.process import (
     write_npz,
 )
 from xpnet.backends import LIBRARIES, backend_class
+from xpnet.backends.graph import FALLEN_BACK
 
 RUN_FILES = {"model.safetensors", "history.csv", "config.json", "summary.json", "checkpoint.safetensors"}
 SMALL = ("--hidden", "16", "--threads", "1", "--dtype", "float64")
@@ -91,7 +92,7 @@ def test_version(tmp_path: Path) -> None:
         ((), ("train", "evaluate", "parity", "info", "--version")),
         (("train",), ("--data", "--device", "--precision", "--steps", "--lr", "--resume", "[default: relu]")),
         (("evaluate",), ("MODEL", "--data", "--precision", "--json")),
-        (("parity",), ("--dtype", "--precision", "--json")),
+        (("parity",), ("--dtype", "--precision", "--steps", "--run-steps", "--json")),
         (("info",), ("libraries",)),
     ],
     ids=["xpnet", "train", "evaluate", "parity", "info"],
@@ -554,6 +555,32 @@ def test_a_run_of_reduced_precision_says_so_and_keeps_it(data: Path, tmp_path: P
     place = ("--backend", "jax", "--precision", "bf16")
     judged = facts(succeed(tmp_path, "evaluate", "run", *place).out)
     assert judged["precision"] == "bf16 matrix products"
+
+
+FALLING = """
+import warnings
+from xpnet.backends import numpy as home
+from xpnet.backends.graph import RecordingBackend
+
+class Falling(RecordingBackend, home.NumPyBackend):
+    def modes(self):
+        return ("captured", "eager")
+
+    def record(self, body):
+        warnings.warn("steps run late", RuntimeWarning)
+        raise RuntimeError("no graph here")
+
+home.NumPyBackend = Falling
+"""
+
+
+def test_steps_that_fell_back_are_told_by_the_table_and_by_no_warning(data: Path, tmp_path: Path) -> None:
+    arguments = ("train", "--data", str(data), *SMALL, "--epochs", "1", "--out", "run")
+    ended = run(tmp_path, *arguments, before=FALLING)
+    assert ended.code == 0, ended.err
+    assert facts(ended.out)["steps"] == "eager (steps cannot be captured on cpu: no graph here)"
+    assert FALLEN_BACK not in ended.err
+    assert "RuntimeWarning: steps run late" in ended.err  # any other is shown
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,16 @@ class CompileError(Exception):
     """CuPy's own is no more than an exception either."""
 
 
+class DeviceArray(np.ndarray):
+    """An array whose `set` has only joined the stream when it returns, as with CuPy."""
+
+    module: "StandIn"
+
+    def set(self, x: np.ndarray) -> None:
+        assert self.module.current[-1] == 1
+        self.module.copies.append((self, x))
+
+
 class StandIn(SimpleNamespace):
     """What the backend uses of ``cupy``: two devices, and a note of where it was asked to compute."""
 
@@ -29,6 +39,8 @@ class StandIn(SimpleNamespace):
         self.current = [0]
         self.waits: list[int] = []
         self.events: list[str] = []
+        self.copies: list[tuple[np.ndarray, np.ndarray]] = []
+        self.capability = "80"
         super().__init__(
             __version__="14.2.0",
             is_available=lambda: True,
@@ -52,20 +64,32 @@ class StandIn(SimpleNamespace):
     @contextmanager
     def using_allocator(self, malloc: str) -> Iterator[None]:
         self.events.append(f"enter {malloc}")
-        yield
-        self.events.append(f"leave {malloc}")
-
-    @contextmanager
-    def device(self, index: int) -> Iterator[None]:
-        self.current.append(index)
         try:
             yield
         finally:
-            self.current.pop()
+            self.events.append(f"leave {malloc}")
+
+    def device(self, index: int) -> "Device":
+        return Device(self, index)
 
     def to_device(self, x: np.ndarray) -> np.ndarray:
         assert self.current[-1] == 1, "an array was made on another device than the one asked for"
-        return x.copy()
+        made = x.copy().view(DeviceArray)
+        made.module = self
+        return made
+
+
+class Device:
+    """A device that can be entered."""
+
+    def __init__(self, module: StandIn, index: int) -> None:
+        self.module, self.index, self.compute_capability = module, index, module.capability
+
+    def __enter__(self) -> None:
+        self.module.current.append(self.index)
+
+    def __exit__(self, *error: object) -> None:
+        self.module.current.pop()
 
 
 class Stream:
@@ -75,6 +99,9 @@ class Stream:
         self.module, self.name = module, name
 
     def synchronize(self) -> None:
+        for array, x in self.module.copies:
+            array[...] = x
+        self.module.copies.clear()
         self.module.waits.append(self.module.current[-1])
         self.module.events.append(f"{self.name}: synchronize")
 
@@ -117,7 +144,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
 def test_training_on_the_second_device(stand_in: StandIn, rng: np.random.Generator) -> None:
     X, y = rng.standard_normal((90, 5)), np.arange(90) % 3
     sizes: Any = (5, 8, 3)
-    model = xpnet.MLP(sizes, dtype="float64", device="cuda:1", backend="cupy")
+    backend = xpnet.get_backend("cuda:1", "cupy", steps="eager")
+    model = xpnet.MLP(sizes, dtype="float64", backend=backend)
     history = xpnet.train(model, X, y, epochs=2, optimizer="adam", lr=0.01)
 
     reference = xpnet.MLP(sizes, dtype="float64")
@@ -154,7 +182,7 @@ def test_a_cupy_without_the_libraries_of_cuda_says_what_to_install(
 
 def test_memory_that_runs_out_is_an_error_of_memory(stand_in: StandIn) -> None:
     # CuPy's OutOfMemoryError is a MemoryError, which names the bytes, and goes through as it is
-    backend = xpnet.get_backend("cuda:1", "cupy")
+    backend = xpnet.get_backend("cuda:1", "cupy", steps="eager")
 
     def full(x: np.ndarray) -> np.ndarray:
         raise MemoryError(f"Out of memory allocating {x.nbytes:,} bytes")
@@ -165,7 +193,7 @@ def test_memory_that_runs_out_is_an_error_of_memory(stand_in: StandIn) -> None:
 
 
 def test_a_recording_is_made_on_a_stream_and_in_a_pool_of_its_own(stand_in: StandIn) -> None:
-    backend: Any = xpnet.get_backend("cuda:1", "cupy")
+    backend: Any = xpnet.get_backend("cuda:1", "cupy", steps="eager")
     stand_in.events.clear()
     launch = backend.record(lambda: stand_in.events.append("step"))
     side = "side, non-blocking True"
@@ -188,8 +216,8 @@ def test_a_recording_is_made_on_a_stream_and_in_a_pool_of_its_own(stand_in: Stan
     assert stand_in.events == ["launch", "launch"]
 
 
-def test_a_capture_that_fails_is_ended(stand_in: StandIn) -> None:
-    backend: Any = xpnet.get_backend("cuda:1", "cupy")
+def test_a_capture_that_fails_is_ended(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend: Any = xpnet.get_backend("cuda:1", "cupy", steps="eager")
     times = iter([None, RuntimeError("operation not permitted when stream is capturing")])
 
     def body() -> None:
@@ -197,13 +225,74 @@ def test_a_capture_that_fails_is_ended(stand_in: StandIn) -> None:
         if error is not None:
             raise error
 
+    def broken(stream: Stream) -> Any:
+        stand_in.events.append("end capture")
+        raise RuntimeError("the capture was invalidated")  # says less than the error that did so
+
+    monkeypatch.setattr(Stream, "end_capture", broken)
     with pytest.raises(RuntimeError, match="not permitted"):
         backend.record(body)
-    assert "side, non-blocking True: end capture" in stand_in.events
+    assert "end capture" in stand_in.events
+    assert stand_in.events[-1] == "current: wait for event of side, non-blocking True"
+
+
+def test_a_recording_whose_first_run_fails_rejoins_the_streams(stand_in: StandIn) -> None:
+    backend: Any = xpnet.get_backend("cuda:1", "cupy", steps="eager")
+    stand_in.events.clear()
+
+    def body() -> None:
+        raise MemoryError("out of memory")
+
+    with pytest.raises(MemoryError, match="out of memory"):
+        backend.record(body)
+    side = "side, non-blocking True"
+    assert stand_in.events == [
+        f"{side}: wait for event of current",
+        f"enter {side}",
+        "enter malloc of a pool",
+        "leave malloc of a pool",
+        f"leave {side}",
+        f"current: wait for event of {side}",
+    ]
+
+
+def test_a_capture_that_cannot_be_ended_is_an_error(
+    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(stream: Stream) -> Any:
+        raise RuntimeError("the capture was invalidated")
+
+    monkeypatch.setattr(Stream, "end_capture", broken)
+    backend: Any = xpnet.get_backend("cuda:1", "cupy", steps="eager")
+    with pytest.raises(RuntimeError, match="invalidated"):
+        backend.record(lambda: None)
+
+
+def test_refilling_waits_so_that_the_host_array_may_be_overwritten(stand_in: StandIn) -> None:
+    backend = xpnet.get_backend("cuda:1", "cupy", steps="eager")
+    array, host = backend.asarray(np.zeros(3)), np.arange(3.0)
+    assert backend.refill(array, host) is array
+    host[...] = 9.0
+    stand_in.stream("current").synchronize()
+    assert array.tolist() == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(("capability", "able"), [("75", False), ("80", True), ("90", True), ("120", True)])
+def test_reduced_precisions_need_a_gpu_with_the_instructions(
+    stand_in: StandIn, capability: str, able: bool
+) -> None:
+    stand_in.capability = capability
+    backend = xpnet.get_backend("cuda:1", "cupy", steps="eager")
+    assert backend.precisions() == (("float32", "tf32", "bf16") if able else ("float32",))
+    if not able:
+        with pytest.raises(XpnetError, match="no bf16 matrix products: cupy on cuda:1 has float32"):
+            xpnet.get_backend("cuda:1", "cupy", precision="bf16")
 
 
 def test_without_cublas_the_steps_are_eager_and_say_why(stand_in: StandIn) -> None:
-    backend = xpnet.get_backend("cuda:1", "cupy")
+    said = "steps run eager, not captured: cuBLAS cannot be loaded: not here"
+    with pytest.warns(RuntimeWarning, match=f"^{said}$"):
+        backend = xpnet.get_backend("cuda:1", "cupy")
     assert (backend.steps, backend.steps_note) == ("eager", "cuBLAS cannot be loaded: not here")
     assert xpnet.get_backend("cuda:1", "cupy", steps="eager").steps_note == ""
 
@@ -254,7 +343,8 @@ def test_steps_that_are_captured_end_where_eager_ones_do(
 
 def test_wrong_products_are_not_used(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CuBLAS, "load", lambda module, precision: Products(lambda C: C * 1.1))
-    backend = xpnet.get_backend("cuda:1", "cupy")
+    with pytest.warns(RuntimeWarning, match="the products of cuBLAS are not those of CuPy"):
+        backend = xpnet.get_backend("cuda:1", "cupy")
     assert (backend.steps, backend.steps_note) == ("eager", "the products of cuBLAS are not those of CuPy")
     with pytest.raises(XpnetError, match="the products of cuBLAS are not those of CuPy"):
         xpnet.get_backend("cuda:1", "cupy", precision="bf16")

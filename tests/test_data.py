@@ -1,9 +1,11 @@
 """Data sets: the embedded MNIST, a user's own files, and every way in which those can be wrong."""
 
+import errno
 import gc
 import gzip
 import hashlib
 import io
+import mmap
 import os
 import struct
 import tracemalloc
@@ -20,7 +22,7 @@ import pytest
 from xpnet.data import Dataset, load_data
 from xpnet.data.dataset import MNIST
 from xpnet.data.idx import read_idx
-from xpnet.data.mapped import is_mapped
+from xpnet.data.mapped import is_mapped, pieces
 from xpnet.errors import UsageError, XpnetError
 
 PUBLISHED = {
@@ -553,11 +555,10 @@ def test_refusing_a_damaged_npz_leaves_no_file_open(tmp_path: Path) -> None:
     assert [str(warning.message) for warning in caught] == []
 
 
-@pytest.mark.parametrize("memory", [None, 24], ids=["no limit", "enough"])
 @pytest.mark.parametrize("kind", ["npy", "idx"])
-def test_rows_that_fit_into_memory_are_read_into_it(tmp_path: Path, kind: str, memory: int | None) -> None:
+def test_rows_are_read_where_memory_has_no_limit(tmp_path: Path, kind: str) -> None:
     path = write_npy(tmp_path) if kind == "npy" else write_folder(tmp_path, small())
-    data = load_data(path, memory=memory)
+    data = load_data(path)
     assert_same(data, small())
     for array in (data.X_train, data.y_train, data.X_test, data.y_test):
         assert not is_mapped(array)
@@ -565,17 +566,60 @@ def test_rows_that_fit_into_memory_are_read_into_it(tmp_path: Path, kind: str, m
     assert_same(load_data(path), small())
 
 
+@pytest.mark.parametrize("memory", [23, 24], ids=["too little", "enough"])
 @pytest.mark.parametrize("kind", ["npy", "idx"])
-def test_rows_larger_than_memory_stay_in_their_file(tmp_path: Path, kind: str) -> None:
+def test_rows_stay_in_their_file_where_memory_is_limited(tmp_path: Path, kind: str, memory: int) -> None:
     path = write_npy(tmp_path) if kind == "npy" else write_folder(tmp_path, small())
-    data = load_data(path, memory=23)  # of 24 bytes of training images, and 8 of test images
-    assert is_mapped(data.X_train)
-    assert is_mapped(data.y_train)
+    data = load_data(path, memory=memory)  # 24 bytes of training images, and 8 of test images
+    for array in (data.X_train, data.y_train, data.X_test, data.y_test):
+        assert is_mapped(array)
     assert data.X_train.tolist() == small()["x_train"].reshape(6, 4).tolist()
     assert data.y_train.tolist() == small()["y_train"].tolist()
-    assert not is_mapped(data.X_test)
     assert data.X_test.tolist() == small()["x_test"].reshape(2, 4).tolist()
     assert (data.features, data.classes) == (4, 3)
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_rows_that_fit_but_stay_in_their_file_are_checked_at_once(tmp_path: Path, part: str) -> None:
+    images = {key: array.astype(np.float32) for key, array in small().items() if key[0] == "x"}
+    images[f"x_{part}"][1] = np.nan
+    path = write_npy(tmp_path, **images)
+    assert failure(lambda path: load_data(path, memory=96), path).startswith(f"{path}: x_{part}: NaN or inf")
+
+
+@pytest.mark.parametrize("dtype", ["bool", "float16"])
+def test_rows_need_the_memory_that_they_will_be_held_in(tmp_path: Path, dtype: str) -> None:
+    images = {key: array.astype(dtype) for key, array in small().items() if key[0] == "x"}
+    path = write_npz(tmp_path / "own.npz", **images)
+    assert load_data(path, memory=96).X_train.nbytes == 96
+    said = failure(lambda path: load_data(path, memory=95), path)
+    assert "its train images need 96 bytes, memory is 95" in said
+
+
+def test_a_file_that_cannot_be_mapped_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(*arguments: Any, **options: Any) -> None:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    path = write_folder(tmp_path, small())
+    monkeypatch.setattr("numpy.memmap", refusing)
+    with pytest.raises(XpnetError) as caught:
+        load_data(path, memory=1)
+    assert str(caught.value) == f"{path / 'train-images-idx3-ubyte'}: {os.strerror(errno.ENODEV)}"
+
+
+def test_advice_that_is_not_taken_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    class Deaf(mmap.mmap):
+        def madvise(self, option: int, *place: int) -> None:
+            asked.append(option)
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr("mmap.mmap", Deaf)
+    np.save(tmp_path / "X.npy", np.arange(8))
+    array = np.load(tmp_path / "X.npy", mmap_mode="r")
+    assert np.concatenate(list(pieces(array, 3))).tolist() == list(range(8))
+    assert len(asked) == 3
 
 
 @pytest.mark.parametrize("memory", [None, 40], ids=["read", "mapped"])
@@ -587,14 +631,19 @@ def test_npy_files_of_any_type_and_byte_order_are_taken(
     labels = {key: array.astype(">i8") for key, array in small().items() if key[0] == "y"}
     data = load_data(write_npy(tmp_path, **images, **labels), memory=memory)
     assert data.X_train.tolist() == images["x_train"].reshape(6, 4).tolist()
-    assert data.X_test.dtype.isnative
+    assert data.X_test.dtype.isnative or is_mapped(data.X_test)
+    assert is_mapped(data.X_test) == (memory is not None)
     assert data.X_test.tolist() == images["x_test"].reshape(2, 4).tolist()
     assert data.y_train.tolist() == small()["y_train"].tolist()
 
 
 def test_mapped_idx_files_of_two_bytes_go_with_test_images_that_were_read(tmp_path: Path) -> None:
     images = {key: array.astype(np.int16) for key, array in small().items() if key[0] == "x"}
-    data = load_data(write_folder(tmp_path, small() | images), memory=20)
+    path = write_folder(tmp_path, small() | images)
+    plain = path / "t10k-images-idx3-ubyte"
+    plain.with_name(f"{plain.name}.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    plain.unlink()
+    data = load_data(path, memory=20)
     assert is_mapped(data.X_train)
     assert not is_mapped(data.X_test)
     assert data.X_train.tolist() == small()["x_train"].reshape(6, 4).tolist()

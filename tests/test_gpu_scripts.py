@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.process import environment
+from xpnet.backends.jax import PADDED
 
 BENCH = Path(__file__).parent.parent / "bench"
 
@@ -81,7 +82,9 @@ def test_launches_are_counted_and_trainings_go_to_their_end(tmp_path: Path) -> N
 
 def test_a_part_runs_alone(tmp_path: Path) -> None:
     results = run("gpu.py", tmp_path, "--part", "transfers", "--backend", "numpy")
-    assert results["transfers"]["numpy"]["passed"]
+    counted = results["transfers"]["numpy"]
+    assert counted["passed"]
+    assert counted["steps"] % PADDED  # or a library that fills batches up would have nothing to fill
     assert not {"suite", "parity", "train", "speed"} & set(results)
 
 
@@ -106,6 +109,44 @@ def test_earlier_parts_are_kept_if_nothing_was_installed_since(gpu: Any, tmp_pat
     path.write_text(json.dumps(before))
     assert gpu.earlier(path, now) == before | {"libraries": {"jax": "1", "numpy": "2"}}
     assert gpu.earlier(path, now | {"versions": {"numpy": "3"}}) == now | {"versions": {"numpy": "3"}}
+
+
+def test_every_precision_is_compared_on_those_who_have_it(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = gpu.usable("cpu", ["numpy", "torch", "cupy"])
+    assert set(looked["found"]) == {"numpy", "torch"}
+    assert set(looked["left_out"]) == {"cupy"}
+    asked = []
+
+    def run_child(command: list[str], seconds: float) -> Any:
+        asked.append(" ".join(command[3:]))
+        failing = "--precision bf16" in asked[-1]
+        return gpu.Ended('{"reports": []}', "", "exit code 1" if failing else "")
+
+    monkeypatch.setattr(gpu, "run_child", run_child)
+    found = gpu.parity("cpu", looked["precisions"])
+    assert asked == [
+        "parity --device cpu --precision float32 --backend numpy --backend torch --json",
+        "parity --device cpu --precision bf16 --backend torch --json",
+    ]
+    assert {name: answer["passed"] for name, answer in found["precisions"].items()} == {
+        "float32": True,
+        "bf16": False,
+    }
+    assert not found["passed"]
+
+
+def test_children_see_nothing_that_would_change_their_numbers(
+    gpu_speed: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pins = ("OPENBLAS_CORETYPE", "NVIDIA_TF32_OVERRIDE")
+    for name in pins:
+        monkeypatch.setenv(name, "1")
+    script = tmp_path / "shown.py"
+    script.write_text("import json, os; print(json.dumps(dict(os.environ)))")
+    seen = json.loads(gpu_speed.run_child([sys.executable, str(script)], 60).out)
+    for environ in (seen, importlib.import_module("workers").ask(script)):
+        assert not {*pins} & {*environ}
+        assert environ["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
 
 
 def test_what_failed_is_named(gpu: Any) -> None:

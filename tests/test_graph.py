@@ -6,8 +6,12 @@ launches as the stand-in does is for a GPU to show: ``pytest --device cuda``.
 
 import copy
 import gc
+import time
+import warnings
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from inspect import getclosurevars
 from typing import Any
 
 import numpy as np
@@ -16,7 +20,7 @@ import pytest
 import xpnet
 from tests.variants import FakeDeviceStrict
 from xpnet.backends import Backend, get_backend
-from xpnet.backends.graph import CAPACITY, KEPT, Launch, RecordingBackend
+from xpnet.backends.graph import CAPACITY, COMPARED, KEPT, Launch, RecordingBackend
 from xpnet.backends.numpy import NumPyBackend
 from xpnet.backends.torch import TorchBackend
 from xpnet.errors import XpnetError
@@ -214,6 +218,7 @@ def test_warm_up_records_and_leaves_the_state_as_it_was(recorder: Recorder, rng:
     state, batches = move(recorder, host), recorder.asarray(make_batches(rng, 4))
     recorder.warm_up(step, state, batches, data)
     assert same(fetch(recorder, state), host)
+    assert recorder._recordings[step].compared == COMPARED
     recorder.scan(step, state, batches, data)
     assert recorder.recorded == 1
 
@@ -303,6 +308,28 @@ def test_data_and_older_recordings_are_not_kept_alive(
     assert [ref() is None for ref in gone] == [True, True, True, True, True, False]
 
 
+def test_recording_whose_data_are_gone_is_dropped_before_another_is_made(
+    recorder: Recorder, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "_compare", lambda *arguments: None)
+    batches = recorder.asarray(make_batches(rng, 3))
+    kept: list[list[Any]] = []
+
+    def record(body: Callable[[], None]) -> Launch:
+        kept.append(list(recorder._recordings))
+        return int
+
+    monkeypatch.setattr(recorder, "record", record)
+    steps = [TrainingStep(recorder.xp, NETWORK, SGD(momentum), 255.0) for momentum in (0.0, 0.5, 0.6)]
+    lasting = move(recorder, make_data(rng))
+    for step in steps:
+        data = move(recorder, make_data(rng)) if step is steps[1] else lasting
+        recorder.scan(step, move(recorder, make_state(rng, step.optimizer)), batches, data)
+        del data
+        gc.collect()
+    assert kept == [[], [steps[0]], [steps[0]]]
+
+
 def test_backend_that_is_copied_records_for_itself(recorder: Recorder) -> None:
     state, index, data = doubling(recorder)
     recorder.scan(Doubling(), state, index, data)
@@ -315,6 +342,19 @@ class Once(RecordingNumPy):
     def record(self, body: Callable[[], None]) -> Launch:
         launches = iter([body])
         return lambda: next(launches, int)()
+
+
+class First(RecordingNumPy):
+    """A recording that reads the first batch every time."""
+
+    def record(self, body: Callable[[], None]) -> Launch:
+        recording = getclosurevars(body).nonlocals["self"]
+
+        def launch() -> None:
+            recording._next[...] = 0
+            body()
+
+        return launch
 
 
 class Failing(RecordingNumPy):
@@ -341,17 +381,90 @@ class Reshaping:
         return state | {"sum": np.concat([state["sum"], data["X"]])}
 
 
+@pytest.mark.parametrize("kind", [Once, First, Stale])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_training_finds_a_recording_that_is_not_the_step(
+    kind: type[Recorder], dtype: str, rng: np.random.Generator
+) -> None:
+    """Before the first epoch, although what warms up leaves no trace."""
+    X, y = rng.standard_normal((300, 4)), np.arange(300) % 3
+    backend = kind("cpu")
+    models = [xpnet.MLP(NETWORK.sizes, dtype=dtype, backend=made) for made in (backend, plain(backend))]
+    with pytest.warns(RuntimeWarning, match="steps cannot be captured on cpu: .* is not what the plain step"):
+        xpnet.train(models[0], X, y, epochs=2, batch_size=16)
+    xpnet.train(models[1], X, y, epochs=2, batch_size=16)
+    assert backend.steps == "eager"
+    assert same(models[0].host_parameters(), models[1].host_parameters())
+
+
+def test_recording_that_was_compared_over_one_step_is_compared_again(rng: np.random.Generator) -> None:
+    """One step alone is what this one does right."""
+    backend, other, data = First("cpu"), NumPyBackend("cpu"), make_data(rng)
+    step, batches = TrainingStep(backend.xp, NETWORK, SGD(), 255.0), make_batches(rng, 6)
+    first = make_state(rng, SGD())
+    states = [made.scan(step, made.copy(first), batches[:1, :], data) for made in (backend, other)]
+    assert same(*states)
+    assert backend.steps == "captured"
+    with pytest.warns(RuntimeWarning, match="is not what the plain step makes of it"):
+        after = backend.scan(step, states[0], batches[1:, :], data)
+    assert same(after, other.scan(step, states[1], batches[1:, :], data))
+    assert backend.steps == "eager"
+
+
+def test_recording_is_compared_until_it_was_over_enough_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = RecordingNumPy("cpu")
+    state, index, data = doubling(backend)
+    compared: list[int] = []
+    compare = backend._compare
+
+    def noting(recording: Any, step: Any, state: Any, batches: Any, data: Any) -> None:
+        compared.append(batches.shape[0])
+        compare(recording, step, state, batches, data)
+
+    monkeypatch.setattr(backend, "_compare", noting)
+    step = Doubling()
+    for count in (1, 1, 5, 1, 5):
+        state = backend.scan(step, state, index[:count, :], data)
+    assert compared == [1, COMPARED]
+    assert backend.recorded == 1
+
+
+def test_threads_that_share_a_recording_take_turns(rng: np.random.Generator) -> None:
+    class Slow(RecordingNumPy):
+        def record(self, body: Callable[[], None]) -> Launch:
+            launch = super().record(body)
+
+            def slow() -> None:
+                time.sleep(0.0005)  # another thread may go on
+                launch()
+
+            return slow
+
+    backend, other, data = Slow("cpu"), NumPyBackend("cpu"), make_data(rng)
+    states = [make_state(rng, SGD()) for _ in range(2)]
+    batches = [make_batches(rng, 30) for _ in range(2)]
+    step = TrainingStep(backend.xp, NETWORK, SGD(), 255.0)
+    with ThreadPoolExecutor(2) as threads:
+        running = [
+            threads.submit(backend.scan, step, backend.copy(state), rows, data)
+            for state, rows in zip(states, batches, strict=True)
+        ]
+        for found, state, rows in zip(running, states, batches, strict=True):
+            assert same(found.result(), other.scan(step, other.copy(state), rows, data))
+    assert (backend.recorded, backend.steps) == (1, "captured")
+
+
 @pytest.mark.parametrize("error", [RuntimeError, MemoryError, XpnetError])
 def test_failing_recorder_leaves_the_plain_loop_and_a_note(error: type[Exception]) -> None:
     backend = Failing("cpu")
     backend.error = error
     state, index, data = doubling(backend)
-    after = backend.scan(Doubling(), state, index, data)
+    note = "steps cannot be captured on cpu: operation not permitted when stream is capturing"
+    with pytest.warns(RuntimeWarning, match=f"^steps run eager, not captured: {note}$"):
+        after = backend.scan(Doubling(), state, index, data)
     assert after["sum"].tolist() == [32.0, 63.0, 94.0]
     assert backend.steps == "eager"
-    assert backend.steps_note == (
-        "steps cannot be captured on cpu: operation not permitted when stream is capturing"
-    )
+    assert backend.steps_note == note
     assert backend.scan(Doubling(), after, index, data)["t"].tolist() == [10]
     assert backend.recorded == 0
 
@@ -362,7 +475,8 @@ def test_failing_recorder_lets_go_of_what_it_has_recorded(monkeypatch: pytest.Mo
     state = backend.scan(Doubling(), state, index, data)
     assert len(backend._recordings) == 1
     monkeypatch.setattr(backend, "record", Failing("cpu").record)
-    backend.scan(Doubling(), state, index, data)
+    with pytest.warns(RuntimeWarning, match="operation not permitted"):
+        backend.scan(Doubling(), state, index, data)
     assert backend.steps == "eager"
     assert backend._recordings == {}
 
@@ -398,7 +512,9 @@ def test_recording_that_is_not_the_step_is_not_used(
         assert backend._recordings == {}
     else:
         expected = fetch(backend, NumPyBackend("cpu").scan(step, backend.copy(state), index, data))
-        assert same(fetch(backend, backend.scan(step, state, index, data)), expected)
+        with pytest.warns(RuntimeWarning, match=reason):
+            after = backend.scan(step, state, index, data)
+        assert same(fetch(backend, after), expected)
         assert backend.steps == "eager"
         assert backend.steps_note == f"steps cannot be captured on cpu: {reason}"
 
@@ -423,8 +539,11 @@ def test_how_far_a_recording_may_be_off_depends_on_the_dtype(
     monkeypatch.setattr(backend, "record", record)
     state, index, data = doubling(backend)
     state["sum"], data["X"] = state["sum"].astype(dtype), data["X"].astype(dtype)
-    backend.scan(step, state, index, data)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        backend.scan(step, state, index, data)
     assert (backend.steps == "captured") is good
+    assert len(said) == (not good)
 
 
 def test_state_that_is_not_finite_is_compared_as_well() -> None:

@@ -1,6 +1,8 @@
 """Parity: every library passes the gates, and the table tells the truth when one does not."""
 
+import importlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import click.testing
@@ -10,6 +12,7 @@ import torch
 
 from xpnet.backends import LIBRARIES, Backend, backend_class, get_backend
 from xpnet.backends.base import Namespace
+from xpnet.backends.graph import FALLEN_BACK, Launch, RecordingBackend
 from xpnet.backends.numpy import NumPyBackend
 from xpnet.cli import cli
 from xpnet.errors import UsageError, XpnetError
@@ -268,13 +271,13 @@ def test_every_library_passes_every_gate_in_its_reduced_precisions(name: str, pr
 
 def test_the_command_prints_a_table_and_json() -> None:
     run = click.testing.CliRunner().invoke
-    table = run(cli, ["parity", "--backend", "numpy", "--backend", "array-api-strict", "--steps", "5"])
+    table = run(cli, ["parity", "--backend", "numpy", "--backend", "array-api-strict", "--run-steps", "5"])
     assert table.exit_code == 0, table.output
     for text in ("float64", "float32", "array-api-strict", "gradient dW1", "free run accuracy", "pass"):
         assert text in table.stdout
     assert "FAIL" not in table.stdout
 
-    arguments = ["parity", "--backend", "numpy", "--dtype", "float32", "--steps", "5", "--json"]
+    arguments = ["parity", "--backend", "numpy", "--dtype", "float32", "--run-steps", "5", "--json"]
     described = json.loads(run(cli, arguments).stdout)
     (report,) = described["reports"]
     assert report["passed"] is True
@@ -284,22 +287,85 @@ def test_the_command_prints_a_table_and_json() -> None:
 
 def test_a_broken_gate_fails_the_command_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(GATES["float32"], "one", 1e-9)
-    result = click.testing.CliRunner().invoke(cli, ["parity", "--backend", "numpy", "--steps", "5"])
+    result = click.testing.CliRunner().invoke(cli, ["parity", "--backend", "numpy", "--run-steps", "5"])
     assert result.exception is not None
     assert "numpy float32: dense Z is off by" in str(result.exception)
     assert "FAIL" in result.stdout
 
 
+class _Unrecordable(RecordingBackend, NumPyBackend):
+    """NumPy that should be recorded, and cannot be."""
+
+    def modes(self) -> tuple[str, ...]:
+        return ("captured", "eager")
+
+    def record(self, body: Callable[[], None]) -> Launch:
+        raise RuntimeError("no graph here")
+
+
+NO_GRAPH = "steps cannot be captured on cpu: no graph here"
+
+
+@pytest.mark.filterwarnings(f"ignore:{FALLEN_BACK}:RuntimeWarning")
+def test_steps_that_fell_back_do_not_pass_unless_eager_was_asked_for(short: Reference) -> None:
+    report = compare(_Unrecordable("cpu"), "float32", short)
+    assert report.first_failure is None
+    assert (report.steps_asked, report.steps, report.steps_note) == ("auto", "eager", NO_GRAPH)
+    assert report.fell_back
+    assert not report.passed
+
+    report = compare(_Unrecordable("cpu", steps="eager"), "float32", short)
+    assert (report.steps_asked, report.steps, report.steps_note) == ("eager", "eager", "")
+    assert report.passed
+
+
+@pytest.mark.filterwarnings(f"ignore:{FALLEN_BACK}:RuntimeWarning")
+def test_the_command_tells_how_steps_ran_and_fails_where_they_fell_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def made(device: str, name: str, *, precision: str, steps: str) -> Backend:
+        asked.append(steps)
+        return _Unrecordable("cpu", steps=steps)
+
+    monkeypatch.setattr(importlib.import_module("xpnet.cli.parity"), "get_backend", made)
+    run = click.testing.CliRunner().invoke
+    arguments = ["parity", "--backend", "numpy", "--dtype", "float32", "--run-steps", "5"]
+    result = run(cli, arguments)
+    assert isinstance(result.exception, XpnetError)
+    assert str(result.exception) == f"numpy float32: steps fell back to eager: {NO_GRAPH}"
+    assert f"float32 arithmetic, steps eager ({NO_GRAPH})" in result.stdout
+    assert "FAIL" in result.stdout.splitlines()[-1]
+    described = json.loads(run(cli, [*arguments, "--json"]).stdout)
+    (report,) = described["reports"]
+    assert (report["passed"], report["first_failure"]) == (False, None)
+    assert (report["steps_asked"], report["steps"], report["steps_note"]) == ("auto", "eager", NO_GRAPH)
+    assert described["run_steps"] == 5
+
+    result = run(cli, [*arguments, "--steps", "eager"])
+    assert result.exit_code == 0, result.output
+    assert "float32 arithmetic, steps eager\n" in result.stdout
+    assert asked == ["auto", "auto", "eager"]
+
+
+def test_libraries_that_do_not_run_steps_as_told_are_left_out() -> None:
+    arguments = ["parity", "--precision", "bf16", "--steps", "eager", "--run-steps", "5", "--json"]
+    result = click.testing.CliRunner().invoke(cli, arguments)
+    assert [report["backend"] for report in json.loads(result.stdout)["reports"]] == ["torch"]
+    assert "left out: steps cannot be eager: jax on cpu runs them compiled" in result.stderr
+
+
 def test_the_command_compares_in_a_reduced_precision() -> None:
     run = click.testing.CliRunner().invoke
-    result = run(cli, ["parity", "--precision", "bf16", "--steps", "5"])
+    result = run(cli, ["parity", "--precision", "bf16", "--run-steps", "5"])
     assert result.exit_code == 0, result.output
     for text in ("float32 with bf16 matrix products", "on cpu: bf16 arithmetic", "gradient dW1 rms", "pass"):
         assert text in result.stdout
     assert "float64" not in result.stdout.replace("numpy float64", "")
     assert "left out: no bf16 matrix products: numpy on cpu" in result.stderr
 
-    described = json.loads(run(cli, ["parity", "--precision", "bf16", "--steps", "5", "--json"]).stdout)
+    described = json.loads(run(cli, ["parity", "--precision", "bf16", "--run-steps", "5", "--json"]).stdout)
     assert [(report["precision"], report["dtype"]) for report in described["reports"]] == [
         ("bf16", "float32") for _ in REDUCED
     ]
@@ -312,11 +378,12 @@ def test_the_command_compares_in_a_reduced_precision() -> None:
         ("--precision bf16 --dtype float64", UsageError, "precision bf16 belongs to float32, not to float64"),
         ("--precision bf16 --backend numpy", XpnetError, "no bf16 matrix products: numpy on cpu has float32"),
         ("--precision tf32", XpnetError, "nothing to compare: no library has tf32 on cpu"),
+        ("--steps captured", XpnetError, "no library has float32 in captured steps on cpu"),
+        ("--steps 5", click.UsageError, "'5' is not one of 'auto', 'eager', 'captured'"),
+        ("--run-steps 0", UsageError, "a free run takes 1 step or more, not 0"),
     ],
 )
-def test_a_precision_that_cannot_be_compared_is_said(
-    arguments: str, kind: type[Exception], message: str
-) -> None:
+def test_what_cannot_be_compared_is_said(arguments: str, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind) as caught:
         cli.main(["parity", *arguments.split()], standalone_mode=False)
     assert isinstance(caught.value, UsageError) == (kind is UsageError)

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
@@ -21,6 +23,10 @@ import pytest
 from tests.process import PATIENCE, environment, run, start, succeed, wait_for, write_idx
 from xpnet import MLP, Checkpoint, History, Progress, evaluate, train
 from xpnet.backends import Backend, get_backend
+from xpnet.backends.base import State, Step
+from xpnet.backends.graph import RecordingBackend
+from xpnet.backends.numpy import NumPyBackend
+from xpnet.backends.torch import TorchBackend
 from xpnet.data import load_data
 from xpnet.data.blocks import Blocks
 from xpnet.errors import UsageError, XpnetError
@@ -164,16 +170,22 @@ def test_rows_are_read_as_they_would_be_moved_at_once(
     assert labels.tolist() == y.tolist()
 
 
+@pytest.mark.parametrize("in_file", [True, False], ids=["in a file", "in memory"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300, -1e39], ids=str)
 @pytest.mark.usefixtures("small_blocks")
-def test_a_number_that_is_not_finite_is_found_when_its_block_is_read(tmp_path: Path, value: float) -> None:
+def test_a_number_that_is_not_finite_is_found_and_named_when_its_block_is_read(
+    tmp_path: Path, value: float, in_file: bool
+) -> None:
     X = np.zeros((40, FEATURES))
     X[25, 3] = value
-    blocks = Blocks(mapped(tmp_path / "X.npy", X), np.arange(40) % 3, 3, "float32")  # two rows each
+    given = mapped(tmp_path / "X.npy", X)[:] if in_file else X
+    blocks = Blocks(given, np.arange(40) % 3, 3, "float32")  # two rows each
     into, labels = np.zeros((40, FEATURES), np.float32), np.zeros(40, np.int32)
     blocks.read(np.delete(np.arange(blocks.count), 12), into, labels, 0)
     message = refused(lambda: blocks.read(np.array([3, 12]), into, labels, 0))
-    assert message == "X: NaN, infinity or a number too large for float32; clean the rows first"
+    where = tmp_path / "X.npy" if in_file else "X"
+    said = "NaN, infinity or a number too large for float32; clean the rows first"
+    assert message == f"{where}: row 25, counted from 0: {said}"
 
 
 @pytest.mark.parametrize(
@@ -190,7 +202,7 @@ def test_a_number_that_is_not_finite_is_found_when_its_block_is_read(tmp_path: P
 def test_labels_outside_the_classes_are_found_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: float, said: str, place: int
 ) -> None:
-    monkeypatch.setattr("xpnet.data.blocks.LABELS_AT_ONCE", 32)
+    monkeypatch.setattr("xpnet.data.checks.LABELS_AT_ONCE", 32)
     y = np.zeros(100)
     y[place] = wrong
     given = mapped(tmp_path / "y.npy", y if wrong % 1 else y.astype(np.int64))
@@ -278,7 +290,7 @@ def test_epoch_has_every_training_row_once_and_none_that_is_held_back(
     assert len(kept) == len(set(kept)) == feed.held_rows
     assert abs(feed.held_rows - validation * rows) <= BLOCK_ROWS
     for epoch in range(2):
-        parts = handed_out(feed.parts(batch_size, np.random.default_rng(epoch)), rows)
+        parts = handed_out(feed.parts(np.random.default_rng(epoch)), rows)
         seen = np.concatenate(parts).tolist()
         assert len(seen) == feed.rows == rows - feed.held_rows
         assert sorted(seen + kept) == list(range(rows))
@@ -300,7 +312,7 @@ def test_steps_are_as_many_as_of_a_run_in_memory(rows: int, batch_size: int) -> 
     assert rates[0] == rates[1]
 
 
-class Recorder(Progress):
+class Tally(Progress):
     """Adds up the rows of every epoch."""
 
     def __init__(self) -> None:
@@ -312,17 +324,17 @@ class Recorder(Progress):
 
 @pytest.mark.usefixtures("small_blocks")
 def test_progress_is_told_of_every_row() -> None:
-    recorder = Recorder()
-    options: dict[str, Any] = {"batch_size": 7, "epochs": 2, "validation": 0, "progress": recorder}
+    tally = Tally()
+    options: dict[str, Any] = {"batch_size": 7, "epochs": 2, "validation": 0, "progress": tally}
     train(MLP((FEATURES, 3)), *numbered(2999), memory=memory_for(LEAST, 7), **options)
-    assert recorder.rows == {1: 2999, 2: 2999}
+    assert tally.rows == {1: 2999, 2: 2999}
 
 
 @pytest.mark.usefixtures("small_blocks")
 def test_orders_differ_from_epoch_to_epoch_and_are_those_of_the_seed() -> None:
     def order(seed: int) -> list[int]:
         feed = feed_of(3000, 500, 32, 0.1, seed=1)
-        numbers = np.concatenate(handed_out(feed.parts(32, np.random.default_rng(seed)), 3000))
+        numbers = np.concatenate(handed_out(feed.parts(np.random.default_rng(seed)), 3000))
         return [int(number) for number in numbers]
 
     first, second = order(1), order(2)
@@ -367,7 +379,7 @@ def test_held_back_blocks_depend_on_the_seed_and_nothing_else() -> None:
 
 @pytest.mark.usefixtures("small_blocks")
 def test_rows_come_in_their_own_order_where_none_is_drawn() -> None:
-    parts = handed_out(feed_of(3000, 500, 1).parts(1, None), 3000)
+    parts = handed_out(feed_of(3000, 500, 1).parts(None), 3000)
     assert np.concatenate(parts).tolist() == list(range(3000))
     assert len(parts) == 6
 
@@ -376,7 +388,7 @@ def test_rows_come_in_their_own_order_where_none_is_drawn() -> None:
 def test_every_part_of_a_sorted_file_has_all_classes_in_about_their_shares() -> None:
     rows, classes, chunk = 12_000, 10, 1000
     feed = feed_of(rows, chunk, 50, classes=classes)
-    parts = handed_out(feed.parts(50, np.random.default_rng(3)), rows)
+    parts = handed_out(feed.parts(np.random.default_rng(3)), rows)
     assert len(parts) == 12
     surprises = []
     for numbers in parts:
@@ -441,6 +453,16 @@ def test_evaluation_streamed_is_that_of_the_rows_in_memory(backend: Backend, kin
     streamed = evaluate(model, X, y, memory=memory_for(LEAST, 1, row_bytes=X.nbytes // len(X)))
     assert streamed.confusion.tolist() == whole.confusion.tolist()
     assert streamed.loss == pytest.approx(whole.loss, rel=1e-12)
+
+
+@pytest.mark.parametrize("stored", ["uint8", ">i2", "bool", ">f4"])
+def test_rows_of_a_file_that_fit_are_those_in_memory(backend: Backend, tmp_path: Path, stored: str) -> None:
+    X, y = learnable()
+    X = X.astype(stored)
+    files = mapped(tmp_path / "X.npy", X), mapped(tmp_path / "y.npy", y.astype(">i4"))
+    model = MLP(SIZES, dtype="float64", backend=backend)
+    found, expected = evaluate(model, *files, memory=10**9), evaluate(model, X, y)
+    assert (found.loss, found.confusion.tolist()) == (expected.loss, expected.confusion.tolist())
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -534,6 +556,143 @@ def test_mnist_sorted_by_class_is_learned_streamed(tmp_path: Path) -> None:
     assert history.epochs[-1].validation_accuracy > 0.95
 
 
+class Watched(NumPyBackend):
+    """NumPy that keeps what it was asked to run: the batches and the very data of every scan and warm-up."""
+
+    def __init__(self) -> None:
+        super().__init__("cpu")
+        self.scans: list[tuple[np.ndarray, State]] = []
+        self.warm_ups: list[tuple[np.ndarray, State, np.ndarray]] = []
+
+    def scan(self, step: Step, state: State, batches: np.ndarray, data: State) -> State:
+        self.scans.append((batches, dict(data)))
+        return super().scan(step, state, batches, data)
+
+    def warm_up(self, step: Step, state: State, batches: np.ndarray, data: State) -> None:
+        self.warm_ups.append((batches, dict(data), data["X"].copy()))
+
+
+@pytest.mark.parametrize("batch_size", [16, 300], ids=["a batch", "more than a chunk"])
+@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "at once"])
+@pytest.mark.usefixtures("small_blocks")
+def test_warm_up_is_on_training_rows_that_differ(streamed: bool, batch_size: int) -> None:
+    X, y = numbered(3000)
+    backend = Watched()
+    model = MLP((FEATURES, 3), backend=backend)
+    memory = memory_for(LEAST, batch_size) if streamed else None
+    options: dict[str, Any] = {"batch_size": batch_size, "validation": 0.1, "seed": 0}
+    train(model, X, y, epochs=1, memory=memory, **options)
+    (batches, _, rows), *others = backend.warm_ups
+    assert others == []
+    assert batches.shape[1] == backend.scans[0][0].shape[1] == batch_size
+    numbers = numbers_of(rows)[batches[0]]
+    assert len(set(numbers.tolist())) == min(batch_size, LEAST if streamed else batch_size)
+    feed = make_feed(model, X, y, memory=memory, **options)
+    training = np.concatenate([numbers_of(data["X"][order]) for data, order in feed.parts(None)])
+    assert set(numbers.tolist()) <= set(training.tolist())
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_every_part_of_a_run_lies_where_the_first_lay() -> None:
+    X, y = learnable()
+    backend = Watched()
+    options: dict[str, Any] = {"batch_size": 16, "validation": 0.3, "memory": memory_for(LEAST, 16)}
+    train(MLP(SIZES, backend=backend), X, y, epochs=3, **options)
+    found = [data for _, data in backend.scans] + [data for _, data, _ in backend.warm_ups]
+    assert len(found) > 3 * (7 + 3)  # chunks to learn from, and chunks that are held back
+    for name in ("X", "y", "classes"):
+        assert len({id(data[name]) for data in found}) == 1
+
+
+class Recorder(RecordingBackend):
+    """Runs what it is to record, notes it, and launches it by calling it."""
+
+    recorded = 0
+
+    def modes(self) -> tuple[str, ...]:
+        return ("captured",)
+
+    def record(self, body: Callable[[], None]) -> Callable[[], object]:
+        self.recorded += 1
+        return body
+
+
+class RecordingNumPy(Recorder, NumPyBackend):
+    """On NumPy."""
+
+
+class RecordingTorch(Recorder, TorchBackend):
+    """On PyTorch."""
+
+
+@pytest.mark.parametrize("kind", [RecordingNumPy, RecordingTorch])
+@pytest.mark.usefixtures("small_blocks")
+def test_a_step_is_recorded_once_for_all_epochs(kind: type[Recorder]) -> None:
+    backend = kind("cpu")
+    options: dict[str, Any] = {"batch_size": 16, "validation": 0.3, "memory": memory_for(LEAST, 16)}
+    train(MLP(SIZES, backend=backend), *learnable(), epochs=3, **options)
+    assert backend.steps == "captured"
+    assert backend.recorded == 2  # a step of training, and one of evaluation
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_where_no_array_can_be_refilled_only_two_are_on_the_device() -> None:
+    made: list[weakref.ref[np.ndarray]] = []
+    alive: list[int] = []
+
+    class Replacing(NumPyBackend):
+        def asarray(self, x: np.ndarray) -> np.ndarray:
+            array: np.ndarray = super().asarray(x)
+            if array.ndim == 2 and array.dtype == np.uint8:
+                made.append(weakref.ref(array))
+                alive.append(sum(kept() is not None for kept in made))
+            return array
+
+        def refill(self, array: np.ndarray, x: np.ndarray) -> np.ndarray:
+            return self.asarray(x)
+
+    options: dict[str, Any] = {"batch_size": 16, "validation": 0.3, "memory": memory_for(LEAST, 16)}
+    train(MLP(SIZES, backend=Replacing("cpu")), *learnable(), epochs=3, **options)
+    assert len(alive) > 3 * (7 + 3)
+    assert max(alive) == 2  # one, and the next as it takes its place
+
+
+# --- how much is too much -----------------------------------------------------------------------------------
+
+HELD: dict[str, tuple[str, str, int]] = {
+    "as they are": ("uint8", "float32", 1),
+    "bool as float32": ("bool", "float32", 4),
+    "float16 as float32": ("float16", "float32", 4),
+    "float64 as float32": ("float64", "float32", 4),
+    "float32 as float64": ("float32", "float64", 8),
+}
+
+
+@pytest.mark.parametrize(("stored", "dtype", "size"), HELD.values(), ids=HELD)
+@pytest.mark.usefixtures("small_blocks")
+def test_rows_are_as_large_as_they_will_be_held(tmp_path: Path, stored: str, dtype: str, size: int) -> None:
+    X, y = (learnable()[0] > 128).astype(stored), learnable()[1]
+    model, held = MLP(SIZES, dtype=dtype), 96_000 * size
+    for given in (X, mapped(tmp_path / "X.npy", X)):
+        for memory, kind in ((held, Resident), (held - 1, Streamed)):
+            feed = make_feed(model, given, y, memory=memory, batch_size=1, validation=0.0, seed=0)
+            assert type(feed) is kind
+
+
+def test_rows_of_a_file_that_fit_are_moved_without_a_copy_on_the_way(tmp_path: Path) -> None:
+    X = mapped(tmp_path / "X.npy", np.ones((20_000, 100), dtype=np.float32))
+    y = mapped(tmp_path / "y.npy", np.arange(20_000) % 3)
+    model = MLP((100, 3))
+    tracemalloc.start()
+    try:
+        feed = make_feed(model, X, y, memory=X.nbytes, batch_size=1, validation=0.0, seed=0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(feed, Resident)
+    assert X.nbytes < peak < 1.7 * X.nbytes  # the rows on the device, here the CPU, and a look at a few
+
+
 # --- what is refused ----------------------------------------------------------------------------------------
 
 
@@ -546,7 +705,7 @@ def test_memory_that_is_no_number_of_bytes_is_refused(memory: Any) -> None:
 
 def test_memory_for_rows_on_a_device_is_refused(backend: Backend) -> None:
     if backend.name == "numpy":
-        return  # whose rows are the host's
+        pytest.skip("NumPy's rows are the host's")
     X, y = (backend.asarray(array) for array in learnable())
     model = MLP(SIZES, dtype="float64", backend=backend)
     for call in (train, evaluate):
@@ -612,7 +771,7 @@ def test_data_that_do_not_fit_are_refused(
 def test_validation_that_holds_no_block_back_is_refused() -> None:
     options: dict[str, Any] = {"memory": memory_for(LEAST, 16), "batch_size": 16}
     said = refused(lambda: train(MLP(SIZES), *learnable(), validation=0.003, **options))
-    assert "validation 0.003 of 1500 rows holds none back: give more, or 0" in said
+    assert "validation 0.003 of 150 blocks of 10 rows holds none back: give more, or 0" in said
 
 
 # --- reading ahead ------------------------------------------------------------------------------------------
@@ -634,6 +793,7 @@ def test_next_chunk_is_read_while_the_steps_of_this_one_run(monkeypatch: pytest.
     X, y = learnable()
     options: dict[str, Any] = {"batch_size": 16, "validation": 0, "memory": memory_for(LEAST, 16)}
     chunks = -(-len(X) // LEAST)
+    before: list[threading.Thread] = []
     begun: list[threading.Thread] = []
     looks: list[int] = []
     read = Blocks.read
@@ -646,6 +806,9 @@ def test_next_chunk_is_read_while_the_steps_of_this_one_run(monkeypatch: pytest.
 
     def noted(self: Blocks, *arguments: Any) -> int:
         """Does not end before there was a look at the steps of the chunk before."""
+        if not before:  # the rows to warm up with
+            before.append(threading.current_thread())
+            return read(self, *arguments)
         begun.append(threading.current_thread())
         number = len(begun)
         patiently(lambda: len(looks) >= number - 1)
@@ -662,6 +825,7 @@ def test_next_chunk_is_read_while_the_steps_of_this_one_run(monkeypatch: pytest.
     train(MLP(SIZES), X, y, epochs=1, progress=Looking(), **options)
     assert len(looks) == len(begun) == chunks
     assert threading.main_thread() not in begun
+    assert before == [threading.main_thread()]
     assert readers() == []
 
 
@@ -685,7 +849,7 @@ def test_interrupted_run_ends_although_a_chunk_is_being_read(
     with pytest.raises(KeyboardInterrupt):
         train(model, *learnable(), progress=Interrupting(1, 2), **options)
     assert readers() == []
-    assert len(ended) == 3
+    assert len(ended) == 4  # the first to warm up with
     assert bits(model) == before
 
 
@@ -818,3 +982,44 @@ def test_ctrl_c_while_streaming_says_how_to_go_on(folders: dict[str, Path], tmp_
         "xpnet: stopped; go on with: xpnet train --resume --out out",
         "xpnet: error: interrupted",
     ]
+
+
+def float_rows(folder: Path, rows: int, test_rows: int) -> Path:
+    """Floating-point rows of 3,136 bytes, few to learn from and many to be judged by."""
+    folder.mkdir()
+    for part, count in (("train", rows), ("test", test_rows)):
+        np.save(folder / f"x_{part}.npy", np.zeros((count, 784), dtype=np.float32))
+        np.save(folder / f"y_{part}.npy", np.arange(count) % 3)
+    return folder
+
+
+def test_test_rows_that_cannot_be_judged_cost_no_training(tmp_path: Path) -> None:
+    data = float_rows(tmp_path / "data", 300, 5000)
+    test_rows = np.load(data / "x_test.npy", mmap_mode="r+")
+    test_rows[4321, 5] = np.nan
+    test_rows.flush()
+    arguments = ("--epochs", "1", *SETTINGS, "--out", "out")
+    ended = run(tmp_path, "train", "--data", str(data), "--memory", "14MB", *arguments)
+    assert ended.code == 1
+    assert len(ended.err.splitlines()) == 1
+    assert f"the test rows: {data / 'x_test.npy'}: row 4,321, counted from 0: NaN" in ended.err
+    assert "kept in out/model.safetensors" in ended.err
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"model.safetensors", "history.csv"} <= written
+    assert "summary.json" not in written
+    model = (tmp_path / "out" / "model.safetensors").read_bytes()
+    test_rows[4321, 5] = 0
+    test_rows.flush()
+    succeed(tmp_path, "train", "--resume", "--out", "out", "--quiet")
+    assert read_json(tmp_path / "out" / "summary.json")["epochs"] == 1
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == model
+
+
+def test_too_little_memory_for_the_test_rows_is_told_before_training(tmp_path: Path) -> None:
+    data = float_rows(tmp_path / "data", 300, 5000)
+    arguments = ("--memory", "1MB", "--epochs", "1", *SETTINGS, "--out", "out")
+    ended = run(tmp_path, "train", "--data", str(data), *arguments)
+    assert ended.code == 1
+    said = r"the test rows: memory 1,048,576 is too little for rows of 3,136 bytes: give [\d,]+ or more"
+    assert re.search(said, ended.err)
+    assert not (tmp_path / "out").exists()

@@ -22,6 +22,7 @@ from xpnet.errors import XpnetError
 def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two GPUs, as far as the backend is told."""
     monkeypatch.setattr(TorchBackend, "devices", classmethod(lambda cls: ["cpu", "cuda:0", "cuda:1"]))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: [(7, 5), (8, 0)][index])
 
 
 @pytest.fixture
@@ -142,6 +143,9 @@ def test_parameters_that_want_a_gradient_can_be_trained() -> None:
 def test_precisions_of_each_device(gpus: None) -> None:
     assert get_backend("cpu", "torch").precisions() == ("float32", "bf16")
     assert get_backend("cuda:1", "torch").precisions() == ("float32", "tf32", "bf16")
+    assert get_backend("cuda:0", "torch").precisions() == ("float32",)
+    with pytest.raises(XpnetError, match="no bf16 matrix products: torch on cuda:0 has float32"):
+        get_backend("cuda:0", "torch", precision="bf16")
     with pytest.raises(XpnetError, match="tf32"):
         TorchBackend("cpu", precision="tf32")
 
@@ -158,9 +162,9 @@ def test_only_an_nvidia_gpu_records(gpus: None) -> None:
     [
         ("cpu", "float32", ["ieee", "ieee"]),
         ("cpu", "bf16", ["ieee", "bf16"]),
-        ("cuda", "float32", ["ieee", "ieee"]),
-        ("cuda", "tf32", ["tf32", "ieee"]),
-        ("cuda", "bf16", ["ieee", "bf16"]),
+        ("cuda:1", "float32", ["ieee", "ieee"]),
+        ("cuda:1", "tf32", ["tf32", "ieee"]),
+        ("cuda:1", "bf16", ["ieee", "bf16"]),
     ],
 )
 @pytest.mark.parametrize("caller", ["highest", "medium"])
@@ -171,7 +175,7 @@ def test_precision_is_held_while_running(
     torch.set_float32_matmul_precision(caller)
     try:
         before = products()
-        backend = TorchBackend(device, precision=precision)
+        backend = get_backend(device, "torch", precision=precision)
         with backend.running("float32"):
             assert products() == held
             with backend.running("float64"):
@@ -254,6 +258,7 @@ class Streams:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.streams = ["current"]
+        self.made_streams: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"torch.cuda.{name} was not meant to be used")
@@ -271,7 +276,8 @@ class Streams:
     def current_stream(self) -> Any:
         return self.made(self.streams[-1])
 
-    def Stream(self) -> Any:  # noqa: N802
+    def Stream(self, device: str) -> Any:  # noqa: N802
+        self.made_streams.append(device)
         return self.made("side")
 
     @contextmanager
@@ -303,6 +309,7 @@ def test_recording_is_on_a_stream_of_its_own(gpus: None, monkeypatch: pytest.Mon
     cuda, record = recording(monkeypatch, lambda cuda: cuda.calls.append(f"body on {cuda.streams[-1]}"))
     launch = record()
     launch()
+    assert cuda.made_streams == ["cuda:1"]
     assert cuda.calls == [
         "device 1",
         "side waits for current",
@@ -314,6 +321,15 @@ def test_recording_is_on_a_stream_of_its_own(gpus: None, monkeypatch: pytest.Mon
         "device left",
         "replay on current",
     ]
+
+
+def test_recordings_that_follow_one_another_share_a_stream(
+    gpus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda, record = recording(monkeypatch, lambda cuda: None)
+    for _ in range(40):  # PyTorch has 32
+        record()
+    assert cuda.made_streams == ["cuda:1"]
 
 
 def test_recording_that_fails_leaves_its_stream(gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,8 @@ Step: TypeAlias = Callable[[State, Array, State], State]
 
 PRECISIONS = {
     "float32": "every library",
-    "tf32": "cupy, torch and jax on an NVIDIA GPU",
-    "bf16": "torch and jax on a CPU, and cupy, torch and jax on an NVIDIA GPU",
+    "tf32": "cupy, torch and jax on an NVIDIA GPU of compute capability 8.0 or more",
+    "bf16": "torch and jax on a CPU, and cupy, torch and jax on an NVIDIA GPU of 8.0 or more",
 }
 """How float32 matrix products are computed, and who has each: tf32 rounds the factors to 10 explicit bits,
 bf16 to 7; the sums are float32."""

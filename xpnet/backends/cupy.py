@@ -1,7 +1,7 @@
 """CuPy, on NVIDIA GPUs. It computes on the caller's current stream and out of the caller's memory pool."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class CuPyBackend(RecordingBackend):
         except (CuBLASError, OSError) as error:
             if self.steps_asked == "captured" or self.precision != "float32":
                 raise XpnetError(f"cupy on {self.device}: {error} ({self.install})") from error
-            self.steps, self.steps_note = "eager", str(error)
+            self.fall_back(str(error))
         else:
             self.xp = Namespace(self.xp, matmul=cublas.matmul)
 
@@ -66,8 +66,9 @@ class CuPyBackend(RecordingBackend):
         return "no NVIDIA driver or no GPU: see nvidia-smi, or use the cpu"
 
     def precisions(self) -> tuple[str, ...]:
-        """All of them; older GPUs compute the reduced ones without being faster."""
-        return ("float32", "tf32", "bf16")
+        """The reduced ones from the first GPUs on that have instructions for them."""
+        able = int(self.module.cuda.Device(self.index).compute_capability) >= 80
+        return ("float32", "tf32", "bf16") if able else ("float32",)
 
     def modes(self) -> tuple[str, ...]:
         """A GPU waits for the host all through an eager step, so a recording comes first."""
@@ -89,9 +90,13 @@ class CuPyBackend(RecordingBackend):
             return self.module.asarray(np.asarray(x, order="C"))
 
     def refill(self, array: Array, x: np.ndarray) -> Array:
-        """Copy to the device, into the same memory: a recorded step knows its data by that."""
+        """Copy to the device, into the same memory: a recorded step knows its data by that.
+
+        Wait for it: the copy only joins the stream, and the caller may write to `x` next.
+        """
         with self.module.cuda.Device(self.index):
             array.set(np.asarray(x, order="C"))
+            self.module.cuda.get_current_stream().synchronize()
         return array
 
     def to_numpy(self, array: Array) -> np.ndarray:
@@ -113,20 +118,36 @@ class CuPyBackend(RecordingBackend):
         cuda = self.module.cuda
         pool, stream, current = cuda.MemoryPool(), cuda.Stream(non_blocking=True), cuda.get_current_stream()
         stream.wait_event(current.record())
-        with stream, cuda.using_allocator(pool.malloc):
+        graphs = []
+        # rejoined in any case, before anything else is given the memory of the buffers
+        with (
+            _ending(lambda: current.wait_event(stream.record())),
+            stream,
+            cuda.using_allocator(pool.malloc),
+        ):
             body()
             stream.synchronize()
             stream.begin_capture()
-            try:
+            with _ending(lambda: graphs.append(stream.end_capture())):
                 body()
-            finally:
-                graph = stream.end_capture()
-        current.wait_event(stream.record())
+        launch_graph = graphs[0].launch
 
         def launch(memory: object = pool) -> None:
-            graph.launch()
+            launch_graph()
 
         return launch
+
+
+@contextmanager
+def _ending(end: Callable[[], None]) -> Iterator[None]:
+    """Call `end` in any case. After an error it may fail as well, which must not hide the first."""
+    done = False
+    try:
+        yield
+        done = True
+    finally:
+        with nullcontext() if done else suppress(RuntimeError):
+            end()
 
 
 def _check(cublas: CuBLAS, cupy: Array) -> None:
@@ -138,6 +159,6 @@ def _check(cublas: CuBLAS, cupy: Array) -> None:
         They differ by more than the precision explains.
     """
     X, W = (cupy.asarray(np.random.default_rng(0).random(shape, np.float32)) for shape in ((6, 5), (5, 4)))
-    for A, B in ((X, W), (X.T, X), (X @ W, W.T)):
+    for A, B in ((X, W), (X.T, X), (X @ W, W.T), (X[:1, :], W)):
         if not np.allclose(cupy.asnumpy(cublas.matmul(A, B)), cupy.asnumpy(A @ B), rtol=0.02):
             raise CuBLASError("the products of cuBLAS are not those of CuPy")

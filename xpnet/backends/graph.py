@@ -6,6 +6,8 @@ launch must stand in buffers that stay where they are: the state, the batches, a
 that is next, which the recording counts up by itself.
 """
 
+import threading
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import TypeAlias
@@ -27,6 +29,9 @@ COMPARED = 2
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12}
 """How far a recording may be from the step itself, relative to an array's largest number."""
 
+FALLEN_BACK = "steps run eager, not captured"
+"""How the warning begins, so that who shows `Backend.steps_note` can leave it out."""
+
 Launch: TypeAlias = Callable[[], object]
 
 
@@ -45,12 +50,20 @@ class Recording:
     ------
     XpnetError
         The step changes the names, the shapes or the dtypes of its state.
+
+    Attributes
+    ----------
+    state
+        What came of the last run.
+    compared
+        Steps that it has been compared over, and found to be right.
     """
 
     def __init__(
         self, backend: "RecordingBackend", step: Step, state: State, batches: Array, data: State
     ) -> None:
         xp, m = backend.xp, batches.shape[1]
+        self.compared = 0
         self.state = backend.copy(state)
         self._batches = backend.asarray(np.zeros((CAPACITY, m), dtype=np.int32))
         self._next = backend.asarray(np.zeros(1, dtype=np.int32))
@@ -67,6 +80,10 @@ class Recording:
             self._next += 1
 
         self._launch = backend.record(body)
+
+    def alive(self) -> bool:
+        """Whether the data that it was recorded with are still there."""
+        return all(kept() is not None for kept in self._data.values())
 
     def fits(self, state: State, batches: Array, data: State) -> bool:
         """Whether it can be launched for these: the forms of the first two, and the very arrays of `data`."""
@@ -95,14 +112,16 @@ class RecordingBackend(Backend):
     The recordings of the last `KEPT` steps are kept, each for the forms of its state and batches and for
     the data that it was made with; other forms or other data take its place. The first scan of a
     recording pays for it: the step is run, recorded, and compared with what the plain loop makes of it.
+    One thread records or launches at a time, because a recording has one state.
 
-    If that fails and `steps` was left at "auto", the steps run "eager" from then on, and `steps_note` says
-    why.
+    If that fails and `steps` was left at "auto", the steps run "eager" from then on; a RuntimeWarning and
+    `steps_note` say why.
     """
 
     def __init__(self, kind: str, index: int = 0, **options: str) -> None:
         super().__init__(kind, index, **options)
         self._recordings: dict[Step, Recording] = {}
+        self._lock = threading.Lock()
 
     def record(self, body: Callable[[], None]) -> Launch:
         """Record what `body` asks of the device.
@@ -137,26 +156,42 @@ class RecordingBackend(Backend):
         XpnetError
             The step cannot be recorded, and "captured" was asked for.
         """
-        if self.steps == "captured":
-            try:
-                recording = self._recording(step, state, batches, data)
-            except (XpnetError, RuntimeError, MemoryError) as error:
-                said = f"steps cannot be captured on {self.device}: {' '.join(str(error).split())}"
-                if self.steps_asked == "captured":
-                    raise XpnetError(f"{said}; leave the choice at auto") from error
-                self.steps, self.steps_note = "eager", said
-                self._recordings.clear()
-            else:
-                recording.run(state, batches)
-                return self.copy(recording.state)
+        with self._lock:
+            if self.steps == "captured":  # another thread may have found meanwhile that it cannot be
+                try:
+                    recording = self._recording(step, state, batches, data)
+                except (XpnetError, RuntimeError, MemoryError) as error:
+                    said = f"steps cannot be captured on {self.device}: {' '.join(str(error).split())}"
+                    if self.steps_asked == "captured":
+                        raise XpnetError(f"{said}; leave the choice at auto") from error
+                    self._recordings.clear()
+                    self.fall_back(said)
+                else:
+                    recording.run(state, batches)
+                    return self.copy(recording.state)
         return self.eager(step, state, batches, data)
 
+    def warm_up(self, step: Step, state: State, batches: Array, data: State) -> None:
+        """Over as many batches as a recording is compared over, so that it is before the clock runs."""
+        compared = batches[: min(COMPARED, batches.shape[0]), :]
+        self.synchronize(self.scan(step, self.copy(state), compared, data))
+
+    def fall_back(self, note: str) -> None:
+        """Run the steps "eager" from now on, and say why."""
+        self.steps, self.steps_note = "eager", note
+        warnings.warn(f"{FALLEN_BACK}: {note}", RuntimeWarning, stacklevel=3)
+
     def _recording(self, step: Step, state: State, batches: Array, data: State) -> Recording:
+        # what can never be launched again gives its memory back
+        self._recordings = {known: kept for known, kept in self._recordings.items() if kept.alive()}
         found = self._recordings.pop(step, None)
         if found is None or not found.fits(state, batches, data):
             del found  # its memory is free for the next
             found = Recording(self, step, state, batches, data)
-            self._compare(found, step, state, batches[: min(COMPARED, batches.shape[0]), :], data)
+        steps = min(COMPARED, batches.shape[0])
+        if found.compared < steps:  # it is new, or there was but one batch to compare it over
+            self._compare(found, step, state, batches[:steps, :], data)
+            found.compared = steps
         self._recordings[step] = found  # the latest stands last
         while len(self._recordings) > KEPT:
             del self._recordings[next(iter(self._recordings))]

@@ -31,9 +31,10 @@ class JAXBackend(Backend):
         super().__init__(kind, index, **options)
         self.jax_device = self.module.devices("gpu" if kind == "cuda" else kind)[index]
         self._block = 1 if kind == "cpu" else BLOCK
-        self._scan: Callable[[Step, State, Array, np.int32, State], State] = self.module.jit(
+        self._scan: Callable[[Step, State, Array, Array, State], State] = self.module.jit(
             self._steps, static_argnums=0, donate_argnums=1
         )
+        self._placed: dict[tuple[int, ...], Array] = {}
         if self.precision == "bf16":
             self.xp = _rounding(self.xp)
 
@@ -136,23 +137,35 @@ class JAXBackend(Backend):
         after: State = lax.fori_loop(whole * block, count, one, state)
         return after
 
+    def _constant(self, value: int, *shape: int) -> Array:
+        """An array of int32 that is full of one number, moved to the device the first time."""
+        key = (value, *shape)
+        if key not in self._placed:
+            self._placed[key] = self.asarray(np.full(shape, value, dtype=np.int32))
+        return self._placed[key]
+
     def _filled(self, batches: Array) -> Array:
-        """Batches and rows of -1, up to a multiple of `PADDED`; made by the host, where nothing compiles."""
+        """Batches and rows of -1, up to a multiple of `PADDED`.
+
+        The device puts them together. Of all ways this compiles the fastest, which it must once for every
+        number of batches.
+        """
         missing = -batches.shape[0] % PADDED
         if not missing:
             return batches
-        return self.asarray(np.pad(self.to_numpy(batches), ((0, missing), (0, 0)), constant_values=-1))
+        rows = self._constant(-1, missing, batches.shape[1])
+        return self.module.lax.concatenate([batches, rows], 0)
 
     def scan(self, step: Step, state: State, batches: Array, data: State) -> State:
         """One compiled loop, the same for any number of batches up to a multiple of `PADDED`.
 
         The state is donated to it.
         """
-        return self._scan(step, state, self._filled(batches), np.int32(batches.shape[0]), data)
+        return self._scan(step, state, self._filled(batches), self._constant(batches.shape[0]), data)
 
     def warm_up(self, step: Step, state: State, batches: Array, data: State) -> None:
         """Compile for the shapes of `batches`, and take a single step."""
-        self.synchronize(self._scan(step, self.copy(state), self._filled(batches), np.int32(1), data))
+        self.synchronize(self._scan(step, self.copy(state), self._filled(batches), self._constant(1), data))
 
 
 def _rounding(jnp: Any) -> Namespace:

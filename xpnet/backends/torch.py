@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -54,9 +55,13 @@ class TorchBackend(RecordingBackend):
         return str(device.type) if device.type == "cpu" else f"{device.type}:{device.index}"
 
     def precisions(self) -> tuple[str, ...]:
-        """NVIDIA's GPUs compute in all three; a CPU rounds to bf16 and may compute faster for it."""
+        """A CPU rounds to bf16 and may compute faster for it; NVIDIA's GPUs have instructions for the reduced
+        ones from compute capability 8.0 on.
+        """
         kind = self.device.partition(":")[0]
-        return {"cpu": ("float32", "bf16"), "cuda": ("float32", "tf32", "bf16")}.get(kind, ("float32",))
+        if kind == "cuda" and self.module.cuda.get_device_capability(self.index) >= (8, 0):
+            return ("float32", "tf32", "bf16")
+        return ("float32", "bf16") if kind == "cpu" else ("float32",)
 
     def modes(self) -> tuple[str, ...]:
         """An NVIDIA GPU is waiting for the host all through a step, so a recording comes first."""
@@ -98,7 +103,10 @@ class TorchBackend(RecordingBackend):
         return self.module.tensor(np.asarray(x, order="C"), device=self.device)
 
     def refill(self, array: Array, x: np.ndarray) -> Array:
-        """Copy to the device, into the same memory: a recorded step knows its data by that."""
+        """Copy to the device, into the same memory: a recorded step knows its data by that.
+
+        PyTorch waits for the copy, as long as it is not told `non_blocking`: `x` may be written to next.
+        """
         return array.copy_(self.module.from_numpy(x))
 
     def to_numpy(self, array: Array) -> np.ndarray:
@@ -124,11 +132,21 @@ class TorchBackend(RecordingBackend):
         """The size of that pool."""
         return int(cls.imported().get_num_threads())
 
+    @cached_property
+    def _side(self) -> Any:
+        """The stream that records.
+
+        One for all recordings: PyTorch has 32, and hands out the first again after the last. What they
+        share by it, the workspace of cuBLAS, is used by one of them at a time, because they are launched
+        in order.
+        """
+        return self.module.cuda.Stream(self.device)
+
     def record(self, body: Callable[[], None]) -> Launch:
         """A CUDA graph, recorded on a stream of its own, in memory that nothing else is given."""
-        torch = self.module
+        torch, side = self.module, self._side
         with torch.cuda.device(self.index):
-            graph, current, side = torch.cuda.CUDAGraph(), torch.cuda.current_stream(), torch.cuda.Stream()
+            graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
             side.wait_stream(current)
             try:
                 with torch.cuda.stream(side):  # left in any case: a recording that fails stays on it

@@ -6,8 +6,10 @@ cannot be meant, 1 for a world that does not allow it, 130 after Ctrl-C or SIGTE
 
 import errno
 import os
+import re
 import signal
 import sys
+import warnings
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -15,6 +17,7 @@ from typing import NoReturn
 import click
 
 from xpnet import __version__
+from xpnet.backends.graph import FALLEN_BACK
 from xpnet.cli.evaluate import evaluate
 from xpnet.cli.info import info
 from xpnet.cli.parity import parity
@@ -38,6 +41,8 @@ def main() -> NoReturn:
     A known error is one line; an unknown one is a bug, and shows its traceback.
     """
     signal.signal(signal.SIGTERM, _interrupt)
+    # the tables that close a command say it, and why
+    warnings.filterwarnings("ignore", message=re.escape(FALLEN_BACK), category=RuntimeWarning)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller, as by >&-
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115

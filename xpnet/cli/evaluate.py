@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from xpnet.backends import get_backend
+from xpnet.backends import Backend, get_backend
 from xpnet.cli.options import memory_option, place_options
 from xpnet.cli.tables import computing, print_facts, print_table
 from xpnet.data import load_data
@@ -45,7 +45,7 @@ def evaluate(path: Path, data: str | None, memory: int | None, as_json: bool, **
     rows = load_data(data, memory=memory)
     result = evaluate_model(model, rows.X_test, rows.y_test, memory=memory)
     if as_json:
-        click.echo(json.dumps(_described(result, data), indent=2))
+        click.echo(json.dumps(_described(result, data, chosen), indent=2))
         return
     print_facts(
         {
@@ -82,7 +82,7 @@ def _told(folder: Path) -> tuple[str, int | None]:
     return source, memory if isinstance(memory, int) else None
 
 
-def _described(result: Evaluation, data: str) -> dict[str, object]:
+def _described(result: Evaluation, data: str, backend: Backend) -> dict[str, object]:
     return {
         "data": data,
         "accuracy": result.accuracy,
@@ -90,4 +90,7 @@ def _described(result: Evaluation, data: str) -> dict[str, object]:
         "rows": result.rows,
         "accuracy_by_class": result.accuracy_by_class,
         "confusion": result.confusion.tolist(),
+        "precision": backend.precision,
+        "steps": backend.steps,
+        "steps_note": backend.steps_note,
     }

@@ -82,17 +82,22 @@ def precision_option(command: Command) -> Command:
     )(command)
 
 
+def steps_option(command: Command) -> Command:
+    """`--steps`."""
+    return click.option(
+        "--steps",
+        type=click.Choice(STEPS),
+        default="auto",
+        show_default=True,
+        help="Run a step call by call, or record it once and replay it; auto takes the library's faster.",
+    )(command)
+
+
 def place_options(command: Command) -> Command:
     """`--device`, `--backend`, `--precision`, `--steps` and `--threads`."""
     for option in (
         click.option("--threads", type=int, metavar="N", help="CPU threads. By default the library decides."),
-        click.option(
-            "--steps",
-            type=click.Choice(STEPS),
-            default="auto",
-            show_default=True,
-            help="Run a step call by call, or record it once and replay it; auto takes the library's faster.",
-        ),
+        steps_option,
         precision_option,
         click.option(
             "--backend",

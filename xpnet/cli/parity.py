@@ -8,8 +8,8 @@ from functools import partial
 import click
 
 from xpnet.backends import LIBRARIES, Backend, backend_class, get_backend
-from xpnet.cli.options import device_option, precision_option
-from xpnet.cli.tables import print_table
+from xpnet.cli.options import device_option, precision_option, steps_option
+from xpnet.cli.tables import how_steps_ran, print_table
 from xpnet.errors import UsageError, XpnetError
 from xpnet.model import DTYPES
 from xpnet.parity import Reference, Report, compare
@@ -28,14 +28,18 @@ from xpnet.parity import Reference, Report, compare
     "--dtype", "dtypes", multiple=True, type=click.Choice(DTYPES), help="May be repeated. By default both."
 )
 @precision_option
-@click.option("--steps", type=int, default=1000, show_default=True, help="Of the free run.")
+@steps_option
+@click.option(
+    "--run-steps", type=int, default=1000, show_default=True, metavar="N", help="Steps of the free run."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for a program.")
 def parity(
     device: str | None,
     names: tuple[str, ...],
     dtypes: tuple[str, ...],
     precision: str,
-    steps: int,
+    steps: str,
+    run_steps: int,
     as_json: bool,
 ) -> None:
     """Compare libraries with NumPy in float64, number by number.
@@ -43,13 +47,14 @@ def parity(
     Every operation, the whole forward pass and gradient, single training steps from the reference's own
     state, and a free run. Fails, and names the first quantity at fault, when an error is over its gate.
     With a reduced precision, which is of float32 alone, the reference rounds what it multiplies likewise.
+    Fails, too, when steps fall back to eager unasked.
     """
     reduced = precision != "float32"
     if reduced and "float64" in dtypes:
         raise UsageError(f"precision {precision} belongs to float32, not to float64")
-    backends = _chosen(device, names, precision)
+    backends = _chosen(device, names, precision=precision, steps=steps)
     _say(f"reference: numpy float64{f', factors rounded to {precision}' if reduced else ''}")
-    reference = Reference.prepare(steps, precision=precision)
+    reference = Reference.prepare(run_steps, precision=precision)
     reports = []
     for dtype in dtypes or (("float32",) if reduced else DTYPES[::-1]):
         for backend in backends:
@@ -63,34 +68,34 @@ def parity(
     if not reports:
         raise XpnetError(f"nothing to compare: no {' or '.join(dtypes)} on these devices")
     if as_json:
-        click.echo(
-            json.dumps({"steps": steps, "reports": [_described(report) for report in reports]}, indent=2)
-        )
+        described = [_described(report) for report in reports]
+        click.echo(json.dumps({"run_steps": run_steps, "reports": described}, indent=2))
     else:
         for dtype in dict.fromkeys(report.dtype for report in reports):
             _print([report for report in reports if report.dtype == dtype])
-    failed = [report for report in reports if report.first_failure]
+    failed = [report for report in reports if not report.passed]
     if failed:
         raise XpnetError(
             "; ".join(f"{report.backend} {report.dtype}: {_verdict(report)}" for report in failed)
         )
 
 
-def _chosen(device: str | None, names: tuple[str, ...], precision: str) -> list[Backend]:
-    """The libraries to compare: those named, or all that are installed and have `precision` on the device."""
+def _chosen(device: str | None, names: tuple[str, ...], *, precision: str, steps: str) -> list[Backend]:
+    """The libraries to compare: those named, or all that are installed and can do as told on the device."""
     if names:
-        return [get_backend(device, name, precision=precision) for name in dict.fromkeys(names)]
+        return [get_backend(device, name, precision=precision, steps=steps) for name in dict.fromkeys(names)]
     device = device or "cpu"
     get_backend(device)  # an unknown or missing device is an error, not an empty list
     found = []
     for name in LIBRARIES:
         if device.partition(":")[0] in backend_class(name).kinds:
             try:
-                found.append(get_backend(device, name, precision=precision))
+                found.append(get_backend(device, name, precision=precision, steps=steps))
             except XpnetError as error:
                 _say(f"left out: {error}")
     if not found:
-        raise XpnetError(f"nothing to compare: no library has {precision} on {device}")
+        how = precision if steps == "auto" else f"{precision} in {steps} steps"
+        raise XpnetError(f"nothing to compare: no library has {how} on {device}")
     return found
 
 
@@ -101,7 +106,7 @@ def _arithmetic(dtype: str, precision: str) -> str:
 def _verdict(report: Report) -> str:
     row = report.first_failure
     if row is None:
-        return "pass"
+        return f"steps fell back to {report.steps}: {report.steps_note}" if report.fell_back else "pass"
     return f"{row.quantity} {row.note or f'is off by {row.error:.1e}'}, its gate is {row.gate:.0e}"
 
 
@@ -112,7 +117,7 @@ def _described(report: Report) -> dict[str, object]:
             asdict(row) | {"error": row.error if row.error < float("inf") else None, "passed": row.passed}
             for row in report.rows
         ],
-        "passed": first is None,
+        "passed": report.passed,
         "first_failure": first.quantity if first else None,
     }
 
@@ -125,11 +130,13 @@ def _print(reports: list[Report]) -> None:
         gate = "-" if rows[0].gate is None else f"{rows[0].gate:.0e}"
         cells = [(f"{row.error:.1e}" if row.error else "0") + ("" if row.passed else " FAIL") for row in rows]
         lines.append([rows[0].quantity, gate, *cells])
-    lines.append(["verdict", "", *("FAIL" if report.first_failure else "pass" for report in reports)])
+    lines.append(["verdict", "", *("pass" if report.passed else "FAIL" for report in reports)])
     title = _arithmetic(reports[0].dtype, reports[0].precision)
     click.echo(f"\n{title}: largest error relative to numpy float64\n")
     for report in reports:
-        click.echo(f"  {report.backend} {report.version} on {report.device}: {report.arithmetic} arithmetic")
+        ran = how_steps_ran(report.steps, report.steps_note)
+        about = f"{report.backend} {report.version} on {report.device}"
+        click.echo(f"  {about}: {report.arithmetic} arithmetic, steps {ran}")
     print_table(lines, header, right=1)
 
 

@@ -20,7 +20,7 @@ from xpnet.model import DTYPES, MLP
 from xpnet.nn.activations import ACTIVATIONS
 from xpnet.nn.optimizers import OPTIMIZERS
 from xpnet.nn.schedules import SCHEDULES
-from xpnet.training import Checkpoint, Evaluation, History, Progress, Settings, evaluate
+from xpnet.training import Checkpoint, Evaluation, History, Progress, Settings, check_evaluation, evaluate
 from xpnet.training import train as train_model
 
 DEFAULT = Settings()
@@ -102,6 +102,10 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
     model = MLP(
         units, activation=options["activation"], seed=settings.seed, dtype=options["dtype"], backend=backend
     )
+    try:
+        check_evaluation(model, data.X_test, data.y_test, memory=options["memory"])
+    except XpnetError as error:  # now rather than after the last epoch
+        raise XpnetError(f"the test rows: {error}") from error
     source = options["data"] if options["data"] == "mnist" else str(Path(options["data"]).resolve())
     config = {"data": source, "threads": options["threads"], "cpu_threads": cpu_threads}
     reporter = Silence() if quiet else Bar() if sys.stderr.isatty() else Lines()
@@ -126,8 +130,14 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
                 again = f"xpnet train --resume --out {shlex.quote(str(folder))}"
                 click.echo(f"xpnet: stopped; go on with: {again}", err=True)
             raise click.Abort from None  # of a KeyboardInterrupt click would say more than one line
-        result = evaluate(model, data.X_test, data.y_test, memory=options["memory"])
-        _write_results(folder, model, history, result, settings)
+        model.save(folder / "model.safetensors")
+        write_atomically(folder / "history.csv", history.csv().encode())
+        try:
+            result = evaluate(model, data.X_test, data.y_test, memory=options["memory"])
+        except XpnetError as error:
+            kept = f"the network is trained, and kept in {folder / 'model.safetensors'}"
+            raise XpnetError(f"the test rows: {error} ({kept})") from error
+        _write_summary(folder, model, history, result, settings)
     _print_results(folder, model, history, result)
 
 
@@ -185,7 +195,7 @@ def _print_results(out: Path, model: MLP, history: History, result: Evaluation) 
     )
 
 
-def _write_results(out: Path, model: MLP, history: History, result: Evaluation, settings: Settings) -> None:
+def _write_summary(out: Path, model: MLP, history: History, result: Evaluation, settings: Settings) -> None:
     backend = model.backend
     last = history.epochs[(history.best or len(history.epochs)) - 1]
     summary = {
@@ -202,10 +212,9 @@ def _write_results(out: Path, model: MLP, history: History, result: Evaluation, 
         "dtype": model.dtype,
         "precision": backend.precision,
         "steps": backend.steps,
+        "steps_note": backend.steps_note,
         "seed": settings.seed,
         "parameters": model.network.size,
         "xpnet": __version__,
     }
-    model.save(out / "model.safetensors")
-    write_atomically(out / "history.csv", history.csv().encode())
     write_json(out / "summary.json", summary)

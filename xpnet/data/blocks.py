@@ -2,14 +2,12 @@
 
 import numpy as np
 
-from xpnet.data.checks import check_labels, check_type
-from xpnet.data.mapped import pieces, release
+from xpnet.data.checks import check_long_labels, held_type
+from xpnet.data.mapped import name_of, release
 from xpnet.errors import XpnetError
 
 BLOCK = 2**18
 """Bytes in a block: long enough for a disk to read at its speed, short enough to mix many of them."""
-
-LABELS_AT_ONCE = 2**20
 
 
 class Blocks:
@@ -40,11 +38,9 @@ class Blocks:
     """
 
     def __init__(self, X: np.ndarray, y: np.ndarray, classes: int, dtype: str) -> None:
-        found = check_type(X.dtype, "X")
         self.X, self.y, self.classes = X, y, classes
-        self.dtype = np.dtype(dtype) if found.kind == "f" else found
-        for labels in pieces(y, LABELS_AT_ONCE):
-            check_labels(labels, classes, "y")
+        self.dtype = held_type(X.dtype, dtype, "X")
+        check_long_labels(y, classes, "y")
         self.rows = max(1, BLOCK // self.row_bytes)
         self.count = -(-len(X) // self.rows)
 
@@ -69,18 +65,27 @@ class Blocks:
         Raises
         ------
         XpnetError
-            A number that is not finite.
+            A number that is not finite; the message names the row.
         """
-        first = start
         for number in numbers:
             begin = int(number) * self.rows
             end = min(begin + self.rows, len(self.X))
+            block = X[start : start + end - begin]
             with np.errstate(over="ignore"):  # found to be infinite below
-                X[start : start + end - begin] = self.X[begin:end]
+                block[...] = self.X[begin:end]
+            if self.dtype.kind == "f":
+                self._check(block, begin)
             y[start : start + end - begin] = self.y[begin:end]
             start += end - begin
             release(self.X[begin:end])
             release(self.y[begin:end])
-        if self.dtype.kind == "f" and not np.isfinite(X[first:start]).all():
-            raise XpnetError(f"X: NaN, infinity or a number too large for {self.dtype}; clean the rows first")
         return start
+
+    def _check(self, block: np.ndarray, begin: int) -> None:
+        finite = np.isfinite(block)
+        if finite.all():
+            return
+        place = f"{name_of(self.X, 'X')}: row {begin + int(np.argmin(finite.all(axis=1))):,}, counted from 0"
+        raise XpnetError(
+            f"{place}: NaN, infinity or a number too large for {self.dtype}; clean the rows first"
+        )

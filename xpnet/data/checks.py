@@ -4,7 +4,11 @@ from operator import index
 
 import numpy as np
 
+from xpnet.data.mapped import pieces
 from xpnet.errors import UsageError, XpnetError
+
+LABELS_AT_ONCE = 2**20
+NUMBERS_AT_ONCE = 2**20
 
 MOST_CLASSES = 2**15
 """Above this a label is taken for a mistake, rather than for a reason to make so many outputs."""
@@ -54,6 +58,31 @@ def check_type(dtype: np.dtype, what: str) -> np.dtype:
     return dtype.newbyteorder("=")
 
 
+def held_type(dtype: np.dtype, floats: str, what: str) -> np.dtype:
+    """What rows are held as while a network is trained on them.
+
+    Parameters
+    ----------
+    floats
+        What floating-point rows become: the dtype of the network.
+    what
+        Whose rows they are: begins the message.
+
+    Raises
+    ------
+    XpnetError
+        As for `check_type`.
+    """
+    found = check_type(dtype, what)
+    return np.dtype(floats) if found.kind == "f" else found
+
+
+def is_finite(X: np.ndarray) -> bool:
+    """Whether no number of floating-point rows is NaN or infinite. Needs memory for few of them."""
+    rows = max(1, NUMBERS_AT_ONCE // max(1, X.size // max(1, len(X))))
+    return all(np.isfinite(piece).all() for piece in pieces(X, rows))
+
+
 def check_rows(X: np.ndarray, what: str) -> np.ndarray:
     """Check the type of rows, and that floating-point ones are finite.
 
@@ -73,7 +102,7 @@ def check_rows(X: np.ndarray, what: str) -> np.ndarray:
         Another type, or a number that is not finite.
     """
     X = np.ascontiguousarray(X, dtype=check_type(X.dtype, what))
-    if X.dtype.kind == "f" and not np.isfinite(X).all():
+    if X.dtype.kind == "f" and not is_finite(X):
         raise XpnetError(f"{what}: NaN or infinity among the numbers; clean the rows first")
     return X
 
@@ -108,3 +137,9 @@ def check_labels(y: np.ndarray, classes: int | None, what: str) -> np.ndarray:
         wrong = low if low < 0 else high
         raise XpnetError(f"{what}: label {wrong} is outside the classes 0 … {limit - 1}")
     return y.astype(np.int32)
+
+
+def check_long_labels(y: np.ndarray, classes: int | None, what: str) -> None:
+    """`check_labels` of labels that may be mapped from a file, with few of them in memory."""
+    for labels in pieces(y, LABELS_AT_ONCE):
+        check_labels(labels, classes, what)

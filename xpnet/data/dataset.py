@@ -5,14 +5,20 @@ from pathlib import Path
 
 import numpy as np
 
-from xpnet.data.checks import check_labels, check_memory, check_rows, check_type
+from xpnet.data.checks import (
+    LABELS_AT_ONCE,
+    check_labels,
+    check_long_labels,
+    check_memory,
+    check_rows,
+    check_type,
+    is_finite,
+)
 from xpnet.data.idx import read_folder
 from xpnet.data.mapped import is_mapped, pieces
 from xpnet.data.npy import is_npy_folder, map_npy_folder
 from xpnet.data.npz import read_npz
 from xpnet.errors import XpnetError
-
-LABELS_AT_ONCE = 2**20
 
 MNIST = Path(__file__).parent / "mnist"
 """The folder of the embedded MNIST, in the IDX format; its licence lies beside it."""
@@ -25,8 +31,8 @@ class Dataset:
     Attributes
     ----------
     X_train : (n, features)
-        Integers of 8 or 16 bits as they came, or floating point. Mapped from its file where that is larger
-        than the memory that was allowed.
+        Integers of 8 or 16 bits as they came, or floating point. Mapped from its file, as it is there, where
+        the memory was limited and the file allows it.
     y_train : (n,)
         Labels, 0 … classes - 1: int32, or as they are in a mapped file.
     X_test : (k, features)
@@ -65,8 +71,8 @@ def load_data(source: str | Path = "mnist", *, memory: int | None = None) -> Dat
         x_test.npy, y_test.npy``; or an ``.npz`` file with arrays of those names. Images of any shape are made
         flat.
     memory
-        Bytes. Rows that need more stay in their files, and are streamed when `train` and `evaluate` are given
-        the same `memory`. They must be ``.npy`` or IDX files that are not gzipped.
+        Bytes. Rows stay in their files where they can, ``.npy`` or IDX that is not gzipped, and those that
+        need more are streamed when `train` and `evaluate` are given the same `memory`.
 
     Raises
     ------
@@ -97,7 +103,7 @@ def load_data(source: str | Path = "mnist", *, memory: int | None = None) -> Dat
 
     X_train, y_train = _part(parts, "train", path, memory)
     X_test, y_test = _part(parts, "test", path, memory)
-    types = {check_type(X.dtype, str(path)) for X in (X_train, X_test)}  # one may be as in its file
+    types = {check_type(X.dtype, str(path)) for X in (X_train, X_test)}  # they may be as in their files
     if X_test.shape[1] != X_train.shape[1] or len(types) > 1:
         raise XpnetError(
             f"{path}: training rows are {X_train.shape[1]} x {X_train.dtype}, "
@@ -108,7 +114,7 @@ def load_data(source: str | Path = "mnist", *, memory: int | None = None) -> Dat
         raise XpnetError(f"{path}: only one training row; there must be more")
     if data.classes < 2:
         raise XpnetError(f"{path}: every training label is 0; there must be two classes or more")
-    _check_labels(y_test, data.classes, f"{path}: y_test")
+    check_long_labels(y_test, data.classes, f"{path}: y_test")
     return data
 
 
@@ -124,24 +130,24 @@ def _part(
         raise XpnetError(f"{path}: {len(X)} {part} images but {len(y)} labels")
     if X.size == 0:
         raise XpnetError(f"{path}: the {part} images have shape {X.shape}, which holds nothing")
-    if memory is not None and X.nbytes > memory:
-        if not (is_mapped(X) and is_mapped(y)):
+    what, held = f"{path}: x_{part}", check_type(X.dtype, f"{path}: x_{part}")
+    if memory is not None:
+        needed = X.size * held.itemsize
+        streamable = is_mapped(X) and is_mapped(y)
+        if needed > memory and not streamable:
             raise XpnetError(
-                f"{path}: its {part} images need {X.nbytes:,} bytes, memory is {memory:,}, and compressed "
+                f"{path}: its {part} images need {needed:,} bytes, memory is {memory:,}, and compressed "
                 "files cannot be streamed: unpack them, or save the arrays as .npy files"
             )
-        if not X.flags.c_contiguous:
+        if needed > memory and not X.flags.c_contiguous:
             raise XpnetError(
                 f"{path}: its {part} images lie column by column (Fortran order) and cannot be streamed: "
                 "save them in C order"
             )
-        check_type(X.dtype, f"{path}: x_{part}")
-        _check_labels(y, None, f"{path}: y_{part}")
-        return X.reshape(len(X), -1), y
-    X = check_rows(np.array(X.reshape(len(X), -1), copy=is_mapped(X)), f"{path}: x_{part}")
+        if streamable and X.flags.c_contiguous:
+            if needed <= memory and held.kind == "f" and not is_finite(X):  # others as they are streamed
+                raise XpnetError(f"{what}: NaN or infinity among the numbers; clean the rows first")
+            check_long_labels(y, None, f"{path}: y_{part}")
+            return X.reshape(len(X), -1), y
+    X = check_rows(np.array(X.reshape(len(X), -1), copy=is_mapped(X)), what)
     return X, check_labels(y, None, f"{path}: y_{part}")
-
-
-def _check_labels(y: np.ndarray, classes: int | None, what: str) -> None:
-    for labels in pieces(y, LABELS_AT_ONCE):
-        check_labels(labels, classes, what)

@@ -88,10 +88,10 @@ def map_idx(path: Path) -> np.ndarray:
         with path.open("rb") as file:
             dtype, shape = _header(file, path)
             offset, holds = file.tell(), path.stat().st_size
-    except OSError as error:
+        _check_size(path, dtype, shape, holds - offset)
+        return np.memmap(path, dtype, mode="r", offset=offset, shape=shape)
+    except OSError as error:  # no room for the mapping, or a file system that has none
         raise XpnetError(f"{path}: {error.strerror or error}") from error
-    _check_size(path, dtype, shape, holds - offset)
-    return np.memmap(path, dtype, mode="r", offset=offset, shape=shape)
 
 
 def _header(file: IO[bytes] | gzip.GzipFile, path: Path) -> tuple[np.dtype, tuple[int, ...]]:

@@ -2,6 +2,7 @@
 
 import mmap
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
@@ -22,6 +23,12 @@ def is_mapped(array: np.ndarray) -> bool:
     return _mapped(array) is not None
 
 
+def name_of(array: np.ndarray, otherwise: str) -> str:
+    """The file that an array is a view of, or another name where it is none."""
+    whole = _mapped(array)
+    return otherwise if whole is None or whole.filename is None else str(whole.filename)
+
+
 def release(array: np.ndarray) -> None:
     """Let go of the pages of a mapped file that hold an array, and of their neighbours.
 
@@ -37,7 +44,8 @@ def release(array: np.ndarray) -> None:
     low, high = byte_bounds(array)
     start = max(low // HUGE * HUGE - origin, 0)
     end = min(-(-high // HUGE) * HUGE - origin, len(mapping))
-    mapping.madvise(mmap.MADV_DONTNEED, start, end - start)
+    with suppress(OSError):  # it is advice: rows are as right where it is not taken
+        mapping.madvise(mmap.MADV_DONTNEED, start, end - start)
 
 
 def _mapped(array: np.ndarray) -> np.memmap | None:

@@ -77,7 +77,7 @@ class Reference:
             No steps.
         """
         if steps < 1:
-            raise UsageError(f"steps must be 1 or more, not {steps}")
+            raise UsageError(f"a free run takes 1 step or more, not {steps}")
         backend = reference_backend(precision)
         with backend.running("float64"):
             inputs = _draw_off_the_corner(backend, seed, steps)
@@ -107,6 +107,8 @@ class Report:
         What its matrix products were told to compute in, and the reference with them.
     arithmetic
         What they were found to compute in: a key of `BITS`, or less.
+    steps_asked, steps, steps_note
+        How steps were to run, how they ran at the end, and why not otherwise; see `Backend`.
     rows
         From the smallest piece to the whole, so that the first to fail is nearest to the cause.
     """
@@ -117,6 +119,9 @@ class Report:
     dtype: str
     precision: str
     arithmetic: str
+    steps_asked: str
+    steps: str = ""
+    steps_note: str = ""
     rows: list[Row] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -124,6 +129,16 @@ class Report:
     def first_failure(self) -> Row | None:
         """The first quantity that leaves its gate."""
         return next((row for row in self.rows if not row.passed), None)
+
+    @property
+    def fell_back(self) -> bool:
+        """Whether steps ran eager that should not have: then what users run was not compared."""
+        return bool(self.steps_note) and self.steps_asked != "eager"
+
+    @property
+    def passed(self) -> bool:
+        """Whether every error is within its gate, and steps ran as they should."""
+        return self.first_failure is None and not self.fell_back
 
 
 def compare(backend: Backend, dtype: str, reference: Reference, tell: Tell = lambda text: None) -> Report:
@@ -138,7 +153,9 @@ def compare(backend: Backend, dtype: str, reference: Reference, tell: Tell = lam
     inputs, precision = reference.inputs, reference.precision
     with backend.running(dtype):
         found = arithmetic(backend, dtype)
-        report = Report(backend.name, backend.version(), backend.device, dtype, precision, found)
+        report = Report(
+            backend.name, backend.version(), backend.device, dtype, precision, found, backend.steps_asked
+        )
         tell("pieces")
         for name, array in _pieces(backend, inputs, dtype).items():
             kind = "chained" if name.startswith(CHAINED) else "one"
@@ -170,6 +187,7 @@ def compare(backend: Backend, dtype: str, reference: Reference, tell: Tell = lam
         for name, (ours, theirs) in ends.items():
             a, b = np.asarray(ours, dtype), np.asarray(theirs, dtype)
             report.rows.append(judge(f"free run {name}", name, a, b, dtype, precision))
+    report.steps, report.steps_note = backend.steps, backend.steps_note
     report.seconds = time.perf_counter() - started
     return report
 

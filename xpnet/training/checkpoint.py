@@ -45,7 +45,7 @@ class Checkpoint:
         The file.
     config
         What the caller wants to find in it again: whatever JSON holds. The training adds its own settings,
-        which must not change between a run and its resumption.
+        which must not change between a run and its resumption, but for how its steps are run.
     """
 
     def __init__(self, path: str | Path, config: dict[str, Any] | None = None) -> None:

@@ -11,8 +11,8 @@ from xpnet.errors import DivergedError
 from xpnet.model import MLP, input_scale
 from xpnet.nn.step import EvaluationStep
 from xpnet.nn.typing import Array, State
-from xpnet.training.feed import Part, make_feed
-from xpnet.training.inputs import as_array
+from xpnet.training.feed import Part, Streamed, bytes_held, make_feed
+from xpnet.training.inputs import as_array, check_shapes
 
 BATCH_SIZE = 1000
 CHUNK = 1000
@@ -80,7 +80,25 @@ def evaluate(model: MLP, X: Array, y: Array, *, memory: int | None = None) -> Ev
         # parts of any length will do, so no memory in which training fits is too little here
         feed = make_feed(model, X, y, memory=memory, batch_size=1, validation=0.0, seed=0)
         step = EvaluationStep(model.backend.xp, model.network, input_scale(model, feed.dtype))
-        return evaluate_parts(model, step, model.parameters, feed.parts(1, None))
+        return evaluate_parts(model, step, model.parameters, feed.parts(None))
+
+
+def check_evaluation(model: MLP, X: np.ndarray, y: np.ndarray, *, memory: int | None = None) -> None:
+    """Find out early what `evaluate` would refuse, as far as that can be told without a look at the rows.
+
+    Parameters
+    ----------
+    X, y, memory
+        As for `evaluate`.
+
+    Raises
+    ------
+    XpnetError
+        Rows or labels that do not fit the network, or too little memory to stream them.
+    """
+    check_shapes(model, X, y)
+    if memory is not None and bytes_held(model, X) > memory:
+        Streamed.prepare(model, X, y, memory, 1, 0.0, 0)
 
 
 def evaluate_parts(model: MLP, step: EvaluationStep, parameters: State, parts: Iterable[Part]) -> Evaluation:

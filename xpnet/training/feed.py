@@ -5,13 +5,14 @@ A feed hands out parts: the data of a step, on the device, and the numbers of th
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
 
 from xpnet.arrays import dtype_name
 from xpnet.data.blocks import Blocks
+from xpnet.data.checks import held_type
 from xpnet.data.rows import split, stream
 from xpnet.errors import UsageError, XpnetError
 from xpnet.model import MLP
@@ -70,11 +71,16 @@ class Resident:
         """Rows held back."""
         return len(self.held)
 
-    def sample(self) -> State:
-        """Data of the shapes that every part has."""
-        return self.data
+    @property
+    def units(self) -> str:
+        """What a fraction is held back of."""
+        return f"{len(self.training) + len(self.held):,} rows"
 
-    def parts(self, batch_size: int, rng: np.random.Generator | None) -> Iterator[Part]:
+    def sample(self) -> Part:
+        """All there is."""
+        return self.data, self.training
+
+    def parts(self, rng: np.random.Generator | None) -> Iterator[Part]:
         """All training rows, in an order that `rng` draws, or as they come."""
         yield self.data, self.training if rng is None else rng.permutation(self.training)
 
@@ -92,6 +98,9 @@ class Streamed:
     long pieces (Xu et al., "In-database machine learning with CorgiPile", 2022). While the device computes
     on a chunk, a thread reads the next. What is held back is whole blocks.
 
+    Every part lies where the one before lay, in whichever epoch, so only the latest may be used, and a step
+    that was recorded for one goes on with all.
+
     Attributes
     ----------
     blocks
@@ -100,8 +109,10 @@ class Streamed:
         Block numbers: to learn from, and held back.
     at_once
         Blocks in a chunk, at most.
-    spare
-        Rows of a chunk that may be left for the next one, so that all its batches are full.
+    batch_size
+        A chunk's rows that fill no batch of so many are left for the next chunk.
+    data
+        Of the step; empty before the first part or sample.
     """
 
     model: MLP
@@ -109,7 +120,8 @@ class Streamed:
     training: np.ndarray
     held: np.ndarray
     at_once: int
-    spare: int
+    batch_size: int
+    data: State = field(default_factory=dict, repr=False)
 
     @classmethod
     def prepare(
@@ -127,12 +139,13 @@ class Streamed:
         row, spare = blocks.row_bytes + LABEL, batch_size - 1
         at_once = (memory // (COPIES * row) - spare) // blocks.rows
         if at_once < FEWEST:
-            needed = min(COPIES * row * (FEWEST * blocks.rows + spare), X.nbytes)
-            batch = f"batches of {batch_size} rows of {blocks.row_bytes:,} bytes"
-            raise XpnetError(f"memory {memory:,} is too little for {batch}: give {needed:,} or more")
+            needed = min(COPIES * row * (FEWEST * blocks.rows + spare), bytes_held(model, X))
+            batches = f"batches of {batch_size} " if batch_size > 1 else ""
+            what = f"{batches}rows of {blocks.row_bytes:,} bytes"
+            raise XpnetError(f"memory {memory:,} is too little for {what}: give {needed:,} or more")
         numbers = stream(seed, "validation").permutation(blocks.count)
         held = min(round(validation * blocks.count), blocks.count - 1)
-        return cls(model, blocks, np.sort(numbers[held:]), np.sort(numbers[:held]), at_once, spare)
+        return cls(model, blocks, np.sort(numbers[held:]), np.sort(numbers[:held]), at_once, batch_size)
 
     @property
     def dtype(self) -> str:
@@ -149,17 +162,24 @@ class Streamed:
         """Rows held back."""
         return self.blocks.size(self.held)
 
-    def sample(self) -> State:
-        """Data of the shapes that every part has."""
-        return self._moved(*self._buffers())
+    @property
+    def units(self) -> str:
+        """What a fraction is held back of."""
+        return f"{self.blocks.count:,} blocks of {self.blocks.rows:,} rows"
 
-    def parts(self, batch_size: int, rng: np.random.Generator | None) -> Iterator[Part]:
+    def sample(self) -> Part:
+        """A few of the training rows, where every part will lie."""
+        X, y = self._buffers()
+        count = self.blocks.read(self.training[:FEWEST], X, y, 0)
+        return self._moved(X, y), np.arange(count, dtype=np.int32)
+
+    def parts(self, rng: np.random.Generator | None) -> Iterator[Part]:
         """All training rows, chunk by chunk, in an order that `rng` draws, or as they come.
 
-        A part may lie where the one before lay, so only the latest may be used. Every part but the last holds
-        whole batches; a chunk's other rows wait for the next part.
+        Every part but the last holds whole batches; a chunk's other rows wait for the next part.
         """
-        return self._parts(self.training if rng is None else rng.permutation(self.training), batch_size, rng)
+        numbers = self.training if rng is None else rng.permutation(self.training)
+        return self._parts(numbers, self.batch_size, rng)
 
     def held_parts(self) -> Iterator[Part]:
         """The rows held back, as they come."""
@@ -167,7 +187,6 @@ class Streamed:
 
     def _parts(self, numbers: np.ndarray, batch_size: int, rng: np.random.Generator | None) -> Iterator[Part]:
         X, y = self._buffers()
-        data: State = {}
         chunks = np.array_split(numbers, -(-len(numbers) // self.at_once))
         with ThreadPoolExecutor(1) as reader:
             reading = reader.submit(self.blocks.read, chunks[0], X, y, 0)
@@ -176,7 +195,7 @@ class Streamed:
                 order = np.arange(count, dtype=np.int32)
                 if rng is not None:
                     order = rng.permutation(order)
-                data = self._refilled(data, X, y) if data else self._moved(X, y)
+                data = self._moved(X, y)
                 if i + 1 < len(chunks):
                     order, rest = np.split(order, [count - count % batch_size])
                     X[: len(rest)], y[: len(rest)] = X[rest], y[rest]
@@ -186,17 +205,18 @@ class Streamed:
 
     def _buffers(self) -> tuple[np.ndarray, np.ndarray]:
         """Room for a chunk on the host, the same for every one, because a shape may be compiled for."""
-        rows = min(self.at_once, self.blocks.count) * self.blocks.rows + self.spare
+        rows = min(self.at_once, self.blocks.count) * self.blocks.rows + self.batch_size - 1
         return np.zeros((rows, self.blocks.X.shape[1]), self.blocks.dtype), np.zeros(rows, np.int32)
 
     def _moved(self, X: np.ndarray, y: np.ndarray) -> State:
-        backend = self.model.backend
-        return {"X": backend.asarray(X), "y": backend.asarray(y), "classes": class_numbers(self.model)}
-
-    def _refilled(self, data: State, X: np.ndarray, y: np.ndarray) -> State:
-        """In the same arrays, where that may be: a step that was recorded for them goes on."""
-        refill = self.model.backend.refill
-        return data | {"X": refill(data["X"], X), "y": refill(data["y"], y)}
+        """Move a chunk into the same arrays, where that may be, else into new ones that take their place."""
+        backend, data = self.model.backend, self.data
+        if data:
+            data["X"] = backend.refill(data["X"], X)
+            data["y"] = backend.refill(data["y"], y)
+        else:
+            data |= {"X": backend.asarray(X), "y": backend.asarray(y), "classes": class_numbers(self.model)}
+        return data
 
 
 Feed: TypeAlias = Resident | Streamed
@@ -217,6 +237,17 @@ def make_feed(
     if memory is not None:
         if not (isinstance(X, np.ndarray) and isinstance(y, np.ndarray)):
             raise UsageError("memory is for NumPy rows, which can be streamed: these are on a device already")
-        if X.nbytes > memory:
+        if bytes_held(model, X) > memory:
             return Streamed.prepare(model, X, y, memory, batch_size, validation, seed)
     return Resident.prepare(model, X, y, validation, seed)
+
+
+def bytes_held(model: MLP, X: np.ndarray) -> int:
+    """Bytes of rows as they are held for training, which may be more or fewer than in their file.
+
+    Raises
+    ------
+    XpnetError
+        They are no numbers.
+    """
+    return X.size * held_type(X.dtype, model.dtype, "X").itemsize

@@ -6,7 +6,8 @@ import numpy as np
 
 from xpnet.arrays import check_owner, dtype_name, integer_scale, is_floating
 from xpnet.backends import owner
-from xpnet.data.checks import check_labels, check_rows
+from xpnet.data.checks import check_labels, check_rows, is_finite
+from xpnet.data.mapped import release
 from xpnet.errors import XpnetError
 from xpnet.model import MLP
 from xpnet.nn.typing import Array, State
@@ -75,13 +76,15 @@ def training_scale(name: str) -> float:
 def _rows(model: MLP, X: Array) -> Array:
     backend = model.backend
     if isinstance(X, np.ndarray):
-        X = check_rows(X, "X")
-        if X.dtype.kind == "f":
+        rows = check_rows(X, "X")
+        if rows.dtype.kind == "f" and rows.dtype != model.dtype:
             with np.errstate(over="ignore"):
-                X = X.astype(model.dtype, copy=False)
-            if not np.isfinite(X).all():
+                rows = rows.astype(model.dtype)
+            if not is_finite(rows):
                 raise XpnetError(f"X: numbers too large for {model.dtype}; scale the rows first")
-        return backend.asarray(X)
+        moved = backend.asarray(rows)
+        release(X)
+        return moved
     check_owner(backend, X, "X")
     name = dtype_name(X)
     if integer_scale(name) is None and not is_floating(name):

@@ -21,7 +21,10 @@ from xpnet.training.run import Run
 from xpnet.training.settings import Settings
 
 SAMPLE, SAMPLES = 2**18, 512
-"""Bytes in a piece, and pieces, by which data are known again: all of them up to 128 MB."""
+"""Bytes in a piece, and at least so many pieces, by which data are known again: all of them below 256 MB."""
+
+CHANGEABLE = ("steps",)
+"""What may be another when a run goes on: should a recorded step fail, eager ones are the way out."""
 
 
 def train(
@@ -164,7 +167,7 @@ def _config(run: Run, X: Array, y: Array, memory: int | None) -> dict[str, Any]:
 def _fingerprint(array: Array) -> str:
     """A checksum of host data; data on a device are taken on trust rather than moved.
 
-    Of a large array it takes only so many pieces, from its beginning to its end.
+    Of twice as many pieces as `SAMPLES` or more it takes every second, third, …, from beginning to end.
     """
     if not isinstance(array, np.ndarray):
         return "device"
@@ -182,7 +185,11 @@ def _refuse_changes(checkpoint: Checkpoint, config: dict[str, Any]) -> None:
     """Raise where a run is resumed with other settings than it had; more epochs may be allowed."""
     for name, now in config.items():
         before = checkpoint.config.get(name)
-        if before == now or (name == "epochs" and config["schedule"] == "constant" and now > before):
+        if (
+            before == now
+            or name in CHANGEABLE
+            or (name == "epochs" and config["schedule"] == "constant" and now > before)
+        ):
             continue
         if name == "rows":
             raise XpnetError(f"{checkpoint.path}: the data are not those that the run began with")

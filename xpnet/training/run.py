@@ -68,7 +68,7 @@ class Run:
             seed=settings.seed,
         )
         if settings.validation and feed.held_rows == 0:
-            share = f"validation {settings.validation} of {feed.rows} rows"
+            share = f"validation {settings.validation} of {feed.units}"
             raise XpnetError(f"{share} holds none back: give more, or 0")
         batch_size = min(settings.batch_size, feed.rows)
         steps_per_epoch = -(-feed.rows // batch_size)
@@ -140,9 +140,10 @@ class Run:
             return np.asarray(rates, dtype=self.model.dtype)
 
     def warm_up(self, state: State) -> None:
-        """Let the backend compile, before the clock runs."""
-        backend, data = self.model.backend, self.feed.sample()
-        chunk = self.chunks(np.zeros(min(self.feed.rows, data["X"].shape[0]), dtype=np.int32))[0]
+        """Let the backend compile, before the clock runs, and try what it made on training rows."""
+        backend, (data, rows) = self.model.backend, self.feed.sample()
+        # as many as a part may have, so that the shapes are those of an epoch
+        chunk = self.chunks(np.resize(rows, min(self.feed.rows, data["X"].shape[0])))[0]
         backend.warm_up(self.step, self._counting(state, 0, len(chunk)), backend.asarray(chunk), data)
 
     def epoch(self, state: State, epoch: int, progress: Progress) -> tuple[State, Epoch]:
@@ -157,7 +158,7 @@ class Run:
         total, step = 0.0, (epoch - 1) * self.steps_per_epoch
         started = time.perf_counter()
         rng = stream(self.settings.seed, "shuffle", epoch)
-        for data, order in self.feed.parts(self.batch_size, rng):
+        for data, order in self.feed.parts(rng):
             for chunk in self.chunks(order):
                 counting = self._counting(state, step, len(chunk))
                 state = backend.scan(self.step, counting, backend.asarray(chunk), data)
@@ -167,7 +168,6 @@ class Run:
                     raise DivergedError(self._diverged("the loss", f"by step {step - 1}"))
                 total += loss
                 progress.on_chunk(epoch, rows, loss / rows)
-        del data  # or it would lie beside the rows held back
         backend.synchronize(state)
         seconds = time.perf_counter() - started
 
