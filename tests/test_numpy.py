@@ -1,13 +1,18 @@
 """What NumPy's backend does to be fast, and must not show: memory that is used again, and shorter ways."""
 
+import platform
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import xpnet
+from tests.process import environment
 from xpnet.backends.numpy import LARGE, Products, _references
 
 SIDE = int((LARGE / 4) ** 0.5) + 1
@@ -154,3 +159,32 @@ def test_the_shorter_ways_lead_to_the_same(xp: Any, dtype: str, rng: np.random.G
     assert not np.shares_memory(xp.astype(x, x.dtype), x)
     with pytest.raises(IndexError):
         xp.take(x, np.asarray([6]), axis=0)
+
+
+FAULTS = """
+import resource
+import sys
+import numpy as np
+from xpnet import MLP, train
+
+np.save(sys.argv[1], np.zeros((60000, 784), np.uint8))
+X, y = np.array(np.load(sys.argv[1], mmap_mode="r")), np.arange(60000, dtype=np.int32) % 10
+model = MLP()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+train(model, X, y, epochs=2, batch_size=128, validation=0.0)
+faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before - 2 * X.nbytes / 4096
+print(faults / (2 * 469))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about the C library of most Linux systems")
+def test_a_step_takes_its_memory_from_the_one_before(tmp_path: Path) -> None:
+    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "2")  # with one it was so before
+    ended = subprocess.run(
+        [sys.executable, "-c", FAULTS, str(tmp_path / "X.npy")],
+        env=environment(**threads),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert float(ended.stdout) < 50  # page faults a step; over 200 where the memory goes back in between

@@ -26,6 +26,9 @@ bf16 to 7; the sums are float32."""
 STEPS = ("auto", "eager", "captured")
 """How `Backend.scan` may be told to run a step: call by call, or recorded once and replayed."""
 
+LARGEST_KEPT = 2**25 - 2**16
+"""Bytes: just under the most that glibc lets itself be told so, 32 MB on machines of 64 bits."""
+
 
 class Namespace:
     """A library's namespace, with some of its functions replaced.
@@ -110,6 +113,10 @@ class Backend:
                 raise UsageError(f"{what} {given!r}: choose one of {', '.join(known)}")
         self.module = self.imported()
         self.index = index
+        # On Linux, freeing an array of this size tells the C library to keep memory of up to this size for
+        # the next one. Otherwise, depending on what the process did before, it may give back and fetch again
+        # what every step needs, which takes as long as the step itself. Nothing is touched: nothing is used.
+        np.empty(LARGEST_KEPT, np.uint8)
         self.device = kind if kind == "cpu" else f"{kind}:{index}"
         self.xp = importlib.import_module(self.namespace)
         found = self.devices()
