@@ -182,7 +182,7 @@ def test_a_step_takes_its_memory_from_the_one_before(tmp_path: Path) -> None:
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "2")  # with one it was so before
     ended = subprocess.run(
         [sys.executable, "-c", FAULTS, str(tmp_path / "X.npy")],
-        env=environment(**threads),
+        env=environment(None, **threads),
         capture_output=True,
         text=True,
         check=True,
