@@ -1,6 +1,7 @@
 """The scripts under bench/, in tiny settings: they run, and their results make the README's tables."""
 
 import importlib
+import inspect
 import json
 import math
 import re
@@ -12,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import xpnet
 from tests.process import PATIENCE, Ended, environment
+from xpnet.backends import owner
 
 BENCH = Path(__file__).parent.parent / "bench"
 
@@ -152,12 +155,36 @@ def test_the_contestants_are_those(of_bench: Any) -> None:
     assert {*of_bench("contestants").CONTESTANTS} == {*CONTESTANTS, *ELSEWHERE}
 
 
+def numbers_of(run: Any) -> list[np.ndarray]:
+    """Copies of all floating-point arrays that a contestant holds: its weights, and its rows where scaled."""
+
+    def found(value: Any) -> Iterator[np.ndarray]:
+        if isinstance(value, dict):
+            value = list(value.values())
+        if isinstance(value, torch.nn.Module):
+            value = [parameter.detach() for parameter in value.parameters()]
+        if isinstance(value, list | tuple):
+            for part in value:
+                yield from found(part)
+        library = owner(value)
+        if library is not None and "float" in str(getattr(value, "dtype", "")):
+            yield np.array(xpnet.get_backend("cpu", library).to_numpy(value))
+
+    return list(found(inspect.getclosurevars(inspect.unwrap(run)).nonlocals))
+
+
 @pytest.mark.parametrize("name", CONTESTANTS)
 def test_every_contestant_runs(name: str, of_bench: Any, rng: np.random.Generator) -> None:
     X, y = rng.integers(0, 256, (40, 5), np.uint8), rng.integers(0, 3, 40, np.int32)
     run = of_bench("contestants").CONTESTANTS[name]((5, 4, 4, 3), 16, X, y)
     run(1)
+    before = numbers_of(run)
     run(2)
+    after = numbers_of(run)
+    assert all(np.isfinite(array).all() for array in after)
+    if not name.startswith("floor"):  # whose products are thrown away
+        changed = [not np.array_equal(*pair) for pair in zip(before, after, strict=True)]
+        assert sum(changed) >= 6, "it did not learn: every weight and bias of three layers moves in a step"
 
 
 LEARNERS = [f"xpnet {library}" for library in ("numpy", "torch", "jax", "mlx", "dpnp")]

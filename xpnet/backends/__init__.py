@@ -75,7 +75,7 @@ def get_backend(
     precision
         "float32", "tf32" or "bf16": how float32 matrix products are computed. All else stays float32.
     steps
-        "eager", call by call, or "captured", recorded once and replayed. By default, "auto", the faster
+        "eager", call by call, or "captured", recorded once and replayed. By default, "auto", the first
         that the library has on the device.
 
     Raises

@@ -78,7 +78,7 @@ def precision_option(command: Command) -> Command:
         type=click.Choice(list(PRECISIONS)),
         default="float32",
         show_default=True,
-        help="Of float32 matrix products: tf32 and bf16 round their factors, and are faster on some devices.",
+        help="Of float32 matrix products: tf32 and bf16 round their factors, not their sums.",
     )(command)
 
 
@@ -89,7 +89,7 @@ def steps_option(command: Command) -> Command:
         type=click.Choice(STEPS),
         default="auto",
         show_default=True,
-        help="Run a step call by call, or record it once and replay it; auto takes the library's faster.",
+        help="Run a step call by call, or record it once and replay it; auto takes the library's first.",
     )(command)
 
 
