@@ -12,7 +12,7 @@ import torch
 
 from xpnet.backends import LIBRARIES, Backend, backend_class, get_backend
 from xpnet.backends.base import Namespace
-from xpnet.backends.graph import FALLEN_BACK, Launch, RecordingBackend
+from xpnet.backends.graph import Launch, RecordingBackend
 from xpnet.backends.numpy import NumPyBackend
 from xpnet.cli import cli
 from xpnet.errors import UsageError, XpnetError
@@ -296,7 +296,7 @@ def test_a_broken_gate_fails_the_command_and_is_named(monkeypatch: pytest.Monkey
 class _Unrecordable(RecordingBackend, NumPyBackend):
     """NumPy that should be recorded, and cannot be."""
 
-    def modes(self) -> tuple[str, ...]:
+    def executions(self) -> tuple[str, ...]:
         return ("captured", "eager")
 
     def record(self, body: Callable[[], None]) -> Launch:
@@ -306,54 +306,62 @@ class _Unrecordable(RecordingBackend, NumPyBackend):
 NO_GRAPH = "steps cannot be captured on cpu: no graph here"
 
 
-@pytest.mark.filterwarnings(f"ignore:{FALLEN_BACK}:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::xpnet.errors.FellBackWarning")
 def test_steps_that_fell_back_do_not_pass_unless_eager_was_asked_for(short: Reference) -> None:
     report = compare(_Unrecordable("cpu"), "float32", short)
     assert report.first_failure is None
-    assert (report.steps_asked, report.steps, report.steps_note) == ("auto", "eager", NO_GRAPH)
-    assert report.fell_back
+    assert (report.execution.asked, report.execution.actual, report.execution.reason) == (
+        "auto",
+        "eager",
+        NO_GRAPH,
+    )
+    assert report.execution.fell_back
     assert not report.passed
 
-    report = compare(_Unrecordable("cpu", steps="eager"), "float32", short)
-    assert (report.steps_asked, report.steps, report.steps_note) == ("eager", "eager", "")
+    report = compare(_Unrecordable("cpu", execution="eager"), "float32", short)
+    assert (report.execution.asked, report.execution.actual, report.execution.reason) == (
+        "eager",
+        "eager",
+        "",
+    )
     assert report.passed
 
 
-@pytest.mark.filterwarnings(f"ignore:{FALLEN_BACK}:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::xpnet.errors.FellBackWarning")
 def test_the_command_tells_how_steps_ran_and_fails_where_they_fell_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = []
 
-    def made(device: str, name: str, *, precision: str, steps: str) -> Backend:
-        asked.append(steps)
-        return _Unrecordable("cpu", steps=steps)
+    def made(device: str, name: str, *, precision: str, execution: str) -> Backend:
+        asked.append(execution)
+        return _Unrecordable("cpu", execution=execution)
 
     monkeypatch.setattr(importlib.import_module("xpnet.cli.parity"), "get_backend", made)
     run = click.testing.CliRunner().invoke
     arguments = ["parity", "--backend", "numpy", "--dtype", "float32", "--run-steps", "5"]
     result = run(cli, arguments)
     assert isinstance(result.exception, XpnetError)
-    assert str(result.exception) == f"numpy float32: steps fell back to eager: {NO_GRAPH}"
-    assert f"float32 arithmetic, steps eager ({NO_GRAPH})" in result.stdout
+    assert str(result.exception) == f"numpy float32: steps fell back to eager ({NO_GRAPH})"
+    assert f"float32 arithmetic, execution eager ({NO_GRAPH})" in result.stdout
     assert "FAIL" in result.stdout.splitlines()[-1]
     described = json.loads(run(cli, [*arguments, "--json"]).stdout)
     (report,) = described["reports"]
     assert (report["passed"], report["first_failure"]) == (False, None)
-    assert (report["steps_asked"], report["steps"], report["steps_note"]) == ("auto", "eager", NO_GRAPH)
+    assert report["execution"] == {"asked": "auto", "actual": "eager", "reason": NO_GRAPH}
     assert described["run_steps"] == 5
 
-    result = run(cli, [*arguments, "--steps", "eager"])
+    result = run(cli, [*arguments, "--execution", "eager"])
     assert result.exit_code == 0, result.output
-    assert "float32 arithmetic, steps eager\n" in result.stdout
+    assert "float32 arithmetic, execution eager\n" in result.stdout
     assert asked == ["auto", "auto", "eager"]
 
 
 def test_libraries_that_do_not_run_steps_as_told_are_left_out() -> None:
-    arguments = ["parity", "--precision", "bf16", "--steps", "eager", "--run-steps", "5", "--json"]
+    arguments = ["parity", "--precision", "bf16", "--execution", "eager", "--run-steps", "5", "--json"]
     result = click.testing.CliRunner().invoke(cli, arguments)
     assert [report["backend"] for report in json.loads(result.stdout)["reports"]] == ["torch"]
-    assert "left out: steps cannot be eager: jax on cpu runs them compiled" in result.stderr
+    assert "left out: execution cannot be eager: jax on cpu runs steps compiled" in result.stderr
 
 
 def test_the_command_compares_in_a_reduced_precision() -> None:
@@ -378,8 +386,8 @@ def test_the_command_compares_in_a_reduced_precision() -> None:
         ("--precision bf16 --dtype float64", UsageError, "precision bf16 belongs to float32, not to float64"),
         ("--precision bf16 --backend numpy", XpnetError, "no bf16 matrix products: numpy on cpu has float32"),
         ("--precision tf32", XpnetError, "nothing to compare: no library has tf32 on cpu"),
-        ("--steps captured", XpnetError, "no library has float32 in captured steps on cpu"),
-        ("--steps 5", click.UsageError, "'5' is not one of 'auto', 'eager', 'captured'"),
+        ("--execution captured", XpnetError, "no library has float32 with captured execution on cpu"),
+        ("--execution 5", click.UsageError, "'5' is not one of 'auto', 'eager', 'captured'"),
         ("--run-steps 0", UsageError, "a free run takes 1 step or more, not 0"),
     ],
 )

@@ -59,7 +59,7 @@ def test_scans_in_a_row_are_the_plain_loop_of_steps(backend: Backend, rng: np.ra
         for name, right in found[1].items():
             atol = tolerance * max(1.0, abs(right).max())
             np.testing.assert_allclose(found[0][name], right, rtol=0, atol=atol)
-    assert (backend.steps, backend.steps_note) == (backend.modes()[0], "")
+    assert (backend.execution.actual, backend.execution.reason) == (backend.executions()[0], "")
 
 
 def test_scans_of_the_evaluation_are_the_plain_loop_of_steps(
@@ -119,4 +119,4 @@ def test_training_runs_its_steps_as_the_device_does_best(backend: Backend, rng: 
         model = xpnet.MLP(NETWORK.sizes, dtype=dtype, backend=backend)
         history = xpnet.train(model, X, y, epochs=2, batch_size=16, validation=0.2)
         assert [row.epoch for row in history.epochs] == [1, 2]
-        assert (backend.steps, backend.steps_note) == (backend.modes()[0], "")
+        assert (backend.execution.actual, backend.execution.reason) == (backend.executions()[0], "")

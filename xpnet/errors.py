@@ -9,5 +9,9 @@ class UsageError(XpnetError, ValueError):
     """The request is not valid: a batch of -1 rows. Exit code 2."""
 
 
+class FellBackWarning(RuntimeWarning):
+    """Steps run eagerly where they should be captured. The results are the same; the steps take longer."""
+
+
 class DivergedError(XpnetError):
     """Training diverged: the loss or a weight is no longer a finite number. Exit code 1."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from xpnet.backends import Backend
+from xpnet.backends import Backend, Execution
 from xpnet.errors import DivergedError, UsageError
 from xpnet.model import MLP
 from xpnet.nn.network import forward
@@ -128,8 +128,8 @@ class Report:
         The precision that was set for the matrix products of the library and of the reference.
     arithmetic
         The format that its matrix products were found to compute in: a key of `BITS`, or "less than bf16".
-    steps_asked, steps, steps_note
-        How steps were to run, how they ran at the end, and why not otherwise; see `Backend`.
+    execution
+        How the steps ran, known after the last of them.
     rows
         The quantities, from single operations to the whole run: the first that fails is nearest to the cause.
     """
@@ -140,9 +140,7 @@ class Report:
     dtype: str
     precision: str
     arithmetic: str
-    steps_asked: str
-    steps: str = ""
-    steps_note: str = ""
+    execution: Execution
     rows: list[Row] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -152,14 +150,9 @@ class Report:
         return next((row for row in self.rows if not row.passed), None)
 
     @property
-    def fell_back(self) -> bool:
-        """Whether steps ran eager that should not have: then what users run was not compared."""
-        return bool(self.steps_note) and self.steps_asked != "eager"
-
-    @property
     def passed(self) -> bool:
-        """Whether every error is within its gate, and steps ran as they should."""
-        return self.first_failure is None and not self.fell_back
+        """Whether every error is within its gate and no step fell back to eager."""
+        return self.first_failure is None and not self.execution.fell_back
 
 
 def compare(backend: Backend, dtype: str, reference: Reference, tell: Tell = lambda text: None) -> Report:
@@ -175,7 +168,7 @@ def compare(backend: Backend, dtype: str, reference: Reference, tell: Tell = lam
     with backend.running(dtype):
         found = arithmetic(backend, dtype)
         report = Report(
-            backend.name, backend.version(), backend.device, dtype, precision, found, backend.steps_asked
+            backend.name, backend.version(), backend.device, dtype, precision, found, backend.execution
         )
         tell("pieces")
         for name, array in _pieces(backend, inputs, dtype).items():
@@ -208,7 +201,7 @@ def compare(backend: Backend, dtype: str, reference: Reference, tell: Tell = lam
         for name, (ours, theirs) in ends.items():
             a, b = np.asarray(ours, dtype), np.asarray(theirs, dtype)
             report.rows.append(judge(f"free run {name}", name, a, b, dtype, precision))
-    report.steps, report.steps_note = backend.steps, backend.steps_note
+    report.execution = backend.execution  # only now is it known whether steps fell back
     report.seconds = time.perf_counter() - started
     return report
 
