@@ -1,7 +1,6 @@
 """The network as a user holds it: its description, its parameters on a device, and its file."""
 
 from collections.abc import Mapping, Sequence
-from math import inf
 from operator import index
 from pathlib import Path
 
@@ -11,14 +10,11 @@ from xpnet.arrays import check_owner, dtype_name, integer_scale, is_floating
 from xpnet.backends import Backend, get_backend
 from xpnet.data.rows import stream
 from xpnet.errors import UsageError, XpnetError
-from xpnet.files import read_tensors, write_tensors
+from xpnet.model_file import DTYPES as DTYPES
+from xpnet.model_file import read_model, write_model
 from xpnet.nn.loss import softmax
 from xpnet.nn.network import Network, forward, initial_parameters
 from xpnet.nn.typing import Array
-
-DTYPES = ("float32", "float64")
-FORMAT = 1
-"""Version of the model file."""
 
 ROWS_AT_ONCE = 8192
 """Rows that go through the network together when it predicts: bounds the memory that takes."""
@@ -184,22 +180,15 @@ class MLP:
         Raises
         ------
         XpnetError
-            The file cannot be written, or `parameters` are no longer those of this network.
+            The file cannot be written, or `parameters` are not finite, or no longer those of this network.
         """
-        arrays = self.host_parameters()
-        found = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
-        needed = {name: (shape, self.dtype) for name, shape in self.network.shapes.items()}
-        if found != needed:
-            raise XpnetError(f"parameters are {found}, but this network has {needed}")
-        metadata = {
-            "format": FORMAT,
-            "kind": "model",
+        described = {
             "sizes": self.network.sizes,
             "activation": self.network.activation,
             "dtype": self.dtype,
             "scale": self.scale,
         }
-        write_tensors(Path(path), arrays, metadata)
+        write_model(Path(path), self.host_parameters(), described)
 
 
 def _backend(device: str | None, backend: str | Backend | None) -> Backend:
@@ -233,32 +222,7 @@ def load(path: str | Path, *, device: str | None = None, backend: str | Backend 
     XpnetError
         The file is missing, damaged, not an xpnet model, or holds other shapes than it says.
     """
-    arrays, described = read_tensors(Path(path))
-    if described.get("kind") != "model":
-        raise XpnetError(f"{path}: not a model but a {described.get('kind')}; give model.safetensors")
-    if described.get("format") != FORMAT:
-        raise XpnetError(f"{path}: format {described.get('format')}; this xpnet reads format {FORMAT}")
-    try:
-        network = Network(tuple(int(n) for n in described["sizes"]), described["activation"])
-        dtype, scale = described["dtype"], described["scale"]
-        if dtype not in DTYPES or not (scale is None or 0 < float(scale) < inf):
-            raise ValueError(f"dtype {dtype}, scale {scale}")
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise XpnetError(f"{path}: its description is damaged ({error})") from error
-    found = {name: array.shape for name, array in arrays.items()}
-    if found != network.shapes:
-        raise XpnetError(f"{path}: holds {found}, but sizes {network.sizes} need {network.shapes}")
-    if any(str(array.dtype) != dtype for array in arrays.values()):
-        raise XpnetError(f"{path}: its arrays are not all {dtype}, as it says")
-    return MLP(
-        network.sizes,
-        activation=network.activation,
-        dtype=dtype,
-        device=device,
-        backend=backend,
-        parameters=arrays,
-        scale=scale,
-    )
+    return MLP(device=device, backend=backend, **read_model(Path(path)))
 
 
 def input_scale(model: MLP, name: str) -> float:

@@ -13,7 +13,9 @@ from xpnet.cli.options import memory_option, place_options
 from xpnet.cli.tables import computing, print_facts, print_table
 from xpnet.data import load_data
 from xpnet.errors import XpnetError
+from xpnet.files import read_json, status
 from xpnet.model import load
+from xpnet.schema import check
 from xpnet.training import Evaluation
 from xpnet.training import evaluate as evaluate_model
 
@@ -72,15 +74,13 @@ def evaluate(path: Path, data: str | None, memory: int | None, as_json: bool, **
 
 
 def _told(folder: Path) -> tuple[str, int | None]:
-    """The data that the run in a folder was trained on, and its memory; mnist where it does not say."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        source, memory = config["data"], config.get("memory")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    """The data that the run in a folder was trained on, and its memory; mnist where there is no such run."""
+    path = folder / "config.json"
+    if status(path) is None:
         return "mnist", None
-    if not isinstance(source, str):
-        return "mnist", None
-    return source, memory if isinstance(memory, int) else None
+    config = {"memory": None} | read_json(path)
+    check(config, {"data": str, "memory": (None, range(1, 2**63))}, str(path))
+    return config["data"], config["memory"]
 
 
 def _described(result: Evaluation, data: str, backend: Backend) -> dict[str, object]:

@@ -1,17 +1,32 @@
 """Where a run stands, in one file, so that it can go on after anything that stopped it."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 
-from xpnet.errors import XpnetError
+from xpnet.errors import UsageError, XpnetError
 from xpnet.files import read_tensors, write_tensors
+from xpnet.model_file import DESCRIPTION
+from xpnet.schema import LONGEST, check
 from xpnet.training.history import Epoch, History
+from xpnet.training.settings import Settings
 
-FORMAT = 1
 BEST = "best."
+"""Begins the names of the arrays of the best epoch."""
+
+CHECKPOINT = {
+    "kind": "checkpoint",
+    "format": 1,
+    "config": dict,
+    "epochs": [get_type_hints(Epoch)],
+    "best": (None, range(1, 2**63)),
+}
+
+CONFIG = DESCRIPTION | {"memory": (None, range(1, 2**63)), "rows": str}
+CONFIG |= dict.fromkeys(("backend", "device", "precision", "execution"), str)
+"""What `train` notes besides its settings, which check themselves."""
 
 EARLIER = {"precision": "float32", "execution": "auto", "memory": None}
 """What a run had that was begun before it could be told."""
@@ -61,19 +76,18 @@ class Checkpoint:
             The file cannot be written.
         """
         arrays = standing.state | {BEST + name: array for name, array in standing.best.items()}
-        metadata = {
-            "format": FORMAT,
+        described = {
+            "format": 1,
             "kind": "checkpoint",
             "config": self.config,
-            "epochs": [asdict(row) for row in standing.history.epochs],
+            "epochs": [vars(row) for row in standing.history.epochs],
             "best": standing.history.best,
         }
-        write_tensors(self.path, arrays, metadata)
+        write_tensors(self.path, CHECKPOINT, arrays, described)
 
     def load_config(self) -> dict[str, Any]:
-        """What the run was told; see `load` for the errors."""
-        self.load()
-        return self.config
+        """Read what the run was told, without its arrays; see `load` for the errors."""
+        return self._config(read_tensors(self.path, CHECKPOINT, with_arrays=False)[1])
 
     def load(self) -> Standing:
         """Read the file, and take over its `config`.
@@ -81,19 +95,22 @@ class Checkpoint:
         Raises
         ------
         XpnetError
-            There is none, or it is cut off, damaged or not a checkpoint.
+            The file is missing, cut off, damaged or not a checkpoint.
         """
-        if not self.path.exists():
-            raise XpnetError(f"{self.path}: no checkpoint to resume from")
-        arrays, described = read_tensors(self.path)
-        if described.get("kind") != "checkpoint" or described.get("format") != FORMAT:
-            raise XpnetError(f"{self.path}: not a checkpoint of this version of xpnet")
-        try:
-            epochs = [Epoch(**row) for row in described["epochs"]]
-            history = History(epochs, described["best"])
-            self.config = EARLIER | described["config"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise XpnetError(f"{self.path}: its description is damaged ({error})") from error
+        arrays, described = read_tensors(self.path, CHECKPOINT)
+        self.config = self._config(described)
+        history = History([Epoch(**row) for row in described["epochs"]], described["best"])
         best = {name.removeprefix(BEST): a for name, a in arrays.items() if name.startswith(BEST)}
         state = {name: a for name, a in arrays.items() if not name.startswith(BEST)}
+        if (history.best or 0) > len(history.epochs):
+            raise XpnetError(f"{self.path}: its best epoch is {history.best}, of {len(history.epochs)}")
         return Standing(state, history, best)
+
+    def _config(self, described: dict[str, Any]) -> dict[str, Any]:
+        config: dict[str, Any] = EARLIER | described["config"]
+        check(config, {name: kind for name, kind in CONFIG.items() if name in config}, str(self.path))
+        try:
+            Settings(**{field.name: config[field.name] for field in fields(Settings) if field.name in config})
+        except (UsageError, OverflowError) as error:
+            raise XpnetError(f"{self.path}: its settings are damaged: {str(error)[:LONGEST]}") from error
+        return config

@@ -12,7 +12,7 @@ import numpy as np
 
 from xpnet.arrays import dtype_name
 from xpnet.data.blocks import Blocks
-from xpnet.data.checks import held_type
+from xpnet.data.checks import check_type
 from xpnet.data.rows import split, stream
 from xpnet.errors import UsageError, XpnetError
 from xpnet.model import MLP
@@ -250,4 +250,4 @@ def bytes_held(model: MLP, X: np.ndarray) -> int:
     XpnetError
         They are no numbers.
     """
-    return X.size * held_type(X.dtype, model.dtype, "X").itemsize
+    return X.size * check_type(X, "X", model.dtype).itemsize

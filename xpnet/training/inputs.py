@@ -6,8 +6,8 @@ import numpy as np
 
 from xpnet.arrays import check_owner, dtype_name, integer_scale, is_floating
 from xpnet.backends import owner
-from xpnet.data.checks import check_labels, check_rows, is_finite
-from xpnet.data.mapped import release
+from xpnet.data.checks import check_labels, check_rows
+from xpnet.data.mapped import read
 from xpnet.errors import XpnetError
 from xpnet.model import MLP
 from xpnet.nn.typing import Array, State
@@ -76,15 +76,7 @@ def training_scale(name: str) -> float:
 def _rows(model: MLP, X: Array) -> Array:
     backend = model.backend
     if isinstance(X, np.ndarray):
-        rows = check_rows(X, "X")
-        if rows.dtype.kind == "f" and rows.dtype != model.dtype:
-            with np.errstate(over="ignore"):
-                rows = rows.astype(model.dtype)
-            if not is_finite(rows):
-                raise XpnetError(f"X: numbers too large for {model.dtype}; scale the rows first")
-        moved = backend.asarray(rows)
-        release(X)
-        return moved
+        return backend.asarray(check_rows(X, "X", model.dtype))
     check_owner(backend, X, "X")
     name = dtype_name(X)
     if integer_scale(name) is None and not is_floating(name):
@@ -97,13 +89,14 @@ def _rows(model: MLP, X: Array) -> Array:
 def _labels(model: MLP, y: Array) -> Array:
     backend = model.backend
     if isinstance(y, np.ndarray):
-        return backend.asarray(check_labels(y, model.classes, "y"))
+        check_labels(y, model.classes, "y")
+        return backend.asarray(read(y).astype(np.int32))
     check_owner(backend, y, "y")
     name = dtype_name(y)
     if not name.startswith(("int", "uint")):
         raise XpnetError(f"y: {name} labels; they must be whole numbers from 0")
     if name in ("uint16", "uint32", "uint64"):  # torch has no reductions for these
-        return backend.asarray(check_labels(backend.to_numpy(y), model.classes, "y"))
+        return _labels(model, backend.to_numpy(y))
     with backend.running("float64"):  # JAX has int64 only there
         ends = [int(backend.to_numpy(end(y))) for end in (backend.xp.min, backend.xp.max)]
         check_labels(np.asarray(ends), model.classes, "y")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.data.checks import check_memory
-from xpnet.data.mapped import release
+from xpnet.data.mapped import read
 from xpnet.errors import UsageError, XpnetError
 from xpnet.model import MLP
 from xpnet.nn.typing import Array
@@ -175,9 +175,8 @@ def _fingerprint(array: Array) -> str:
     starts = range(0, len(array), rows)
     checksum = 0
     for start in starts[:: max(1, len(starts) // SAMPLES)]:
-        piece = array[start : start + rows]
+        piece = read(array[start : start + rows])
         checksum = zlib.crc32(np.ascontiguousarray(piece).data, checksum)
-        release(piece)
     return f"{checksum:08x}"
 
 

@@ -97,8 +97,8 @@ class Run:
         expected = {name: (array.shape, array.dtype) for name, array in self.initial_state().items()}
         if {name: (array.shape, array.dtype) for name, array in standing.state.items()} != expected:
             raise XpnetError(f"{path}: its arrays are not those of this network and optimizer")
-        needed = self.model.network.shapes if standing.history.best else {}
-        if {name: array.shape for name, array in standing.best.items()} != needed:
+        needed = {name: expected[name] for name in self.model.network.shapes} if standing.history.best else {}
+        if {name: (array.shape, array.dtype) for name, array in standing.best.items()} != needed:
             raise XpnetError(f"{path}: its best weights are not those of this network")
 
     def to_host(self, state: State) -> dict[str, np.ndarray]:
