@@ -26,7 +26,7 @@ import pytest
 
 from tests.process import PATIENCE, environment, idx, small_data
 from xpnet import MLP, Checkpoint, load, load_data, train
-from xpnet.cli.evaluate import _told
+from xpnet.cli.evaluate import _data_of_run
 from xpnet.data.idx import NAMES
 from xpnet.errors import UsageError, XpnetError
 
@@ -228,7 +228,7 @@ def readers(folder: Path) -> dict[str, tuple[dict[str, bytes], Callable[[bytes, 
         "config.json": (
             {"config.json": json.dumps(config).encode()},
             lambda whole, rng: json_damaged(json.loads(whole), rng).encode(errors="replace"),
-            _told,
+            _data_of_run,
         ),
     }
 

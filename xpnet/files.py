@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.arguments import brief
 from xpnet.errors import XpnetError
-from xpnet.schema import LONGEST, Kind, brief, check
+from xpnet.schema import Kind, check
 
 METADATA = "xpnet"
 """The one metadata key of our safetensors files: several keys would come out in random order."""
@@ -21,8 +22,7 @@ METADATA = "xpnet"
 PARTIAL = ".partial"
 """The end of the name of a file that is being written."""
 
-
-LONGEST_JSON = 2**26
+LONGEST_JSON = 2**22
 """The most characters of JSON that are read."""
 
 
@@ -45,7 +45,7 @@ def status(path: Path, *, follow: bool = True) -> os.stat_result | None:
         return None
     except (OSError, ValueError) as error:  # ValueError: a null character, or a lone surrogate
         said = getattr(error, "strerror", None) or error
-        raise XpnetError(f"{str(path)[:LONGEST]!r}: {said}") from error
+        raise XpnetError(f"{str(path)[:300]!r}: {said}") from error
 
 
 @contextmanager
@@ -139,11 +139,11 @@ def write_tensors(
     """
     from safetensors.numpy import save
 
-    check(described, fields, str(path))
+    text = json.dumps(described, sort_keys=True)
+    check(_parsed(text, path), fields, str(path))
     _check_finite(arrays, path)
     # safetensors 0.8 writes an array that is not C-contiguous wrongly, and says nothing
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    text = json.dumps(described, sort_keys=True)
     write_atomically(path, save(whole, metadata={METADATA: text}))
 
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.arguments import brief
+from xpnet.arrays import SCALES
 from xpnet.errors import XpnetError
 from xpnet.files import read_tensors, write_tensors
 from xpnet.nn.activations import ACTIVATIONS
 from xpnet.nn.network import Network
-from xpnet.schema import brief
 
 DTYPES = ("float32", "float64")
 
@@ -18,7 +19,7 @@ DESCRIPTION = {
     "sizes": [range(1, 2**31)],
     "activation": tuple(ACTIVATIONS),
     "dtype": DTYPES,
-    "scale": float | None,
+    "scale": (None, 1.0, *SCALES.values()),
 }
 """What describes a network: arguments of `xpnet.MLP`."""
 
@@ -57,11 +58,9 @@ def read_model(path: Path) -> dict[str, Any]:
 
 def _check(path: Path, arrays: Mapping[str, np.ndarray], described: Mapping[str, Any]) -> None:
     """Check that a description is that of its arrays."""
-    sizes, scale = described["sizes"], described["scale"]
+    sizes = described["sizes"]
     found = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
     alike = 2 <= len(sizes) == len(arrays) // 2 + 1  # before a list of millions is looked at
     shapes = Network(tuple(sizes), described["activation"]).shapes if alike else {}
     if not alike or found != {name: (shape, described["dtype"]) for name, shape in shapes.items()}:
         raise XpnetError(f"{path}: its arrays are {brief(found)}, its sizes {brief(sizes)}")
-    if scale is not None and not scale > 0:
-        raise XpnetError(f"{path}: its scale is {scale}; it must be more than 0")

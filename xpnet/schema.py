@@ -1,25 +1,19 @@
 """What a file says about itself in JSON, checked against what it may say."""
 
-import reprlib
 import sys
 from collections.abc import Mapping
 from types import UnionType
 from typing import Any, TypeAlias
 
+from xpnet.arguments import brief
 from xpnet.errors import XpnetError
-
-LONGEST = 200
-"""Characters that a message quotes at most."""
 
 Kind: TypeAlias = Any
 """What a value may be: a type (float means any finite number), a union of types, a range of whole numbers, a
-list of one kind for a list of any length, a mapping for an object with exactly these fields, a tuple of kinds
-for one of them, or the value itself."""
+list of one kind for a list of any length, a tuple of kinds for any of them, or the value itself."""
 
-
-def brief(value: object) -> str:
-    """The `repr` of a value, shortened."""
-    return reprlib.repr(value)[:LONGEST]
+WHOLE = range(1, 2**63)
+"""Whole numbers of 1 or more."""
 
 
 def check(found: object, fields: Mapping[str, Kind], what: str) -> None:
@@ -50,10 +44,7 @@ def _is(value: Any, kind: Kind) -> bool:
     if isinstance(kind, tuple | UnionType):
         return any(_is(value, one) for one in (kind if isinstance(kind, tuple) else kind.__args__))
     if isinstance(kind, list):
-        return isinstance(value, list | tuple) and all(_is(entry, kind[0]) for entry in value)
-    if isinstance(kind, dict):
-        same = isinstance(value, dict) and value.keys() == kind.keys()
-        return same and all(_is(value[name], kind[name]) for name in kind)
+        return isinstance(value, list) and all(_is(entry, kind[0]) for entry in value)
     if isinstance(kind, range):
         return type(value) is int and value in kind
     if kind is float:

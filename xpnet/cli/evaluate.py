@@ -13,9 +13,9 @@ from xpnet.cli.options import memory_option, place_options
 from xpnet.cli.tables import computing, print_facts, print_table
 from xpnet.data import load_data
 from xpnet.errors import XpnetError
-from xpnet.files import read_json, status
+from xpnet.files import read_json
 from xpnet.model import load
-from xpnet.schema import check
+from xpnet.schema import WHOLE, check
 from xpnet.training import Evaluation
 from xpnet.training import evaluate as evaluate_model
 
@@ -43,8 +43,8 @@ def evaluate(path: Path, data: str | None, memory: int | None, as_json: bool, **
             raise XpnetError(f"{path.parent}: this run has not ended; finish it with {again}")
     model = load(path, backend=chosen)
     if data is None:
-        data, told_memory = _told(path.parent)
-        memory = memory or told_memory
+        data, trained_with = _data_of_run(path.parent)
+        memory = memory or trained_with
     rows = load_data(data, memory=memory)
     result = evaluate_model(model, rows.X_test, rows.y_test, memory=memory)
     if as_json:
@@ -73,13 +73,20 @@ def evaluate(path: Path, data: str | None, memory: int | None, as_json: bool, **
     )
 
 
-def _told(folder: Path) -> tuple[str, int | None]:
-    """The data that the run in a folder was trained on, and its memory; mnist where there is no such run."""
+def _data_of_run(folder: Path) -> tuple[str, int | None]:
+    """The data and the memory of the run in a folder.
+
+    Raises
+    ------
+    XpnetError
+        The folder does not tell them.
+    """
     path = folder / "config.json"
-    if status(path) is None:
-        return "mnist", None
-    config = {"memory": None} | read_json(path)
-    check(config, {"data": str, "memory": (None, range(1, 2**63))}, str(path))
+    try:
+        config = {"memory": None} | read_json(path)
+        check(config, {"data": str, "memory": (None, WHOLE)}, str(path))
+    except XpnetError as error:
+        raise XpnetError(f"{error}; name the data with --data mnist or --data PATH") from error
     return config["data"], config["memory"]
 
 

@@ -149,7 +149,7 @@ class _Recorder(Progress):
         self.checkpoint, self.folder, self.reporter = checkpoint, checkpoint.path.parent, reporter
 
     def on_start(self, history: History, rows: int, epochs: int) -> None:
-        config = dict(sorted(self.checkpoint.config.items()))
+        config = dict(sorted(self.checkpoint.load_config().items()))
         write_json(self.folder / "config.json", {"xpnet": __version__} | config)
         self.reporter.on_start(history, rows, epochs)
 

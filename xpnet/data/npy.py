@@ -16,10 +16,10 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.lib.npyio import NpzFile
 
+from xpnet.arguments import brief
 from xpnet.data.idx import NAMES
 from xpnet.errors import XpnetError
 from xpnet.files import opened
-from xpnet.schema import brief
 
 DAMAGE = (
     *(ValueError, TypeError, KeyError, OverflowError, RuntimeError, EOFError, SyntaxError, TokenError),
