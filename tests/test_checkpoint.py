@@ -2,21 +2,18 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
+from tests.helpers import Interrupting, bits, refused, timeless
 from tests.process import succeed
 from xpnet import MLP, Checkpoint, History, Progress, evaluate, train
 from xpnet.backends import Backend, get_backend
 from xpnet.data.idx import NAMES
-from xpnet.errors import UsageError, XpnetError
-from xpnet.files import read_tensors
 
 SIZES = (4, 5, 3)
 
@@ -28,23 +25,6 @@ def rows(count: int = 300) -> tuple[np.ndarray, np.ndarray]:
     X = rng.standard_normal((count, 4))
     y = (X[:, 0] + rng.standard_normal(count) > 0).astype(np.int64) + (X[:, 1] > 1)
     return X, y
-
-
-class Interrupting(Progress):
-    """Ctrl-C at a chunk of an epoch; a chunk of 0 means before the first step of the run."""
-
-    def __init__(self, epoch: int, chunk: int) -> None:
-        self.at = (epoch, chunk)
-        self.seen: dict[int, int] = {}
-
-    def on_start(self, history: History, rows: int, epochs: int) -> None:
-        if self.at[1] == 0:
-            raise KeyboardInterrupt
-
-    def on_chunk(self, epoch: int, rows: int, loss: float) -> None:
-        self.seen[epoch] = self.seen.get(epoch, 0) + 1
-        if (epoch, self.seen[epoch]) == self.at:
-            raise KeyboardInterrupt
 
 
 class Counting(Progress):
@@ -63,30 +43,12 @@ def new_model(**options: Any) -> MLP:
     return MLP(**({"sizes": SIZES, "dtype": "float64"} | options))
 
 
-def bits(model: MLP) -> dict[str, bytes]:
-    """The parameters, to be compared exactly."""
-    return {name: array.tobytes() for name, array in model.host_parameters().items()}
-
-
-def timeless(history: History) -> History:
-    """A history without its seconds, which differ from run to run."""
-    return History([replace(row, seconds=0.0) for row in history.epochs], history.best)
-
-
 def interrupted(path: Path, epoch: int, chunk: int, **settings: Any) -> Checkpoint:
     """The checkpoint of a run that Ctrl-C ended."""
     checkpoint = Checkpoint(path)
     with pytest.raises(KeyboardInterrupt):
         train(new_model(), *rows(), checkpoint=checkpoint, progress=Interrupting(epoch, chunk), **settings)
     return checkpoint
-
-
-def refused(call: Callable[[], object], kind: type[Exception] = XpnetError) -> str:
-    """The message with which a call is refused, which is one line."""
-    with pytest.raises(kind) as caught:
-        call()
-    assert len(str(caught.value).splitlines()) == 1
-    return str(caught.value)
 
 
 RUNS: dict[str, dict[str, Any]] = {
@@ -347,134 +309,6 @@ def test_equal_data_in_another_place_are_accepted(tmp_path: Path) -> None:
     assert bits(model) == unbroken("momentum")[0]
 
 
-def resume(path: Path) -> None:
-    """Go on with the run of a file."""
-    train(new_model(), *rows(), checkpoint=Checkpoint(path), resume=True, **BEFORE)
-
-
-def test_missing_checkpoint_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "nowhere" / "checkpoint"
-    assert refused(lambda: resume(path)) == f"{path}: no checkpoint to resume from"
-    assert not path.parent.exists()
-
-
-def test_resuming_without_naming_a_checkpoint_is_a_usage_error() -> None:
-    assert "needs a checkpoint" in refused(lambda: train(new_model(), *rows(), resume=True), UsageError)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
-def test_truncated_checkpoint_is_named_and_left_alone(tmp_path: Path, share: float) -> None:
-    path = interrupted(tmp_path / "checkpoint", 2, 1, **BEFORE).path
-    cut = path.read_bytes()[: int(path.stat().st_size * share)]
-    path.write_bytes(cut)
-    assert refused(lambda: resume(path)).startswith(f"{path}: not a safetensors file, or cut off")
-    assert path.read_bytes() == cut
-
-
-def test_model_in_the_place_of_a_checkpoint_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "model.safetensors"
-    new_model().save(path)
-    assert refused(lambda: resume(path)).startswith(f"{path}: not a checkpoint")
-
-
-def test_file_of_another_program_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "weights.safetensors"
-    save_file({"W1": np.ones((4, 5))}, path, metadata={"format": "np"})
-    assert refused(lambda: resume(path)).startswith(f"{path}: not written by xpnet")
-
-
-def without(name: str) -> Callable[[dict[str, Any], dict[str, Any]], None]:
-    """Take an array out."""
-
-    def change(arrays: dict[str, Any], described: dict[str, Any]) -> None:
-        del arrays[name]
-
-    return change
-
-
-def describing(**values: Any) -> Callable[[dict[str, Any], dict[str, Any]], None]:
-    """Describe the file otherwise."""
-
-    def change(arrays: dict[str, Any], described: dict[str, Any]) -> None:
-        described.update(values)
-
-    return change
-
-
-def reshaped(name: str) -> Callable[[dict[str, Any], dict[str, Any]], None]:
-    """Give an array another shape."""
-
-    def change(arrays: dict[str, Any], described: dict[str, Any]) -> None:
-        arrays[name] = np.zeros((2, 2))
-
-    return change
-
-
-DAMAGES = {
-    "another format": describing(format=2),
-    "no epochs": describing(epochs=None),
-    "epochs of other fields": describing(epochs=[{"epoch": 1}]),
-    "no settings": describing(config=None),
-    "no weights": without("W1"),
-    "no velocity": without("velocity.b2"),
-    "weights of another shape": reshaped("W1"),
-    "best weights that are not there": describing(best=1),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_damaged_checkpoint_is_named(tmp_path: Path, damage: Callable[..., None]) -> None:
-    path = interrupted(tmp_path / "checkpoint", 2, 1, **BEFORE).path
-    arrays, described = read_tensors(path)
-    damage(arrays, described)
-    save_file(arrays, path, metadata={"xpnet": json.dumps(described)})
-    assert refused(lambda: resume(path)).startswith(f"{path}: ")
-
-
-@pytest.mark.parametrize(
-    "damage", [without("best.W1"), reshaped("best.W1")], ids=["incomplete", "of another shape"]
-)
-def test_checkpoint_of_damaged_best_weights_is_named(tmp_path: Path, damage: Callable[..., None]) -> None:
-    settings: dict[str, Any] = {"epochs": 3, "batch_size": 20, "patience": 2}
-    path = interrupted(tmp_path / "checkpoint", 3, 1, **settings).path
-    arrays, described = read_tensors(path)
-    damage(arrays, described)
-    save_file(arrays, path, metadata={"xpnet": json.dumps(described)})
-    message = refused(
-        lambda: train(new_model(), *rows(), checkpoint=Checkpoint(path), resume=True, **settings)
-    )
-    assert message.startswith(f"{path}: ")
-
-
-def test_checkpoint_that_cannot_be_written_ends_the_run_before_its_first_step(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    checkpoint, model, counting = Checkpoint(tmp_path / "file" / "checkpoint"), new_model(), Counting()
-    before = bits(model)
-    message = refused(lambda: train(model, *rows(), checkpoint=checkpoint, progress=counting))
-    assert message.startswith(f"{checkpoint.path}: cannot be written")
-    assert counting.epochs == []
-    assert bits(model) == before
-
-
-def test_full_disk_in_the_middle_leaves_the_epoch_before(tmp_path: Path) -> None:
-    checkpoint, model = Checkpoint(tmp_path / "checkpoint"), new_model()
-    before = bits(model)
-
-    class Filling(Progress):
-        def on_chunk(self, epoch: int, rows: int, loss: float) -> None:
-            if epoch == 2:
-                checkpoint.path.with_name(".checkpoint.partial").symlink_to("/dev/full")
-
-    message = refused(lambda: train(model, *rows(), checkpoint=checkpoint, progress=Filling(), **BEFORE))
-    assert "No space left" in message
-    assert bits(model) == before
-    resumed, whole = new_model(), new_model()
-    history = train(resumed, *rows(), checkpoint=checkpoint, resume=True, **BEFORE)
-    train(whole, *rows(), **BEFORE)
-    assert len(history.epochs) == 3
-    assert bits(resumed) == bits(whole)
-
-
 def test_callers_own_notes_are_found_again(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     notes = {"data": "mnist", "note": ["…", None, 1.5]}
@@ -508,32 +342,10 @@ def test_best_weights_survive_the_resumption(tmp_path: Path) -> None:
     assert evaluate(model, *rows()).rows == 300
 
 
-def forget(path: Path, *names: str) -> None:
-    """Take settings out of a checkpoint, as one has none that was written before they were known."""
-    arrays, described = read_tensors(path)
-    described["config"] = {name: value for name, value in described["config"].items() if name not in names}
-    save_file(arrays, path, metadata={"xpnet": json.dumps(described)})
-
-
-def test_old_checkpoint_goes_on_in_float32_with_the_steps_of_its_library(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint"
-    train(new_model(), *rows(), checkpoint=path, epochs=1, schedule="constant")
-    forget(path, "precision", "execution")
-    resumed, whole = new_model(), new_model()
-    train(resumed, *rows(), checkpoint=path, resume=True, epochs=2, schedule="constant")
-    train(whole, *rows(), epochs=2, schedule="constant")
-    assert bits(resumed) == bits(whole)
-    config = Checkpoint(path).load_config()
-    assert (config["precision"], config["execution"]) == ("float32", "auto")
-
-
-@pytest.mark.parametrize("old", [False, True])
-def test_resuming_in_another_precision_is_refused(tmp_path: Path, old: bool) -> None:
+def test_resuming_in_another_precision_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     model = MLP(SIZES, backend=get_backend("cpu", "jax"))
     train(model, *rows(), checkpoint=path, epochs=1)
-    if old:
-        forget(path, "precision", "execution")
     other = MLP(SIZES, backend=get_backend("cpu", "jax", precision="bf16"))
     message = refused(lambda: train(other, *rows(), checkpoint=path, resume=True, epochs=1))
     assert message == f"{path}: precision was float32, not bf16: resume with the same"
