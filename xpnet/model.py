@@ -1,6 +1,7 @@
 """The network as a user holds it: its description, its parameters on a device, and its file."""
 
 from collections.abc import Iterable, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ NUMBERS_AT_ONCE = 2**23
 ROWS_AT_ONCE = 8192
 """Rows that go through the network together when it predicts, where its layers are not too wide for that."""
 
-LARGEST_SCALED = 10.0
-"""The largest float that a network takes which was trained on integers. Those became -1 … 1; what exceeds
-that by so much was not divided."""
+LARGEST_SCALED, FIRST_ROWS = 10.0, 100
+"""A network that was trained on integers, which became -1 … 1, refuses rows of larger floats. It looks at the
+first rows, which tell whether all were divided."""
 
 LARGEST_NETWORK = 2**48
 """Parameters in a network at most: more is taken for a mistake."""
@@ -191,12 +192,13 @@ class MLP:
         backend, xp = self.backend, self.backend.xp
         with backend.running(self.dtype):
             logits = self.logits(X)
-            if not backend.to_numpy(xp.all(xp.isfinite(logits))):
-                row = int(np.argmin(np.isfinite(backend.to_numpy(logits)).all(axis=1)))
-                raise XpnetError(
-                    f"X: row {row:,}, counted from 0, has no class: it holds NaN, infinity or a number too "
-                    f"large for {self.dtype}, or the weights do"
-                )
+            if not isfinite(float(backend.to_numpy(xp.sum(logits)))):  # the cheapest look at all of them
+                finite = np.isfinite(backend.to_numpy(logits)).all(axis=1)
+                if not finite.all():
+                    raise XpnetError(
+                        f"X: row {int(np.argmin(finite)):,}, counted from 0, has no class: it holds NaN, "
+                        f"infinity or a number too large for {self.dtype}, or the weights do"
+                    )
             return xp.argmax(logits, axis=1)
 
     def save(self, path: str | Path) -> None:
@@ -306,7 +308,7 @@ def input_scale(model: MLP, name: str) -> float:
 def check_range(model: MLP, X: Array) -> None:
     """Refuse floats that were not divided, where the network was trained on integers.
 
-    Only in that case does it look at the first `ROWS_AT_ONCE` rows, and wait for the device. Call it within
+    Only in that case does it look at `FIRST_ROWS` rows, and wait for the device. Call it within
     ``model.backend.running``.
 
     Raises
@@ -317,8 +319,8 @@ def check_range(model: MLP, X: Array) -> None:
     if model.scale in (None, 1.0) or not is_floating(dtype_name(X)):
         return
     backend, xp = model.backend, model.backend.xp
-    first = xp.astype(X[: min(ROWS_AT_ONCE, X.shape[0]), :], backend.dtype(model.dtype))
-    largest = float(backend.to_numpy(xp.max(xp.abs(first))))
+    first = xp.astype(X[: min(FIRST_ROWS, X.shape[0]), :], backend.dtype(model.dtype), copy=False)
+    largest = float(backend.to_numpy(xp.max(first)))
     if largest > LARGEST_SCALED:
         trained = f"trained on integers divided by {model.scale:.0f}"
         raise XpnetError(f"X: floats up to {largest:g}, but the network was {trained}: divide X likewise")
