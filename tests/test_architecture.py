@@ -98,7 +98,7 @@ def names(source: str) -> Iterator[str]:
 
 def table_of_libraries() -> ast.AST:
     """`LIBRARIES`, the one place that lists the libraries."""
-    tables = (node for node in tree("backends/__init__.py").body if isinstance(node, ast.Assign))
+    tables = (node for node in tree("backends/libraries.py").body if isinstance(node, ast.Assign))
     return next(node for node in tables if ast.unparse(node.targets[0]) == "LIBRARIES")
 
 
