@@ -14,7 +14,7 @@ from xpnet.backends import LIBRARIES, Backend, backend_class, get_backend
 from xpnet.backends.base import Patched
 from xpnet.backends.graph import Launch, RecordingBackend
 from xpnet.backends.numpy import NumPyBackend
-from xpnet.cli import cli
+from xpnet.cli.commands import cli
 from xpnet.errors import UsageError, XpnetError
 from xpnet.parity import GATES, Reference, Report, Row, compare
 from xpnet.parity.formats import FRACTION, rounded
