@@ -9,7 +9,6 @@ import gc
 import time
 import warnings
 import weakref
-
 from concurrent.futures import ThreadPoolExecutor
 from inspect import getclosurevars
 from typing import Any

@@ -112,6 +112,16 @@ class MLP:
         """The number of outputs."""
         return self.network.sizes[-1]
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """The arguments of `xpnet.MLP` that describe this network, as JSON can hold them."""
+        return {
+            "sizes": list(self.network.sizes),
+            "activation": self.network.activation,
+            "dtype": self.dtype,
+            "scale": self.scale,
+        }
+
     def host_parameters(self) -> dict[str, np.ndarray]:
         """The parameters as NumPy arrays."""
         with self.backend.running(self.dtype):
@@ -129,15 +139,7 @@ class MLP:
             backend = self.backend.name
         if isinstance(backend, str) and backend == self.backend.name:
             backend, device = _elsewhere(self.backend, device), None
-        return MLP(
-            self.network.sizes,
-            activation=self.network.activation,
-            dtype=self.dtype,
-            device=device,
-            backend=backend,
-            parameters=self.host_parameters(),
-            scale=self.scale,
-        )
+        return MLP(**self.description, device=device, backend=backend, parameters=self.host_parameters())
 
     def logits(self, X: Array) -> Array:
         """Compute Z_L, the scores before softmax.
@@ -161,8 +163,7 @@ class MLP:
         """
         check_owner(self.backend, X, "X")
         divisor = input_scale(self, dtype_name(X))
-        if X.ndim != 2 or X.shape[1] != self.network.sizes[0] or X.shape[0] == 0:
-            raise XpnetError(f"X has shape {tuple(X.shape)}: it must be (rows, {self.network.sizes[0]})")
+        check_shape(self, X)
         xp, dtype = self.backend.xp, self.backend.dtype(self.dtype)
         size = rows_at_once(self.network, ROWS_AT_ONCE)
         with self.backend.running(self.dtype):
@@ -209,23 +210,17 @@ class MLP:
         XpnetError
             The file cannot be written, or `parameters` are no longer those of this network.
         """
-        described = {
-            "sizes": self.network.sizes,
-            "activation": self.network.activation,
-            "dtype": self.dtype,
-            "scale": self.scale,
-        }
-        write_model(Path(path), self.host_parameters(), described)
+        write_model(Path(path), self.host_parameters(), self.description)
 
 
 def _network(sizes: Any, activation: Any) -> Network:
     choice("activation", activation, ACTIVATIONS)
     try:
         network = Network(tuple(whole("a size", size, 1) for size in sizes), activation)
-        if network.size > LARGEST_NETWORK:
-            raise ValueError(f"{network.size:,} parameters are too many")
     except (TypeError, ValueError) as error:
         raise UsageError(f"sizes {brief(sizes)}: give whole numbers, say (784, 128, 10) ({error})") from error
+    if network.size > LARGEST_NETWORK:
+        raise UsageError(f"sizes {brief(sizes)} need {network.size:,} parameters, which are too many")
     return network
 
 
@@ -303,6 +298,19 @@ def input_scale(model: MLP, name: str) -> float:
         trained = "floating-point rows" if model.scale == 1.0 else f"integers up to {model.scale:.0f}"
         raise XpnetError(f"X is {name}, but the network was trained on {trained}: scale X as those were")
     return scale
+
+
+def check_shape(model: MLP, X: Array) -> None:
+    """Check that rows have the shape that a network takes.
+
+    Raises
+    ------
+    XpnetError
+        They do not.
+    """
+    features = model.network.sizes[0]
+    if X.ndim != 2 or X.shape[1] != features or X.shape[0] == 0:
+        raise XpnetError(f"X has shape {tuple(X.shape)}: this network takes (rows, {features})")
 
 
 def check_range(model: MLP, X: Array) -> None:
