@@ -35,6 +35,12 @@ def timeless(history: History) -> History:
     return History([replace(row, seconds=0.0) for row in history.epochs], history.best)
 
 
+def losses(history: History) -> list[float]:
+    """The training losses, then the validation losses."""
+    validation = [row.validation_loss for row in history.epochs if row.validation_loss is not None]
+    return [row.loss for row in history.epochs] + validation
+
+
 class Interrupting(Progress):
     """Ctrl-C at a chunk of an epoch. A chunk of 0 means before the first step of the run."""
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from xpnet.backends import LIBRARIES, Backend, backend_class, get_backend
-from xpnet.backends.base import Namespace
+from xpnet.backends.base import Patched
 from xpnet.backends.graph import Launch, RecordingBackend
 from xpnet.backends.numpy import NumPyBackend
-from xpnet.cli import cli
+from xpnet.cli.commands import cli
 from xpnet.errors import UsageError, XpnetError
 from xpnet.parity import GATES, Reference, Report, Row, compare
 from xpnet.parity.formats import FRACTION, rounded
@@ -144,7 +144,7 @@ def test_arithmetic_is_named_by_the_bits_that_survive(dtype: str, eps: float, fo
     class Coarse(NumPyBackend):
         def __init__(self) -> None:
             super().__init__("cpu")
-            self.xp = Namespace(self.xp, matmul=lambda A, B: (np.rint(A / eps) * A.dtype.type(eps)) @ B)
+            self.xp = Patched(self.xp, matmul=lambda A, B: (np.rint(A / eps) * A.dtype.type(eps)) @ B)
 
     assert arithmetic(Coarse(), dtype) == found
     assert arithmetic(get_backend("cpu", "numpy"), dtype) == dtype
@@ -231,7 +231,7 @@ class _Rounding(NumPyBackend):
             product: np.ndarray = full.matmul(how(x1, precision), how(x2, precision))
             return product
 
-        self.xp = Namespace(full, matmul=matmul)
+        self.xp = Patched(full, matmul=matmul)
 
 
 @pytest.mark.parametrize("way", [rounded, _half_away])

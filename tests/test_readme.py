@@ -50,7 +50,7 @@ def test_the_whole_training_is_short() -> None:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_of_the_readme_exists(option: str) -> None:
-    from xpnet.cli import cli
+    from xpnet.cli.commands import cli
 
     known = {opt for command in cli.commands.values() for param in command.params for opt in param.opts}
     assert option in known | {"--help"}

@@ -17,7 +17,7 @@ class ReadOnlyNumPy(NumPyBackend):
     """NumPy whose rows and batches cannot be written: a step that tried would raise."""
 
     def refill(self, array: Array, x: np.ndarray) -> Array:
-        return self.asarray(x)
+        return self.from_numpy(x)
 
     def scan(self, step: Step, state: State, batches: Array, data: State) -> State:
         for array in (batches, *data.values()):
@@ -39,7 +39,7 @@ class FakeDeviceStrict(StrictBackend):
         *("__iter__", "__dlpack__", "__repr__", "__str__", "__array__", "__buffer__"),
     )
 
-    def asarray(self, x: np.ndarray) -> Array:
+    def from_numpy(self, x: np.ndarray) -> Array:
         return strict.asarray(np.array(x, order="C"), copy=True, device=self.device_object)
 
     def to_numpy(self, array: Array) -> np.ndarray:

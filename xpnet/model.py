@@ -1,6 +1,7 @@
 """The network as a user holds it: its description, its parameters on a device, and its file."""
 
 from collections.abc import Iterable, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ NUMBERS_AT_ONCE = 2**23
 ROWS_AT_ONCE = 8192
 """Rows that go through the network together when it predicts, where its layers are not too wide for that."""
 
-LARGEST_SCALED = 10.0
-"""The largest float that a network takes which was trained on integers. Those became -1 … 1; what exceeds
-that by so much was not divided."""
+LARGEST_SCALED, FIRST_ROWS = 10.0, 100
+"""A network that was trained on integers, which became -1 … 1, refuses rows of larger floats. It looks at the
+first rows, which tell whether all were divided."""
 
 LARGEST_NETWORK = 2**48
 """Parameters in a network at most: more is taken for a mistake."""
@@ -111,6 +112,16 @@ class MLP:
         """The number of outputs."""
         return self.network.sizes[-1]
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """The arguments of `xpnet.MLP` that describe this network, as JSON can hold them."""
+        return {
+            "sizes": list(self.network.sizes),
+            "activation": self.network.activation,
+            "dtype": self.dtype,
+            "scale": self.scale,
+        }
+
     def host_parameters(self) -> dict[str, np.ndarray]:
         """The parameters as NumPy arrays."""
         with self.backend.running(self.dtype):
@@ -128,15 +139,7 @@ class MLP:
             backend = self.backend.name
         if isinstance(backend, str) and backend == self.backend.name:
             backend, device = _elsewhere(self.backend, device), None
-        return MLP(
-            self.network.sizes,
-            activation=self.network.activation,
-            dtype=self.dtype,
-            device=device,
-            backend=backend,
-            parameters=self.host_parameters(),
-            scale=self.scale,
-        )
+        return MLP(**self.description, device=device, backend=backend, parameters=self.host_parameters())
 
     def logits(self, X: Array) -> Array:
         """Compute Z_L, the scores before softmax.
@@ -160,8 +163,7 @@ class MLP:
         """
         check_owner(self.backend, X, "X")
         divisor = input_scale(self, dtype_name(X))
-        if X.ndim != 2 or X.shape[1] != self.network.sizes[0] or X.shape[0] == 0:
-            raise XpnetError(f"X has shape {tuple(X.shape)}: it must be (rows, {self.network.sizes[0]})")
+        check_shape(self, X)
         xp, dtype = self.backend.xp, self.backend.dtype(self.dtype)
         size = rows_at_once(self.network, ROWS_AT_ONCE)
         with self.backend.running(self.dtype):
@@ -191,12 +193,13 @@ class MLP:
         backend, xp = self.backend, self.backend.xp
         with backend.running(self.dtype):
             logits = self.logits(X)
-            if not backend.to_numpy(xp.all(xp.isfinite(logits))):
-                row = int(np.argmin(np.isfinite(backend.to_numpy(logits)).all(axis=1)))
-                raise XpnetError(
-                    f"X: row {row:,}, counted from 0, has no class: it holds NaN, infinity or a number too "
-                    f"large for {self.dtype}, or the weights do"
-                )
+            if not isfinite(float(backend.to_numpy(xp.sum(logits)))):  # the cheapest look at all of them
+                finite = np.isfinite(backend.to_numpy(logits)).all(axis=1)
+                if not finite.all():
+                    raise XpnetError(
+                        f"X: row {int(np.argmin(finite)):,}, counted from 0, has no class: it holds NaN, "
+                        f"infinity or a number too large for {self.dtype}, or the weights do"
+                    )
             return xp.argmax(logits, axis=1)
 
     def save(self, path: str | Path) -> None:
@@ -207,23 +210,17 @@ class MLP:
         XpnetError
             The file cannot be written, or `parameters` are no longer those of this network.
         """
-        described = {
-            "sizes": self.network.sizes,
-            "activation": self.network.activation,
-            "dtype": self.dtype,
-            "scale": self.scale,
-        }
-        write_model(Path(path), self.host_parameters(), described)
+        write_model(Path(path), self.host_parameters(), self.description)
 
 
 def _network(sizes: Any, activation: Any) -> Network:
     choice("activation", activation, ACTIVATIONS)
     try:
         network = Network(tuple(whole("a size", size, 1) for size in sizes), activation)
-        if network.size > LARGEST_NETWORK:
-            raise ValueError(f"{network.size:,} parameters are too many")
     except (TypeError, ValueError) as error:
         raise UsageError(f"sizes {brief(sizes)}: give whole numbers, say (784, 128, 10) ({error})") from error
+    if network.size > LARGEST_NETWORK:
+        raise UsageError(f"sizes {brief(sizes)} need {network.size:,} parameters, which are too many")
     return network
 
 
@@ -303,10 +300,23 @@ def input_scale(model: MLP, name: str) -> float:
     return scale
 
 
+def check_shape(model: MLP, X: Array) -> None:
+    """Check that rows have the shape that a network takes.
+
+    Raises
+    ------
+    XpnetError
+        They do not.
+    """
+    features = model.network.sizes[0]
+    if X.ndim != 2 or X.shape[1] != features or X.shape[0] == 0:
+        raise XpnetError(f"X has shape {tuple(X.shape)}: this network takes (rows, {features})")
+
+
 def check_range(model: MLP, X: Array) -> None:
     """Refuse floats that were not divided, where the network was trained on integers.
 
-    Only in that case does it look at the first `ROWS_AT_ONCE` rows, and wait for the device. Call it within
+    Only in that case does it look at `FIRST_ROWS` rows, and wait for the device. Call it within
     ``model.backend.running``.
 
     Raises
@@ -317,8 +327,8 @@ def check_range(model: MLP, X: Array) -> None:
     if model.scale in (None, 1.0) or not is_floating(dtype_name(X)):
         return
     backend, xp = model.backend, model.backend.xp
-    first = xp.astype(X[: min(ROWS_AT_ONCE, X.shape[0]), :], backend.dtype(model.dtype))
-    largest = float(backend.to_numpy(xp.max(xp.abs(first))))
+    first = xp.astype(X[: min(FIRST_ROWS, X.shape[0]), :], backend.dtype(model.dtype), copy=False)
+    largest = float(backend.to_numpy(xp.max(first)))
     if largest > LARGEST_SCALED:
         trained = f"trained on integers divided by {model.scale:.0f}"
         raise XpnetError(f"X: floats up to {largest:g}, but the network was {trained}: divide X likewise")

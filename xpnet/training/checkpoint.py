@@ -2,8 +2,9 @@
 
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -11,7 +12,7 @@ from xpnet.arguments import brief, instance
 from xpnet.errors import UsageError, XpnetError
 from xpnet.files import read_tensors, write_tensors
 from xpnet.model_file import DESCRIPTION
-from xpnet.nn.typing import State
+from xpnet.nn.typing import Array, State
 from xpnet.schema import WHOLE, check
 from xpnet.training.history import History
 from xpnet.training.settings import Settings
@@ -52,6 +53,11 @@ class Standing:
     best: State = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+
+    def moved(self, move: Callable[[Array], Array]) -> "Standing":
+        """Move every array by a function of the backend."""
+        state, best = ({name: move(x) for name, x in arrays.items()} for arrays in (self.state, self.best))
+        return replace(self, state=state, best=best)
 
 
 class Checkpoint:

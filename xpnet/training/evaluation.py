@@ -104,7 +104,7 @@ def evaluate(model: MLP, X: Array, y: Array, *, memory: int | None = None) -> Ev
         feed = make_feed(model, X, y, memory, batch_size=1, validation=0.0, seed=0)
         step = EvaluationStep(model.backend.xp, model.network, input_scale(model, feed.dtype))
         check_range(model, feed.sample()[0]["X"])
-        return evaluate_parts(model, step, model.parameters, feed.parts(None))
+        return evaluate_parts(model, step, model.parameters, feed.parts(feed.training))
 
 
 def check_evaluation(model: MLP, X: np.ndarray, y: np.ndarray, *, memory: int | None = None) -> None:

@@ -33,20 +33,39 @@ LABEL = 16
 
 
 @dataclass(frozen=True)
-class Resident:
-    """Rows that are all on the device.
+class Feed:
+    """Rows to train on, and rows held back.
 
     Attributes
     ----------
+    training, held
+        The numbers of the rows to train on, and of those held back; or of blocks of rows.
+    rows, held_rows
+        How many rows these are.
+    dtype
+        The dtype of the rows on the device: "uint8".
     data
         The data of a step.
-    training, held
-        The numbers of the rows to train on, and of those held back.
     """
 
-    data: State
     training: np.ndarray
     held: np.ndarray
+    rows: int
+    held_rows: int
+    dtype: str
+    data: State = field(repr=False)
+
+    def sample(self) -> Part:
+        """Some of the rows to train on, as one part."""
+        raise NotImplementedError
+
+    def parts(self, numbers: np.ndarray, rng: np.random.Generator | None = None) -> Iterator[Part]:
+        """All rows of some numbers, in an order that `rng` draws, or in their own."""
+        raise NotImplementedError
+
+
+class Resident(Feed):
+    """Rows that are all on the device."""
 
     @classmethod
     def prepare(cls, model: MLP, X: Array, y: Array, validation: float, seed: int) -> "Resident":
@@ -56,38 +75,19 @@ class Resident:
         data = step_data(model, move_rows(model, X), labels)
         training, held = split(labels, validation, stream(seed, "validation"))
         _check_held(validation, held, f"{len(labels):,} rows")
-        return cls(data, training, held)
-
-    @property
-    def dtype(self) -> str:
-        """The dtype of the rows on the device: "uint8"."""
-        return dtype_name(self.data["X"])
-
-    @property
-    def rows(self) -> int:
-        """The number of rows to train on."""
-        return len(self.training)
-
-    @property
-    def held_rows(self) -> int:
-        """The number of rows held back."""
-        return len(self.held)
+        return cls(training, held, len(training), len(held), dtype_name(data["X"]), data)
 
     def sample(self) -> Part:
         """All rows to train on."""
         return self.data, self.training
 
-    def parts(self, rng: np.random.Generator | None) -> Iterator[Part]:
-        """All rows to train on, in an order that `rng` draws, or in their own."""
-        yield self.data, self.training if rng is None else rng.permutation(self.training)
-
-    def held_parts(self) -> Iterator[Part]:
-        """The rows held back, in their own order."""
-        yield self.data, self.held
+    def parts(self, numbers: np.ndarray, rng: np.random.Generator | None = None) -> Iterator[Part]:
+        """All of them in one part."""
+        yield self.data, numbers if rng is None else rng.permutation(numbers)
 
 
 @dataclass(frozen=True)
-class Streamed:
+class Streamed(Feed):
     """Rows that stay in their file, and are moved to the device a chunk at a time.
 
     A chunk is made of many blocks from all over the file, drawn at random, and its rows are shuffled again.
@@ -102,23 +102,16 @@ class Streamed:
     ----------
     blocks
         The rows on the host.
-    training, held
-        The numbers of the blocks to train on, and of those held back.
     at_once
         The most blocks in a chunk.
     batch_size
         The rows of a chunk that fill no batch of this size are left for the next chunk.
-    data
-        The data of a step; empty before the first part or sample.
     """
 
     model: MLP
     blocks: Blocks
-    training: np.ndarray
-    held: np.ndarray
     at_once: int
     batch_size: int
-    data: State = field(default_factory=dict, repr=False)
 
     @classmethod
     def prepare(
@@ -144,22 +137,9 @@ class Streamed:
         count = min(round(validation * blocks.count), blocks.count - 1)
         training, held = np.sort(numbers[count:]), np.sort(numbers[:count])
         _check_held(validation, held, f"{blocks.count:,} blocks of {blocks.rows:,} rows")
-        return cls(model, blocks, training, held, at_once, batch_size)
-
-    @property
-    def dtype(self) -> str:
-        """The dtype of the rows on the device: "uint8"."""
-        return self.blocks.dtype.name
-
-    @property
-    def rows(self) -> int:
-        """The number of rows to train on."""
-        return self.blocks.size(self.training)
-
-    @property
-    def held_rows(self) -> int:
-        """The number of rows held back."""
-        return self.blocks.size(self.held)
+        sizes = blocks.size(training), blocks.size(held)
+        # the data of a step are empty before the first part or sample
+        return cls(training, held, *sizes, blocks.dtype.name, {}, model, blocks, at_once, batch_size)
 
     def sample(self) -> Part:
         """A few of the rows to train on, in the arrays of every part."""
@@ -167,19 +147,15 @@ class Streamed:
         count = self.blocks.read(self.training[:FEWEST], X, y, 0)
         return self._moved(X, y), np.arange(count, dtype=np.int32)
 
-    def parts(self, rng: np.random.Generator | None) -> Iterator[Part]:
-        """All rows to train on, chunk by chunk, in an order that `rng` draws, or in their own.
+    def parts(self, numbers: np.ndarray, rng: np.random.Generator | None = None) -> Iterator[Part]:
+        """The rows of some blocks, chunk by chunk.
 
-        Every part but the last holds whole batches; the other rows of a chunk are left for the next part.
+        Where `rng` draws their order, every part but the last holds whole batches; the other rows of a chunk
+        are left for the next part.
         """
-        numbers = self.training if rng is None else rng.permutation(self.training)
-        return self._parts(numbers, self.batch_size, rng)
-
-    def held_parts(self) -> Iterator[Part]:
-        """The rows held back, in their own order."""
-        return self._parts(self.held, 1, None)
-
-    def _parts(self, numbers: np.ndarray, batch_size: int, rng: np.random.Generator | None) -> Iterator[Part]:
+        batch_size = 1
+        if rng is not None:
+            numbers, batch_size = rng.permutation(numbers), self.batch_size
         X, y = self._buffers()
         chunks = np.array_split(numbers, -(-len(numbers) // self.at_once))
         with ThreadPoolExecutor(1) as reader:
@@ -211,9 +187,6 @@ class Streamed:
         else:
             data |= step_data(self.model, backend.asarray(X), y)
         return data
-
-
-Feed: TypeAlias = Resident | Streamed
 
 
 def make_feed(

@@ -24,18 +24,19 @@ CHANGEABLE = ("execution",)
 def identity(run: Run, X: Array, y: Array, memory: int | None) -> dict[str, Any]:
     """Collect everything that the bits of a run depend on, except the number of threads."""
     model = run.model
-    return asdict(run.settings) | {
-        "sizes": list(model.network.sizes),
-        "activation": model.network.activation,
-        "dtype": model.dtype,
-        "backend": model.backend.name,
-        "device": model.backend.device,
-        "precision": model.backend.precision,
-        "execution": model.backend.execution.asked,
-        "scale": run.step.scale,
-        "memory": memory,
-        "rows": f"{tuple(X.shape)} {X.dtype} {_fingerprint(X)} {_fingerprint(y)}",
-    }
+    return (
+        asdict(run.settings)
+        | model.description
+        | {
+            "backend": model.backend.name,
+            "device": model.backend.device,
+            "precision": model.backend.precision,
+            "execution": model.backend.execution.asked,
+            "scale": run.step.scale,
+            "memory": memory,
+            "rows": f"{tuple(X.shape)} {X.dtype} {_fingerprint(X)} {_fingerprint(y)}",
+        }
+    )
 
 
 def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

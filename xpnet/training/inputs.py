@@ -10,7 +10,7 @@ from xpnet.backends import owner
 from xpnet.data.checks import check_labels, check_rows
 from xpnet.data.mapped import read
 from xpnet.errors import UsageError, XpnetError
-from xpnet.model import MLP
+from xpnet.model import MLP, check_shape
 from xpnet.nn.typing import Array
 
 
@@ -43,9 +43,7 @@ def check_shapes(model: MLP, X: Array, y: Array) -> None:
     XpnetError
         They do not.
     """
-    features = model.network.sizes[0]
-    if X.ndim != 2 or X.shape[1] != features or X.shape[0] == 0:
-        raise XpnetError(f"X has shape {tuple(X.shape)}: this network takes (rows, {features})")
+    check_shape(model, X)
     if tuple(y.shape) != tuple(X.shape[:1]):
         raise XpnetError(f"y has shape {tuple(y.shape)}: X of {X.shape[0]} rows needs ({X.shape[0]},)")
 

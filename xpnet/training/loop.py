@@ -88,9 +88,10 @@ def train(
                 if resume:
                     standing = checkpoint.load()
                     refuse_changes(checkpoint.path, standing.config, config)
-                    standing = run.on_device(standing, checkpoint.path)
+                    run.check(standing, checkpoint.path)
+                    standing = standing.moved(model.backend.asarray)
                 standing.config, standing.notes = config, standing.notes | checkpoint.config
-                checkpoint.save(run.on_host(standing))
+                checkpoint.save(standing.moved(model.backend.to_numpy))
             return _epochs(run, standing, checkpoint, progress)
     except BaseException:
         model.parameters, model.scale = before
@@ -114,7 +115,7 @@ def _epochs(run: Run, standing: Standing, checkpoint: Checkpoint | None, progres
         if settings.patience and _is_best(history):
             history.best, standing.best = row.epoch, model.backend.copy(run.parameters(standing.state))
         if checkpoint:
-            checkpoint.save(run.on_host(standing))
+            checkpoint.save(standing.moved(model.backend.to_numpy))
         # a copy, because the next step may write to the state
         model.parameters, model.scale = model.backend.copy(run.parameters(standing.state)), run.step.scale
         progress.on_epoch(history)

@@ -1,7 +1,7 @@
 """One training run: its rows, its step, and one epoch of steps."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -83,17 +83,8 @@ class Run:
         """Take the parameters out of a state."""
         return {name: state[name] for name in self.model.network.shapes}
 
-    def on_host(self, standing: Standing) -> Standing:
-        """Copy a standing to the host."""
-        fetch = self.model.backend.to_numpy
-        return replace(
-            standing,
-            state={name: np.array(fetch(x)) for name, x in standing.state.items() if name not in COUNTERS},
-            best={name: np.array(fetch(x)) for name, x in standing.best.items()},
-        )
-
-    def on_device(self, standing: Standing, path: Path) -> Standing:
-        """Move a standing that was read from a file to the device.
+    def check(self, standing: Standing, path: Path) -> None:
+        """Check that a standing that was read belongs to this run.
 
         Raises
         ------
@@ -101,13 +92,9 @@ class Run:
             Its arrays are those of another network or optimizer.
         """
         needed = _forms(self.begin().state)
-        if _forms(standing.state) != needed:
+        best = self.parameters(needed) if standing.history.best else {}
+        if (_forms(standing.state), _forms(standing.best)) != (needed, best):
             raise XpnetError(f"{path}: its arrays are not those of this network and optimizer")
-        if _forms(standing.best) != (self.parameters(needed) if standing.history.best else {}):
-            raise XpnetError(f"{path}: its best weights are not those of this network")
-        move = self.model.backend.asarray
-        state = {name: move(array) for name, array in standing.state.items()}
-        return replace(standing, state=state, best={name: move(x) for name, x in standing.best.items()})
 
     def chunks(self, order: np.ndarray) -> list[np.ndarray]:
         """Cut rows into batches, and these into pieces of at most `STEPS_AT_ONCE`, of about equal size."""
@@ -148,7 +135,7 @@ class Run:
         total, step = 0.0, (epoch - 1) * self.steps_per_epoch
         started = time.perf_counter()
         rng = stream(self.settings.seed, "shuffle", epoch)
-        for data, order in self.feed.parts(rng):
+        for data, order in self.feed.parts(self.feed.training, rng):
             for chunk in self.chunks(order):
                 counting = self._counting(state, step, len(chunk))
                 state = backend.scan(self.step, counting, backend.asarray(chunk), data)
@@ -160,11 +147,12 @@ class Run:
                 progress.on_chunk(epoch, rows, loss / rows)
         backend.synchronize(state)
         seconds = time.perf_counter() - started
+        state = {name: array for name, array in state.items() if name not in COUNTERS}
         self._check_finite(state)
 
         validation = None
         if self.feed.held_rows:
-            held = self.feed.held_parts()
+            held = self.feed.parts(self.feed.held)
             validation = evaluate_parts(self.model, self.evaluation_step, self.parameters(state), held)
         return state, Epoch(
             epoch=epoch,
@@ -191,10 +179,9 @@ class Run:
 
     def _check_finite(self, state: State) -> None:
         backend, xp = self.model.backend, self.model.backend.xp
-        names = [name for name in state if name not in COUNTERS]
-        finite = backend.to_numpy(xp.stack([xp.all(xp.isfinite(state[name])) for name in names]))
+        finite = backend.to_numpy(xp.stack([xp.all(xp.isfinite(array)) for array in state.values()]))
         if not finite.all():
-            raise self._diverged(names[int(np.argmin(finite))], "at the end of an epoch")
+            raise self._diverged(list(state)[int(np.argmin(finite))], "at the end of an epoch")
 
     def _diverged(self, what: str, when: str) -> DivergedError:
         lr = self.settings.rate
