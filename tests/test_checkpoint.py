@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable
-from errno import ENOSPC
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.helpers import Interrupting, bits, refused, tensors, timeless, write_tensors
+from tests.helpers import Interrupting, bits, refused, timeless
 from xpnet import MLP, Checkpoint, History, Progress, train
 from xpnet.backends import Backend, get_backend
 from xpnet.errors import DivergedError, UsageError
@@ -303,95 +302,6 @@ def test_equal_data_in_another_place_are_accepted(tmp_path: Path) -> None:
     model = new_model()
     train(model, np.asfortranarray(X), y.copy(), checkpoint=checkpoint, resume=True, **RUNS["momentum"])
     assert bits(model) == unbroken("momentum")[0]
-
-
-def test_missing_checkpoint_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "nowhere" / "checkpoint"
-    assert refused(lambda: resumed(path, **BEFORE)).startswith(f"{path}: no such file")
-    assert not path.parent.exists()
-
-
-def without(name: str) -> Callable[[dict[str, Any], dict[str, Any]], None]:
-    """Take an array out."""
-    return lambda arrays, described: arrays.pop(name)
-
-
-def describing(**values: Any) -> Callable[[dict[str, Any], dict[str, Any]], None]:
-    """Describe the file otherwise."""
-    return lambda arrays, described: described.update(values)
-
-
-def changing(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[dict[str, Any], Any], None]:
-    """Change an array."""
-    return lambda arrays, described: arrays.update({name: change(arrays[name])})
-
-
-def halved(array: np.ndarray) -> np.ndarray:
-    return array.astype(np.float32)
-
-
-DAMAGES: dict[str, Callable[[dict[str, Any], dict[str, Any]], None]] = {
-    "another format": describing(format=1),
-    "no settings": describing(config=None),
-    "no notes": describing(notes=[]),
-    "no history": without("history"),
-    "a history of other columns": changing("history", lambda table: table[:, 1:]),
-    "a history without its first epoch": changing("history", lambda table: table[1:]),
-    "no weights": without("W1"),
-    "no velocity": without("velocity.b2"),
-    "weights of another shape": changing("W1", np.transpose),
-    "weights of another dtype": changing("W1", halved),
-    "weights that are not finite": changing("W1", lambda W1: W1 * np.nan),
-    "a best epoch that is none": describing(best=4),
-    "best weights that are not there": without("best.W1"),
-    "best weights of another shape": changing("best.W1", np.transpose),
-    "best weights of another dtype": changing("best.W1", halved),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_damaged_checkpoint_is_named_and_left_alone(
-    tmp_path: Path, damage: Callable[[dict[str, Any], dict[str, Any]], None]
-) -> None:
-    settings = BEFORE | {"patience": 3}
-    path = interrupted(tmp_path / "checkpoint", 3, 1, **settings).path
-    arrays, described = tensors(path)
-    damage(arrays, described)
-    content = write_tensors(path, arrays, described).read_bytes()
-    assert refused(lambda: resumed(path, **settings)).startswith(f"{path}: ")
-    assert path.read_bytes() == content
-
-
-def test_checkpoint_that_cannot_be_written_ends_the_run_before_its_first_step(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    checkpoint, model, counting = Checkpoint(tmp_path / "file" / "checkpoint"), new_model(), Counting()
-    before = bits(model)
-    message = refused(lambda: train(model, *rows(), checkpoint=checkpoint, progress=counting))
-    assert str(checkpoint.path) in message
-    assert counting.epochs == []
-    assert bits(model) == before
-
-
-def test_full_disk_in_the_middle_leaves_the_epoch_before(tmp_path: Path) -> None:
-    checkpoint, model, whole = Checkpoint(tmp_path / "checkpoint"), new_model(), new_model()
-    before = bits(model)
-
-    def full(descriptor: int) -> None:
-        raise OSError(ENOSPC, "No space left on device")
-
-    class Filling(Progress):
-        def on_chunk(self, epoch: int, rows: int, loss: float) -> None:
-            if epoch == 2:
-                patch.setattr("os.fsync", full)
-
-    with pytest.MonkeyPatch.context() as patch:
-        message = refused(lambda: train(model, *rows(), checkpoint=checkpoint, progress=Filling(), **BEFORE))
-    assert "No space left" in message
-    assert bits(model) == before
-    again, history = resumed(checkpoint, **BEFORE)
-    train(whole, *rows(), **BEFORE)
-    assert len(history.epochs) == 3
-    assert bits(again) == bits(whole)
 
 
 def test_folder_that_vanishes_is_not_made_again(tmp_path: Path) -> None:

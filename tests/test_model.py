@@ -1,22 +1,18 @@
 """The network as a user holds it: what it predicts, what it refuses, and its file on every library."""
 
 import copy
-import json
 import pickle
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file, save_file
 
-import xpnet
+from tests.helpers import refused
 from xpnet import MLP
 from xpnet.arrays import dtype_name
 from xpnet.backends import LIBRARIES, Backend, backend_class, get_backend, owner
-from xpnet.errors import UsageError, XpnetError
+from xpnet.errors import UsageError
 
 SIZES = (4, 6, 3)
 ON_CPU = [name for name in LIBRARIES if "cpu" in backend_class(name).kinds]
@@ -32,14 +28,6 @@ def by_hand(backend: Backend | None = None, **options: Any) -> MLP:
     }
     options = {"dtype": "float64", "backend": backend or "numpy"} | options
     return MLP((2, 2, 2), parameters=parameters, **options)
-
-
-def refused(call: Callable[[], object], kind: type[Exception] = XpnetError) -> str:
-    """The message with which a call is refused, which is one line."""
-    with pytest.raises(kind) as caught:
-        call()
-    assert len(str(caught.value).splitlines()) == 1
-    return str(caught.value)
 
 
 def test_predictions_by_hand(backend: Backend) -> None:
@@ -236,52 +224,6 @@ def test_network_says_what_it_is(backend: Backend) -> None:
     assert model.classes == 3
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_file_of_every_library_has_the_same_bytes(backend: Backend, tmp_path: Path, dtype: str) -> None:
-    for i, kind in enumerate((backend, get_backend("cpu", "numpy"), backend)):
-        MLP(SIZES, seed=5, dtype=dtype, scale=255.0, backend=kind).save(tmp_path / f"{i}")
-    contents = {path.read_bytes() for path in tmp_path.iterdir()}
-    assert len(contents) == 1
-    assert len(list(tmp_path.iterdir())) == 3
-
-
-def test_file_of_every_library_loads_on_every_other(
-    backend: Backend, tmp_path: Path, rng: np.random.Generator
-) -> None:
-    written = {name: rng.standard_normal(shape) for name, shape in MLP(SIZES).network.shapes.items()}
-    X = rng.standard_normal((5, 4))
-    options = {"activation": "tanh", "dtype": "float64", "scale": 65535.0, "parameters": written}
-    xpnet.save(MLP(SIZES, backend=backend, **options), tmp_path / "model")  # type: ignore[arg-type]
-    expected = MLP(SIZES, **options).logits(X)  # type: ignore[arg-type]
-    for kind in (backend, *(get_backend("cpu", name) for name in ON_CPU)):
-        model = xpnet.load(tmp_path / "model", backend=kind)
-        assert repr(model) == f"MLP(4-6-3, tanh, float64, {kind.name} on {kind.device})"
-        assert model.scale == 65535.0
-        for name, array in model.host_parameters().items():
-            assert array.tobytes() == written[name].tobytes()
-        with kind.running("float64"):
-            logits = kind.to_numpy(model.logits(kind.asarray(X)))
-        np.testing.assert_allclose(logits, expected, rtol=1e-12, atol=1e-12)
-
-
-def test_file_loads_by_names_and_into_float32(tmp_path: Path) -> None:
-    MLP(SIZES, seed=2).save(str(tmp_path / "model"))
-    model = xpnet.load(str(tmp_path / "model"), device="cpu", backend="torch")
-    assert (model.backend.name, model.dtype) == ("torch", "float32")
-    assert model.host_parameters()["W1"].tolist() == MLP(SIZES, seed=2).parameters["W1"].tolist()
-
-
-def test_layers_past_the_ninth_keep_their_order(tmp_path: Path, rng: np.random.Generator) -> None:
-    # W10 comes before W2 wherever names are sorted
-    sizes = (2, *range(3, 14), 2)
-    model = MLP(sizes, seed=1, dtype="float64")
-    model.save(tmp_path / "model")
-    loaded = xpnet.load(tmp_path / "model", backend="jax").to(backend="numpy")
-    X = rng.standard_normal((3, 2))
-    assert list(loaded.parameters) == [f"{kind}{layer}" for layer in range(1, 13) for kind in "Wb"]
-    assert loaded.logits(X).tolist() == model.logits(X).tolist()
-
-
 def test_network_moves_to_another_library_as_a_copy(backend: Backend) -> None:
     model = by_hand(scale=255.0)
     there = model.to(backend=backend)
@@ -302,106 +244,6 @@ def test_copy_on_the_same_library_shares_nothing(backend: Backend) -> None:
     assert copy.host_parameters()["W1"].tolist() == [[1.0, -1.0], [2.0, 1.0]]
 
 
-def saved(tmp_path: Path, **changes: Any) -> Path:
-    """A model's file with some of its description changed, or taken out where the change is None."""
-    path = tmp_path / "model.safetensors"
-    model = MLP(SIZES, dtype=changes.get("arrays", "float32"))
-    model.save(path)
-    described = {
-        "format": 1,
-        "kind": "model",
-        "sizes": [4, 6, 3],
-        "activation": "relu",
-        "dtype": "float32",
-        "scale": 1.0,
-    }
-    described |= {name: value for name, value in changes.items() if name != "arrays"}
-    text = json.dumps({name: value for name, value in described.items() if value is not None})
-    save_file(load_file(path), path, metadata={"xpnet": text})
-    return path
-
-
-def test_description_written_by_hand_is_a_good_one(tmp_path: Path) -> None:
-    assert xpnet.load(saved(tmp_path)).logits(np.ones((2, 4))).shape == (2, 3)
-
-
-DAMAGED = {
-    "another format": ({"format": 2}, "format 2; this xpnet reads format 1"),
-    "no format": ({"format": None}, "this xpnet reads format 1"),
-    "a checkpoint": ({"kind": "checkpoint"}, "not a model but a checkpoint; give model.safetensors"),
-    "no kind": ({"kind": None}, "not a model"),
-    "other sizes": ({"sizes": [4, 5, 3]}, "sizes (4, 5, 3) need"),
-    "more layers": ({"sizes": [4, 6, 6, 3]}, "sizes (4, 6, 6, 3) need"),
-    "one size": ({"sizes": [4]}, "its description is damaged"),
-    "no sizes": ({"sizes": None}, "its description is damaged"),
-    "sizes that are no list": ({"sizes": 4}, "its description is damaged"),
-    "sizes that are words": ({"sizes": ["four", "six"]}, "its description is damaged"),
-    "sizes without end": ({"sizes": [float("inf"), 3]}, "its description is damaged"),
-    "an unknown activation": ({"activation": "gelu"}, "its description is damaged"),
-    "an activation that is a list": ({"activation": ["relu"]}, "its description is damaged"),
-    "no activation": ({"activation": None}, "its description is damaged"),
-    "another dtype than its arrays": ({"dtype": "float64"}, "its arrays are not all float64"),
-    "another dtype of its arrays": ({"arrays": "float64"}, "its arrays are not all float32"),
-    "no dtype": ({"dtype": None}, "its description is damaged"),
-    "no scale": ({"scale": None}, "its description is damaged"),
-    "a scale that is a word": ({"scale": "pixels"}, "its description is damaged"),
-    "a scale past every float": ({"scale": 10**400}, "its description is damaged"),
-    "a scale of zero": ({"scale": 0.0}, "its description is damaged"),
-    "a scale that is no number": ({"scale": float("nan")}, "its description is damaged"),
-}
-
-
-@pytest.mark.parametrize(("changes", "said"), DAMAGED.values(), ids=DAMAGED)
-def test_file_that_is_no_sound_model_is_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
-    path = saved(tmp_path, **changes)
-    message = refused(lambda: xpnet.load(path))
-    assert message.startswith(f"{path}: ")
-    assert said in message
-
-
-def test_file_of_a_dtype_that_no_network_has_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "model.safetensors"
-    described = {
-        "format": 1,
-        "kind": "model",
-        "sizes": [1, 1],
-        "activation": "relu",
-        "dtype": "int32",
-        "scale": 1.0,
-    }
-    arrays = {"W1": np.ones((1, 1), dtype=np.int32), "b1": np.ones(1, dtype=np.int32)}
-    save_file(arrays, path, metadata={"xpnet": json.dumps(described)})
-    with pytest.raises(XpnetError) as caught:
-        xpnet.load(path)
-    assert not isinstance(caught.value, UsageError)
-    assert str(caught.value).startswith(f"{path}: ")
-
-
-@pytest.mark.parametrize("content", [b"", b"text", None, "cut"], ids=["empty", "text", "missing", "cut off"])
-def test_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | str | None) -> None:
-    path = saved(tmp_path)
-    whole = path.read_bytes()
-    path.unlink()
-    if content is not None:
-        path.write_bytes(content if isinstance(content, bytes) else whole[:-3])
-    assert refused(lambda: xpnet.load(path)).startswith(f"{path}: ")
-
-
-def test_file_without_one_of_its_arrays_is_named(tmp_path: Path) -> None:
-    path = saved(tmp_path)
-    arrays = load_file(path)
-    described = {"format": 1, "kind": "model", "sizes": SIZES, "activation": "relu", "dtype": "float32"}
-    del arrays["b2"]
-    save_file(arrays, path, metadata={"xpnet": json.dumps(described | {"scale": 1.0})})
-    assert "sizes (4, 6, 3) need" in refused(lambda: xpnet.load(path))
-
-
-def test_network_is_not_saved_where_it_cannot_be(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    path = tmp_path / "file" / "model"
-    assert refused(lambda: MLP(SIZES).save(path)).startswith(f"{path}: cannot be written")
-
-
 def test_a_device_that_contradicts_the_backend_is_refused() -> None:
     with pytest.raises(UsageError, match="device 'cuda', but the backend given is numpy on cpu"):
         MLP((3, 2), device="cuda", backend=get_backend("cpu", "numpy"))
@@ -410,15 +252,6 @@ def test_a_device_that_contradicts_the_backend_is_refused() -> None:
 def test_another_device_of_the_same_library_keeps_the_library() -> None:
     assert MLP((3, 2), backend="torch").to(device="cpu").backend.name == "torch"
     assert MLP((3, 2), backend="torch").to(backend="jax").backend.name == "jax"
-
-
-@pytest.mark.parametrize("W1", [np.zeros((3, 2)), np.zeros((2, 3), dtype=np.float32)], ids=["dtype", "shape"])
-def test_parameters_that_could_not_be_loaded_are_not_saved(tmp_path: Path, W1: np.ndarray) -> None:
-    model = MLP((3, 2))
-    model.parameters["W1"] = W1
-    with pytest.raises(XpnetError, match="parameters are"):
-        model.save(tmp_path / "model.safetensors")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_host_parameters_are_copies(backend: Backend) -> None:
