@@ -90,3 +90,22 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if not isinstance(described, dict):
         raise XpnetError(f"{path}: not written by xpnet (metadata {METADATA!r} is not an object)")
     return arrays, described
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a file that is there: all of it or, if the disk is full, nothing.
+
+    Raises
+    ------
+    XpnetError
+        The file is not there, or cannot be written.
+    """
+    content = line.encode()
+    try:
+        with path.open("r+b", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            if file.write(content) < len(content):
+                file.truncate(end)
+                raise OSError("the disk is full")
+    except OSError as error:
+        raise XpnetError(f"{path}: cannot be written: {error.strerror or error}") from error
