@@ -1,10 +1,10 @@
 """The fixtures `backend` and `xp`, which run a test on every library, and the rules for missing libraries.
 
-A whole run (``pytest`` without arguments) uses every library that runs on a CPU, and fails where one is missing.
+A whole run, ``pytest`` without arguments, uses every library that runs on a CPU, and fails if one is missing.
 ``--backend NAME``, which may be repeated, runs the tests on the named libraries only. Such a run skips a test
-that needs a module which is not installed, and says which one. ``--device cuda`` runs the tests that use
-`backend` on a GPU. ``-m "not slow"`` leaves out the tests that take longest. The closing lines count the tests
-that passed on each library.
+that needs a module which is not installed, and names the module. ``--device cuda`` runs the tests that use
+`backend` on a GPU. ``-m "not slow"`` leaves out what takes longest. The closing lines count the tests that
+passed on each library.
 """
 
 from collections import Counter
@@ -58,9 +58,9 @@ def reason_to_skip(config: pytest.Config, error: BaseException | None) -> str | 
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, pytest.CollectReport]:
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
     """Skip a file of tests that imports a missing module, where that is allowed."""
-    report: Any = yield
+    report = yield
     excinfo = report.call.excinfo
     reason = reason_to_skip(collector.config, excinfo.value) if excinfo else None
     if reason:

@@ -1,8 +1,8 @@
 """Faults in the mathematics, planted one at a time to prove that the tests notice them.
 
-``pytest -p tests.faults --fault "bias not added" --backend numpy tests/test_by_hand.py`` replaces one function of
-``xpnet.nn`` by a wrong one, before any test imports it, and must fail. ``--fault none`` replaces every function of
-the table by itself, and must pass.
+``pytest -p tests.faults --fault "bias not added" --backend numpy tests/test_by_hand.py`` replaces a function of
+``xpnet.nn`` by a wrong one, before any test imports it, and must fail. ``--fault none`` replaces each function
+of the table by itself, and must pass.
 """
 
 import importlib
@@ -56,7 +56,9 @@ def adds_epsilon_under_the_root(right: Any, self: Any, xp: Any, *arguments: Any)
 
 def reads_rates_late(right: Any, self: Any, state: Any, rows: Any, data: Any) -> Any:
     rates = state["rates"]
-    return right(self, state | {"rates": self.xp.concat([rates[:1], rates[:-1]])}, rows, data) | {"rates": rates}
+    return right(self, state | {"rates": self.xp.concat([rates[:1], rates[:-1]])}, rows, data) | {
+        "rates": rates
+    }
 
 
 def counts_twice(right: Any, self: Any, state: Any, rows: Any, data: Any) -> Any:
@@ -129,7 +131,9 @@ def plant(target: str, wrong: Callable[..., Any]) -> None:
 
     setattr(owner, name, planted)
     for key, pair in activations.ACTIVATIONS.items():
-        activations.ACTIVATIONS[key] = pair._make(planted if function is right else function for function in pair)
+        activations.ACTIVATIONS[key] = pair._make(
+            planted if function is right else function for function in pair
+        )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -137,7 +141,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    assert "xpnet.nn.step" not in sys.modules, "imported too early: other modules hold the right functions already"
+    assert "xpnet.nn.step" not in sys.modules, (
+        "imported too early: other modules hold the right functions already"
+    )
     asked = config.getoption("fault")
     for name, fault in FAULTS.items():
         if asked == name:

@@ -12,7 +12,11 @@ from xpnet.nn.optimizers import SGD, Adam, Optimizer
 Host = dict[str, np.ndarray]
 
 NETWORK = Network((4, 5, 3))
-OPTIMIZERS = {"sgd": SGD(), "momentum": SGD(momentum=0.9, weight_decay=0.01), "adam": Adam(weight_decay=0.01)}
+OPTIMIZERS: dict[str, Optimizer] = {
+    "sgd": SGD(),
+    "momentum": SGD(momentum=0.9, weight_decay=0.01),
+    "adam": Adam(weight_decay=0.01),
+}
 each_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 
 

@@ -1,9 +1,8 @@
-"""The walls of the house: who imports whom, who names a library, what is loaded when, and what a wheel holds."""
+"""The walls of the house: who imports whom, who names a library, what an import loads, what a wheel holds."""
 
 import ast
 import importlib
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import xpnet
-from tests.process import environment
+from tests.process import python
 from xpnet.backends import LIBRARIES, backend_class
 
 PACKAGE = Path(xpnet.__file__).parent
@@ -89,20 +88,6 @@ def rooms_imported(source: str) -> set[str]:
     return {room if room in ROOMS else "xpnet" for room in rooms} - {room_of(source)}
 
 
-def run(code: str) -> str:
-    """What a new Python process prints that can import nothing but the package and what is installed."""
-    ended = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        env=environment(),
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-        timeout=120,
-    )
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout.strip()
-
-
 @pytest.mark.parametrize("source", [source for source in SOURCES if source != "__init__.py"])
 def test_imports_run_one_way(source: str) -> None:
     assert room_of(source) in ROOMS, f"say in ROOMS what {room_of(source)} may import"
@@ -128,7 +113,7 @@ def test_nn_imports_the_standard_library_and_itself_and_names_no_library(source:
 
 @pytest.mark.parametrize("library", ROOTS)
 def test_only_its_own_backend_names_a_library(library: str) -> None:
-    # as a module or a choice: "torch", "torch.linalg", "array_api_compat.torch", but not in the text of a message
+    # as a module or a choice, "torch", "torch.linalg" or "array_api_compat.torch", but not within a message
     words = "|".join(map(re.escape, sorted(ROOTS[library])))
     module = re.compile(rf"([\w.]+\.)?({words})([.:][\w.]*)?")
     assert any(module.fullmatch(text) for text in strings(home_of(library)))
@@ -136,6 +121,15 @@ def test_only_its_own_backend_names_a_library(library: str) -> None:
         assert not [text for text in strings(source) if module.fullmatch(text)], source
         assert not ROOTS[library] & names(source), source
         assert not ROOTS[library] & {name.partition(".")[0] for name in imports(source)}, source
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_nothing_is_pickled(source: str) -> None:
+    """Who loads a pickle runs its code. ruff finds the calls; this finds the imports, and NumPy's option."""
+    roots = {name.partition(".")[0] for name in imports(source)}
+    assert not roots & {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+    allowed = [node for node in nodes(source) if isinstance(node, ast.keyword) and node.arg == "allow_pickle"]
+    assert all(ast.unparse(node.value) == "False" for node in allowed)
 
 
 @pytest.mark.parametrize(
@@ -152,14 +146,17 @@ def test_only_its_own_backend_names_a_library(library: str) -> None:
 )
 def test_only_what_is_needed_is_imported(code: str) -> None:
     unasked = FOREIGN | {"click", "rich", "safetensors"}
-    assert run(f"import sys\n{code}\nprint(*{unasked} & set(sys.modules))") == ""
+    assert python(f"import sys\n{code}\nprint(*{unasked} & set(sys.modules))") == "\n"
 
 
 def test_public_names_are_those_that_a_type_checker_sees() -> None:
-    seen = {}
+    seen: dict[str, object] = {}
     for node in nodes("__init__.py"):
         if isinstance(node, ast.ImportFrom) and node.module != "typing":
-            seen |= {alias.name: getattr(importlib.import_module(str(node.module)), alias.name) for alias in node.names}
+            seen |= {
+                alias.name: getattr(importlib.import_module(str(node.module)), alias.name)
+                for alias in node.names
+            }
     assert sorted(seen) == sorted(xpnet.__all__)
     for name, found in seen.items():
         assert getattr(xpnet, name) is found
@@ -172,7 +169,9 @@ def test_public_names_are_those_that_a_type_checker_sees() -> None:
 def test_a_wheel_can_be_published_with_its_data_and_licences() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc)\d+)?", xpnet.__version__)
     mnist = PACKAGE / "data" / "mnist"
-    parts = [f"{part}-{kind}-ubyte.gz" for part in ("t10k", "train") for kind in ("images-idx3", "labels-idx1")]
+    parts = [
+        f"{part}-{kind}-ubyte.gz" for part in ("t10k", "train") for kind in ("images-idx3", "labels-idx1")
+    ]
     assert sorted(path.name for path in mnist.glob("*.gz")) == parts
     notice = (mnist / "LICENSE").read_text(encoding="utf-8")
     assert "Yann LeCun and Corinna Cortes" in notice

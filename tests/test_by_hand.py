@@ -139,7 +139,8 @@ def test_the_network_finds_the_same_logits_and_gradients(backend: Backend, xp: A
 
 def test_the_training_step_arrives_at_the_new_parameters(backend: Backend, xp: Any) -> None:
     step = TrainingStep(xp, Network((2, 2, 2)), SGD())
-    integers = move(backend, {"y": np.int32([1, 0]), "classes": np.int32([0, 1]), "t": np.int32([0])})
+    host = {"y": [1, 0], "classes": [0, 1], "t": [0]}
+    integers = move(backend, {name: np.array(array, dtype=np.int32) for name, array in host.items()})
     state = move(backend, START | {"loss": [0.0], "rates": [1 / 2]}) | {"t": integers.pop("t")}
     data = integers | {"X": move(backend, GIVEN)["X"]}
 

@@ -1,4 +1,4 @@
-"""Every gradient against central differences, against the autograd of PyTorch and JAX, and on every library."""
+"""Gradients against central differences, against the autograd of PyTorch and JAX, and on every library."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,6 @@ import pytest
 from tests.states import fetch, move
 from xpnet.backends import Backend
 from xpnet.nn.activations import ACTIVATIONS
-from xpnet.nn.dense import dense, dense_backward, dense_backward_input
 from xpnet.nn.loss import cross_entropy, cross_entropy_backward, log_softmax
 from xpnet.nn.network import Network, backward, forward
 from xpnet.nn.optimizers import SGD
@@ -21,12 +20,12 @@ H = 1e-5
 """Half the width of a central difference, whose own error is then about 1e-10."""
 
 CORNER = 1e-3
-"""How far the input of every relu stays from zero. A difference across zero would measure two slopes at once."""
+"""How far the input of every relu stays from zero. A difference across zero would mix two slopes."""
 
 SIZES = {
     "none hidden": (3, 4),
     "one hidden": (3, 5, 4),
-    "two hidden": (3, 5, 4, 3),
+    "two hidden": (3, 5, 5, 3),
     "four hidden": (2, 4, 3, 4, 3, 3),
     "one unit in every layer but the last": (1, 1, 1, 2),
     "one class, which is always right": (3, 2, 1),
@@ -37,7 +36,6 @@ WEIGHTS = {
     "weighted": [0.5, 2.0, 0.0, 1.0, 3.0, 0.0],
 }
 each_activation = pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
-each_weights = pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
 
 
 def differences(f: Callable[[], float], x: np.ndarray) -> np.ndarray:
@@ -96,29 +94,7 @@ class Case:
         return X
 
 
-def test_dense_against_differences(rng: np.random.Generator) -> None:
-    """Of sum(dZ * Z), whose gradient by Z is dZ."""
-    A, W, b = rng.standard_normal((4, 3)), rng.standard_normal((3, 5)), rng.standard_normal(5)
-    dZ = rng.standard_normal((4, 5))
-
-    def f() -> float:
-        return float(np.sum(dZ * dense(np, A, W, b)))
-
-    dW, db = dense_backward(np, dZ, A)
-    for found, x in ((dW, W), (db, b), (dense_backward_input(np, dZ, W), A)):
-        assert_close(found, differences(f, x), 1e-9)
-
-
-@each_activation
-def test_activation_against_differences(activation: str, rng: np.random.Generator) -> None:
-    pair = ACTIVATIONS[activation]
-    Z, dA = 3 * rng.standard_normal((40, 5)), rng.standard_normal((40, 5))
-    Z += np.sign(Z) * CORNER
-    dZ = pair.backward(np, dA, Z, pair.forward(np, Z))
-    assert_close(dZ, differences(lambda: float(np.sum(dA * pair.forward(np, Z))), Z), 1e-8)
-
-
-@each_weights
+@pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
 @each_activation
 def test_network_against_differences(

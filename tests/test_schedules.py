@@ -42,7 +42,7 @@ def test_rates_by_hand(schedule: str, warmup: int, dtype: str, backend: Backend,
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 1000])
 def test_no_step_is_wasted(steps: int) -> None:
-    """The linear rate would be 0 only after the last step, and cosine has half of its rate after half the steps."""
+    """The linear rate would be 0 only after the last step; cosine is at half after half the steps."""
     linear, cosine = (rates(schedule, warmup=0, steps=2 * steps) for schedule in ("linear", "cosine"))
     assert linear[-1] == pytest.approx(0.1 / (2 * steps), rel=1e-12)
     assert cosine[steps] == pytest.approx(0.05, rel=1e-12)
@@ -59,4 +59,6 @@ def test_warm_up_climbs_in_equal_parts_to_the_rate_itself(schedule: str, warmup:
     found, after = rates(schedule, warmup=warmup, steps=100), rates(schedule, warmup=0, steps=100 - warmup)
     np.testing.assert_allclose(found[:warmup], 0.1 * np.arange(1, warmup + 1) / warmup, rtol=1e-15)
     np.testing.assert_allclose(found[warmup:], after, rtol=1e-12)
-    assert found[warmup - 1] == found[warmup] == 0.1, "the schedule begins after the warm-up, at the full rate"
+    assert found[warmup - 1] == found[warmup] == 0.1, (
+        "the schedule begins after the warm-up, at the full rate"
+    )

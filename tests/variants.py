@@ -1,4 +1,4 @@
-"""Two libraries made stricter than they are, to catch mistakes that otherwise fail only on a GPU or when compiled."""
+"""Two libraries made stricter, to catch mistakes that otherwise fail only on a GPU or under a compiler."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,9 +31,9 @@ class ReadOnlyNumPy(NumPyBackend):
 class FakeDeviceStrict(StrictBackend):
     """array-api-strict on a device other than the CPU, where reading a value on the host is an error.
 
-    The library itself refuses operations between this device and the CPU. It does not refuse to turn an array into
-    a number, a bool, an index or a NumPy array, for which the host would wait for a GPU; this class does. Inside a
-    step, moving an array to the CPU is an error too.
+    The library itself refuses operations between this device and the CPU. It does not refuse to turn an
+    array into a number, a bool, an index or a NumPy array, for which the host would wait for a GPU; this
+    class does. Inside a step, moving an array to the CPU is an error too.
     """
 
     device_object = strict.Device("device1")
