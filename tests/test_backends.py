@@ -17,7 +17,17 @@ import torch
 
 import xpnet
 from tests.test_torch import products as products_of_torch
-from xpnet.backends import KINDS, LIBRARIES, PRECISIONS, STEPS, Backend, backend_class, get_backend, owner
+from xpnet.backends import (
+    EXECUTIONS,
+    KINDS,
+    LIBRARIES,
+    PRECISIONS,
+    Backend,
+    Execution,
+    backend_class,
+    get_backend,
+    owner,
+)
 from xpnet.backends.jax import BLOCK, PADDED, JAXBackend
 from xpnet.errors import UsageError, XpnetError
 
@@ -242,14 +252,16 @@ def test_library_without_threads_to_set_says_so() -> None:
 @pytest.mark.parametrize("name", ON_CPU)
 def test_by_default_products_are_of_float32_and_steps_as_the_library_runs_them(name: str) -> None:
     made = get_backend("cpu", name)
-    assert (made.precision, made.steps_asked, made.steps_note) == ("float32", "auto", "")
+    assert (made.precision, made.execution.asked, made.execution.reason) == ("float32", "auto", "")
     assert made.precisions()[0] == "float32"
-    assert made.steps == made.modes()[0] == ("compiled" if name == "jax" else "eager")
+    assert made.execution.actual == made.executions()[0] == ("compiled" if name == "jax" else "eager")
 
 
-@pytest.mark.parametrize(("what", "known"), [("precision", list(PRECISIONS)), ("steps", list(STEPS))])
+@pytest.mark.parametrize(
+    ("what", "known"), [("precision", list(PRECISIONS)), ("execution", list(EXECUTIONS))]
+)
 @pytest.mark.parametrize("given", ["fp8", "", "compiled", "TF32"])
-def test_unknown_precision_or_steps_lists_the_known_ones(what: str, known: list[str], given: str) -> None:
+def test_unknown_precision_or_execution_lists_the_known_ones(what: str, known: list[str], given: str) -> None:
     with pytest.raises(UsageError) as caught:
         get_backend("cpu", "numpy", **{what: given})  # type: ignore[arg-type]
     assert one_line(caught) == f"{what} {given!r}: choose one of {', '.join(known)}"
@@ -275,24 +287,26 @@ def test_the_libraries_that_are_named_for_a_precision_have_it() -> None:
     assert not any("tf32" in get_backend("cpu", name).precisions() for name in ON_CPU)
 
 
-@pytest.mark.parametrize("steps", ["eager", "captured"])
+@pytest.mark.parametrize("execution", ["eager", "captured"])
 @pytest.mark.parametrize("name", ON_CPU)
-def test_steps_run_as_asked_or_the_request_is_refused(name: str, steps: str) -> None:
-    modes = get_backend("cpu", name).modes()
-    if steps in modes:
-        made = get_backend("cpu", name, steps=steps)
-        assert (made.steps, made.steps_asked) == (steps, steps)
+def test_steps_run_as_asked_or_the_request_is_refused(name: str, execution: str) -> None:
+    available = get_backend("cpu", name).executions()
+    if execution in available:
+        made = get_backend("cpu", name, execution=execution)
+        assert made.execution == Execution(execution, execution)
         return
     with pytest.raises(UsageError) as caught:
-        get_backend("cpu", name, steps=steps)
-    assert one_line(caught).startswith(f"steps cannot be {steps}: {name} on cpu runs them {modes[0]}")
+        get_backend("cpu", name, execution=execution)
+    assert one_line(caught).startswith(
+        f"execution cannot be {execution}: {name} on cpu runs steps {available[0]}"
+    )
 
 
-def test_copies_of_a_backend_keep_precision_and_steps() -> None:
-    for made in (get_backend("cpu", "jax", precision="bf16"), get_backend("cpu", "numpy", steps="eager")):
+def test_copies_of_a_backend_keep_precision_and_execution() -> None:
+    for made in (get_backend("cpu", "jax", precision="bf16"), get_backend("cpu", "numpy", execution="eager")):
         for again in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
             assert (again.name, again.device) == (made.name, "cpu")
-            assert (again.precision, again.steps_asked) == (made.precision, made.steps_asked)
+            assert (again.precision, again.execution.asked) == (made.precision, made.execution.asked)
 
 
 @pytest.mark.parametrize("failing", [False, True])

@@ -518,13 +518,13 @@ def forget(path: Path, *names: str) -> None:
 def test_old_checkpoint_goes_on_in_float32_with_the_steps_of_its_library(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     train(new_model(), *rows(), checkpoint=path, epochs=1, schedule="constant")
-    forget(path, "precision", "steps")
+    forget(path, "precision", "execution")
     resumed, whole = new_model(), new_model()
     train(resumed, *rows(), checkpoint=path, resume=True, epochs=2, schedule="constant")
     train(whole, *rows(), epochs=2, schedule="constant")
     assert bits(resumed) == bits(whole)
     config = Checkpoint(path).load_config()
-    assert (config["precision"], config["steps"]) == ("float32", "auto")
+    assert (config["precision"], config["execution"]) == ("float32", "auto")
 
 
 @pytest.mark.parametrize("old", [False, True])
@@ -533,7 +533,7 @@ def test_resuming_in_another_precision_is_refused(tmp_path: Path, old: bool) -> 
     model = MLP(SIZES, backend=get_backend("cpu", "jax"))
     train(model, *rows(), checkpoint=path, epochs=1)
     if old:
-        forget(path, "precision", "steps")
+        forget(path, "precision", "execution")
     other = MLP(SIZES, backend=get_backend("cpu", "jax", precision="bf16"))
     message = refused(lambda: train(other, *rows(), checkpoint=path, resume=True, epochs=1))
     assert message == f"{path}: precision was float32, not bf16: resume with the same"
@@ -543,11 +543,11 @@ def test_a_run_may_go_on_with_other_steps_and_keeps_them(tmp_path: Path) -> None
     path = tmp_path / "checkpoint"
     settings: dict[str, Any] = {"schedule": "constant"}
     train(new_model(), *rows(), checkpoint=path, epochs=1, **settings)
-    other, whole = new_model(backend=get_backend("cpu", "numpy", steps="eager")), new_model()
+    other, whole = new_model(backend=get_backend("cpu", "numpy", execution="eager")), new_model()
     train(other, *rows(), checkpoint=path, resume=True, epochs=2, **settings)
     train(whole, *rows(), epochs=2, **settings)
     assert bits(other) == bits(whole)
-    assert Checkpoint(path).load_config()["steps"] == "eager"
+    assert Checkpoint(path).load_config()["execution"] == "eager"
 
 
 def test_on_the_command_line_steps_may_change_and_stay_so(tmp_path: Path) -> None:
@@ -555,6 +555,6 @@ def test_on_the_command_line_steps_may_change_and_stay_so(tmp_path: Path) -> Non
         np.save(tmp_path / f"{name}.npy", array)
     settings = ("--hidden", "5", "--schedule", "constant", "--data", ".")
     succeed(tmp_path, "train", "--epochs", "1", *settings, "--out", "out")
-    for epochs, given, steps in (("2", ("--steps", "eager"), "eager"), ("3", (), "eager")):
+    for epochs, given, execution in (("2", ("--execution", "eager"), "eager"), ("3", (), "eager")):
         succeed(tmp_path, "train", "--resume", "--epochs", epochs, *given, "--out", "out")
-        assert json.loads((tmp_path / "out" / "config.json").read_text())["steps"] == steps
+        assert json.loads((tmp_path / "out" / "config.json").read_text())["execution"] == execution

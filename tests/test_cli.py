@@ -30,7 +30,6 @@ from tests.process import (
     write_npz,
 )
 from xpnet.backends import LIBRARIES, backend_class
-from xpnet.backends.graph import FALLEN_BACK
 
 RUN_FILES = {"model.safetensors", "history.csv", "config.json", "summary.json", "checkpoint.safetensors"}
 SMALL = ("--hidden", "16", "--threads", "1", "--dtype", "float64")
@@ -90,9 +89,12 @@ def test_version(tmp_path: Path) -> None:
     ("arguments", "expected"),
     [
         ((), ("train", "evaluate", "parity", "info", "--version")),
-        (("train",), ("--data", "--device", "--precision", "--steps", "--lr", "--resume", "[default: relu]")),
+        (
+            ("train",),
+            ("--data", "--device", "--precision", "--execution", "--lr", "--resume", "[default: relu]"),
+        ),
         (("evaluate",), ("MODEL", "--data", "--precision", "--json")),
-        (("parity",), ("--dtype", "--precision", "--steps", "--run-steps", "--json")),
+        (("parity",), ("--dtype", "--precision", "--execution", "--run-steps", "--json")),
         (("info",), ("libraries",)),
     ],
     ids=["xpnet", "train", "evaluate", "parity", "info"],
@@ -131,7 +133,7 @@ def test_summary_tells_what_came_out_and_on_what(trained: Run) -> None:
         "dtype": "float64",
         "threads": 1,
         "precision": "float32",
-        "steps": "eager",
+        "execution": {"asked": "auto", "actual": "eager", "reason": ""},
         "seed": 0,
         "parameters": 8 * 16 + 16 + 16 * 3 + 3,
         "xpnet": xpnet.__version__,
@@ -162,7 +164,7 @@ def test_results_go_to_standard_output_and_progress_to_standard_error(trained: R
     assert (printed["network"], printed["parameters"]) == ("8-16-3 relu", "195")
     assert printed["device"] == "cpu, float64"
     assert printed["library"] == f"numpy {summary['library_version']}"
-    assert printed["steps"] == "eager"
+    assert printed["execution"] == "eager"
     assert "precision" not in printed
     assert printed["folder"] == os.path.join("runs", "001")
 
@@ -273,7 +275,7 @@ SGD = {
     "backend": "numpy",
     "device": "cpu",
     "precision": "float32",
-    "steps": "eager",
+    "execution": "eager",
 }
 ADAM = {"optimizer": "adam", "epochs": 2, "activation": "sigmoid", "validation": 0.0, "schedule": "constant"}
 
@@ -539,11 +541,11 @@ def test_a_run_of_reduced_precision_says_so_and_keeps_it(data: Path, tmp_path: P
     options = ("--hidden", "16", "--backend", "jax", "--epochs", "1", "--schedule", "constant")
     arguments = ("train", "--data", str(data), *options, "--precision", "bf16", "--out", "run")
     printed = facts(succeed(tmp_path, *arguments).out)
-    assert (printed["steps"], printed["precision"]) == ("compiled", "bf16 matrix products")
+    assert (printed["execution"], printed["precision"]) == ("compiled", "bf16 matrix products")
     summary = read_json(tmp_path / "run" / "summary.json")
-    assert (summary["steps"], summary["precision"]) == ("compiled", "bf16")
+    assert (summary["execution"]["actual"], summary["precision"]) == ("compiled", "bf16")
     config = read_json(tmp_path / "run" / "config.json")
-    assert (config["steps"], config["precision"]) == ("auto", "bf16")
+    assert (config["execution"], config["precision"]) == ("auto", "bf16")
 
     again = ("train", "--resume", "--out", "run", "--epochs", "2")
     ended = run(tmp_path, *again, "--precision", "float32")
@@ -563,7 +565,7 @@ from xpnet.backends import numpy as home
 from xpnet.backends.graph import RecordingBackend
 
 class Falling(RecordingBackend, home.NumPyBackend):
-    def modes(self):
+    def executions(self):
         return ("captured", "eager")
 
     def record(self, body):
@@ -578,8 +580,8 @@ def test_steps_that_fell_back_are_told_by_the_table_and_by_no_warning(data: Path
     arguments = ("train", "--data", str(data), *SMALL, "--epochs", "1", "--out", "run")
     ended = run(tmp_path, *arguments, before=FALLING)
     assert ended.code == 0, ended.err
-    assert facts(ended.out)["steps"] == "eager (steps cannot be captured on cpu: no graph here)"
-    assert FALLEN_BACK not in ended.err
+    assert facts(ended.out)["execution"] == "eager (steps cannot be captured on cpu: no graph here)"
+    assert "steps run eager" not in ended.err
     assert "RuntimeWarning: steps run late" in ended.err  # any other is shown
 
 
@@ -587,10 +589,10 @@ def test_steps_that_fell_back_are_told_by_the_table_and_by_no_warning(data: Path
     ("options", "code", "message"),
     [
         ("--precision fp8", 2, "'fp8' is not one of 'float32', 'tf32', 'bf16'"),
-        ("--steps compiled", 2, "'compiled' is not one of 'auto', 'eager', 'captured'"),
+        ("--execution compiled", 2, "'compiled' is not one of 'auto', 'eager', 'captured'"),
         ("--precision tf32", 1, "no tf32 matrix products: numpy on cpu has float32 (tf32: "),
-        ("--steps captured", 2, "steps cannot be captured: numpy on cpu runs them eager"),
-        ("--backend jax --steps eager", 2, "steps cannot be eager: jax on cpu runs them compiled"),
+        ("--execution captured", 2, "execution cannot be captured: numpy on cpu runs steps eager"),
+        ("--backend jax --execution eager", 2, "execution cannot be eager: jax on cpu runs steps compiled"),
         ("--backend jax --precision bf16 --dtype float64", 2, "bf16 belongs to float32, not to float64"),
     ],
 )

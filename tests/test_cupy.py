@@ -144,7 +144,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
 def test_training_on_the_second_device(stand_in: StandIn, rng: np.random.Generator) -> None:
     X, y = rng.standard_normal((90, 5)), np.arange(90) % 3
     sizes: Any = (5, 8, 3)
-    backend = xpnet.get_backend("cuda:1", "cupy", steps="eager")
+    backend = xpnet.get_backend("cuda:1", "cupy", execution="eager")
     model = xpnet.MLP(sizes, dtype="float64", backend=backend)
     history = xpnet.train(model, X, y, epochs=2, optimizer="adam", lr=0.01)
 
@@ -182,7 +182,7 @@ def test_a_cupy_without_the_libraries_of_cuda_says_what_to_install(
 
 def test_memory_that_runs_out_is_an_error_of_memory(stand_in: StandIn) -> None:
     # CuPy's OutOfMemoryError is a MemoryError, which names the bytes, and goes through as it is
-    backend = xpnet.get_backend("cuda:1", "cupy", steps="eager")
+    backend = xpnet.get_backend("cuda:1", "cupy", execution="eager")
 
     def full(x: np.ndarray) -> np.ndarray:
         raise MemoryError(f"Out of memory allocating {x.nbytes:,} bytes")
@@ -193,7 +193,7 @@ def test_memory_that_runs_out_is_an_error_of_memory(stand_in: StandIn) -> None:
 
 
 def test_a_recording_is_made_on_a_stream_and_in_a_pool_of_its_own(stand_in: StandIn) -> None:
-    backend: Any = xpnet.get_backend("cuda:1", "cupy", steps="eager")
+    backend: Any = xpnet.get_backend("cuda:1", "cupy", execution="eager")
     stand_in.events.clear()
     launch = backend.record(lambda: stand_in.events.append("step"))
     side = "side, non-blocking True"
@@ -217,7 +217,7 @@ def test_a_recording_is_made_on_a_stream_and_in_a_pool_of_its_own(stand_in: Stan
 
 
 def test_a_capture_that_fails_is_ended(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    backend: Any = xpnet.get_backend("cuda:1", "cupy", steps="eager")
+    backend: Any = xpnet.get_backend("cuda:1", "cupy", execution="eager")
     times = iter([None, RuntimeError("operation not permitted when stream is capturing")])
 
     def body() -> None:
@@ -237,7 +237,7 @@ def test_a_capture_that_fails_is_ended(stand_in: StandIn, monkeypatch: pytest.Mo
 
 
 def test_a_recording_whose_first_run_fails_rejoins_the_streams(stand_in: StandIn) -> None:
-    backend: Any = xpnet.get_backend("cuda:1", "cupy", steps="eager")
+    backend: Any = xpnet.get_backend("cuda:1", "cupy", execution="eager")
     stand_in.events.clear()
 
     def body() -> None:
@@ -263,13 +263,13 @@ def test_a_capture_that_cannot_be_ended_is_an_error(
         raise RuntimeError("the capture was invalidated")
 
     monkeypatch.setattr(Stream, "end_capture", broken)
-    backend: Any = xpnet.get_backend("cuda:1", "cupy", steps="eager")
+    backend: Any = xpnet.get_backend("cuda:1", "cupy", execution="eager")
     with pytest.raises(RuntimeError, match="invalidated"):
         backend.record(lambda: None)
 
 
 def test_refilling_waits_so_that_the_host_array_may_be_overwritten(stand_in: StandIn) -> None:
-    backend = xpnet.get_backend("cuda:1", "cupy", steps="eager")
+    backend = xpnet.get_backend("cuda:1", "cupy", execution="eager")
     array, host = backend.asarray(np.zeros(3)), np.arange(3.0)
     assert backend.refill(array, host) is array
     host[...] = 9.0
@@ -282,7 +282,7 @@ def test_reduced_precisions_need_a_gpu_with_the_instructions(
     stand_in: StandIn, capability: str, able: bool
 ) -> None:
     stand_in.capability = capability
-    backend = xpnet.get_backend("cuda:1", "cupy", steps="eager")
+    backend = xpnet.get_backend("cuda:1", "cupy", execution="eager")
     assert backend.precisions() == (("float32", "tf32", "bf16") if able else ("float32",))
     if not able:
         with pytest.raises(XpnetError, match="no bf16 matrix products: cupy on cuda:1 has float32"):
@@ -293,11 +293,14 @@ def test_without_cublas_the_steps_are_eager_and_say_why(stand_in: StandIn) -> No
     said = "steps run eager, not captured: cuBLAS cannot be loaded: not here"
     with pytest.warns(RuntimeWarning, match=f"^{said}$"):
         backend = xpnet.get_backend("cuda:1", "cupy")
-    assert (backend.steps, backend.steps_note) == ("eager", "cuBLAS cannot be loaded: not here")
-    assert xpnet.get_backend("cuda:1", "cupy", steps="eager").steps_note == ""
+    assert (backend.execution.actual, backend.execution.reason) == (
+        "eager",
+        "cuBLAS cannot be loaded: not here",
+    )
+    assert xpnet.get_backend("cuda:1", "cupy", execution="eager").execution.reason == ""
 
 
-@pytest.mark.parametrize("options", [{"steps": "captured"}, {"precision": "tf32"}, {"precision": "bf16"}])
+@pytest.mark.parametrize("options", [{"execution": "captured"}, {"precision": "tf32"}, {"precision": "bf16"}])
 def test_what_needs_cublas_says_so_without_it(stand_in: StandIn, options: dict[str, Any]) -> None:
     with pytest.raises(XpnetError, match=r"cupy on cuda:1: cuBLAS cannot be loaded: not here .*pip install"):
         xpnet.get_backend("cuda:1", "cupy", **options)
@@ -329,11 +332,11 @@ def test_steps_that_are_captured_end_where_eager_ones_do(
     sizes: Any = (5, 8, 3)
     found = {}
     for steps in ("eager", "captured"):
-        backend = xpnet.get_backend("cuda:1", "cupy", steps=steps)
+        backend = xpnet.get_backend("cuda:1", "cupy", execution=steps)
         model = xpnet.MLP(sizes, dtype="float64", backend=backend)
         before = products.count
         history = xpnet.train(model, X, y, epochs=3, optimizer="adam", lr=0.01, batch_size=32)
-        assert backend.steps == steps
+        assert backend.execution.actual == steps
         assert (products.count > before) == (steps == "captured")
         found[steps] = [row.loss for row in history.epochs], model.host_parameters()
     assert found["captured"][0] == found["eager"][0]
@@ -345,6 +348,9 @@ def test_wrong_products_are_not_used(stand_in: StandIn, monkeypatch: pytest.Monk
     monkeypatch.setattr(CuBLAS, "load", lambda module, precision: Products(lambda C: C * 1.1))
     with pytest.warns(RuntimeWarning, match="the products of cuBLAS are not those of CuPy"):
         backend = xpnet.get_backend("cuda:1", "cupy")
-    assert (backend.steps, backend.steps_note) == ("eager", "the products of cuBLAS are not those of CuPy")
+    assert (backend.execution.actual, backend.execution.reason) == (
+        "eager",
+        "the products of cuBLAS are not those of CuPy",
+    )
     with pytest.raises(XpnetError, match="the products of cuBLAS are not those of CuPy"):
         xpnet.get_backend("cuda:1", "cupy", precision="bf16")

@@ -41,7 +41,7 @@ class Recorder(RecordingBackend):
     recorded = 0
     launched = 0
 
-    def modes(self) -> tuple[str, ...]:
+    def executions(self) -> tuple[str, ...]:
         return ("captured", "eager")
 
     def record(self, body: Callable[[], None]) -> Launch:
@@ -180,7 +180,7 @@ def test_training_from_the_outside_is_the_same(recorder: Recorder, rng: np.rando
     histories = [xpnet.train(m, X, y, epochs=2, batch_size=4, validation=0.2) for m in models]
     assert [row.loss for row in histories[0].epochs] == [row.loss for row in histories[1].epochs]
     assert same(models[0].host_parameters(), models[1].host_parameters())
-    assert (recorder.steps, recorder.steps_note) == ("captured", "")
+    assert (recorder.execution.actual, recorder.execution.reason) == ("captured", "")
     assert recorder.recorded == 2
 
 
@@ -230,7 +230,7 @@ def test_last_step_of_a_run_is_recorded_without_running_out_of_rates(
     step, data = TrainingStep(recorder.xp, NETWORK, SGD(), 255.0), move(recorder, make_data(rng))
     after = recorder.scan(step, move(recorder, state), recorder.asarray(make_batches(rng, 1)), data)
     assert fetch(recorder, after)["t"].tolist() == [1]
-    assert recorder.steps_note == ""
+    assert recorder.execution.reason == ""
 
 
 def test_every_step_is_one_launch(recorder: Recorder, rng: np.random.Generator) -> None:
@@ -393,7 +393,7 @@ def test_training_finds_a_recording_that_is_not_the_step(
     with pytest.warns(RuntimeWarning, match="steps cannot be captured on cpu: .* is not what the plain step"):
         xpnet.train(models[0], X, y, epochs=2, batch_size=16)
     xpnet.train(models[1], X, y, epochs=2, batch_size=16)
-    assert backend.steps == "eager"
+    assert backend.execution.actual == "eager"
     assert same(models[0].host_parameters(), models[1].host_parameters())
 
 
@@ -404,11 +404,11 @@ def test_recording_that_was_compared_over_one_step_is_compared_again(rng: np.ran
     first = make_state(rng, SGD())
     states = [made.scan(step, made.copy(first), batches[:1, :], data) for made in (backend, other)]
     assert same(*states)
-    assert backend.steps == "captured"
+    assert backend.execution.actual == "captured"
     with pytest.warns(RuntimeWarning, match="is not what the plain step makes of it"):
         after = backend.scan(step, states[0], batches[1:, :], data)
     assert same(after, other.scan(step, states[1], batches[1:, :], data))
-    assert backend.steps == "eager"
+    assert backend.execution.actual == "eager"
 
 
 def test_recording_is_compared_until_it_was_over_enough_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -451,7 +451,7 @@ def test_threads_that_share_a_recording_take_turns(rng: np.random.Generator) -> 
         ]
         for found, state, rows in zip(running, states, batches, strict=True):
             assert same(found.result(), other.scan(step, other.copy(state), rows, data))
-    assert (backend.recorded, backend.steps) == (1, "captured")
+    assert (backend.recorded, backend.execution.actual) == (1, "captured")
 
 
 @pytest.mark.parametrize("error", [RuntimeError, MemoryError, XpnetError])
@@ -463,8 +463,8 @@ def test_failing_recorder_leaves_the_plain_loop_and_a_note(error: type[Exception
     with pytest.warns(RuntimeWarning, match=f"^steps run eager, not captured: {note}$"):
         after = backend.scan(Doubling(), state, index, data)
     assert after["sum"].tolist() == [32.0, 63.0, 94.0]
-    assert backend.steps == "eager"
-    assert backend.steps_note == note
+    assert backend.execution.actual == "eager"
+    assert backend.execution.reason == note
     assert backend.scan(Doubling(), after, index, data)["t"].tolist() == [10]
     assert backend.recorded == 0
 
@@ -477,19 +477,19 @@ def test_failing_recorder_lets_go_of_what_it_has_recorded(monkeypatch: pytest.Mo
     monkeypatch.setattr(backend, "record", Failing("cpu").record)
     with pytest.warns(RuntimeWarning, match="operation not permitted"):
         backend.scan(Doubling(), state, index, data)
-    assert backend.steps == "eager"
+    assert backend.execution.actual == "eager"
     assert backend._recordings == {}
 
 
 def test_failing_recorder_is_an_error_where_it_was_asked_for() -> None:
-    backend = Failing("cpu", steps="captured")
+    backend = Failing("cpu", execution="captured")
     state, index, data = doubling(backend)
     with pytest.raises(XpnetError) as caught:
         backend.scan(Doubling(), state, index, data)
     message = "steps cannot be captured on cpu: operation not permitted when stream is capturing"
-    assert str(caught.value) == f"{message}; leave the choice at auto"
+    assert str(caught.value) == f"{message}; leave execution at auto"
     assert state["sum"].tolist() == [1.0] * 3
-    assert backend.steps == "captured"
+    assert backend.execution.actual == "captured"
 
 
 @pytest.mark.parametrize("asked", ["auto", "captured"])
@@ -504,7 +504,7 @@ def test_failing_recorder_is_an_error_where_it_was_asked_for() -> None:
 def test_recording_that_is_not_the_step_is_not_used(
     kind: type[Recorder], step: Any, reason: str, asked: str
 ) -> None:
-    backend = kind("cpu", steps=asked)
+    backend = kind("cpu", execution=asked)
     state, index, data = doubling(backend)
     if asked == "captured":
         with pytest.raises(XpnetError, match=f"steps cannot be captured on cpu: {reason}"):
@@ -515,8 +515,8 @@ def test_recording_that_is_not_the_step_is_not_used(
         with pytest.warns(RuntimeWarning, match=reason):
             after = backend.scan(step, state, index, data)
         assert same(fetch(backend, after), expected)
-        assert backend.steps == "eager"
-        assert backend.steps_note == f"steps cannot be captured on cpu: {reason}"
+        assert backend.execution.actual == "eager"
+        assert backend.execution.reason == f"steps cannot be captured on cpu: {reason}"
 
 
 @pytest.mark.parametrize(
@@ -542,7 +542,7 @@ def test_how_far_a_recording_may_be_off_depends_on_the_dtype(
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         backend.scan(step, state, index, data)
-    assert (backend.steps == "captured") is good
+    assert (backend.execution.actual == "captured") is good
     assert len(said) == (not good)
 
 
@@ -552,14 +552,14 @@ def test_state_that_is_not_finite_is_compared_as_well() -> None:
     state["sum"] = np.array([np.nan, np.inf, 1.0])
     with backend.running("float64"):
         after = backend.scan(Doubling(), state, index, data)
-    assert backend.steps_note == ""
+    assert backend.execution.reason == ""
     assert np.isnan(after["sum"][0])
     assert np.isinf(after["sum"][1])
     assert after["sum"][2] == 94.0
 
 
 def test_eager_is_the_plain_loop() -> None:
-    backend = RecordingNumPy("cpu", steps="eager")
+    backend = RecordingNumPy("cpu", execution="eager")
     state, index, data = doubling(backend)
     assert backend.scan(Doubling(), state, index, data)["t"].tolist() == [5]
-    assert (backend.recorded, backend.steps, backend.steps_note) == (0, "eager", "")
+    assert (backend.recorded, backend.execution.actual, backend.execution.reason) == (0, "eager", "")

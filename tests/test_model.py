@@ -451,9 +451,9 @@ def test_a_network_that_moves_keeps_its_precision_within_its_library() -> None:
 
 
 def test_a_network_that_moves_keeps_how_its_steps_run_within_its_library() -> None:
-    model = MLP((3, 2), backend=get_backend("cpu", "numpy", steps="eager"))
-    assert model.to(device="cpu").backend.steps_asked == "eager"
-    assert model.to(backend="jax").backend.steps_asked == "auto"
+    model = MLP((3, 2), backend=get_backend("cpu", "numpy", execution="eager"))
+    assert model.to(device="cpu").backend.execution.asked == "eager"
+    assert model.to(backend="jax").backend.execution.asked == "auto"
 
 
 def test_a_network_leaves_behind_what_the_other_device_has_not(monkeypatch: pytest.MonkeyPatch) -> None:

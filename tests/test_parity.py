@@ -231,7 +231,7 @@ def test_a_broken_gate_fails_the_command_and_is_named(monkeypatch: pytest.Monkey
 class Unrecordable(RecordingBackend, NumPyBackend):
     """NumPy that should be recorded, and cannot be."""
 
-    def modes(self) -> tuple[str, ...]:
+    def executions(self) -> tuple[str, ...]:
         return ("captured", "eager")
 
     def record(self, body: Callable[[], None]) -> Launch:
@@ -241,27 +241,27 @@ class Unrecordable(RecordingBackend, NumPyBackend):
 NO_GRAPH = "steps cannot be captured on cpu: no graph here"
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::xpnet.errors.FellBackWarning")
 def test_steps_that_fell_back_fail_the_command_unless_eager_was_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def made(device: str, name: str, *, precision: str, steps: str) -> Backend:
-        return Unrecordable("cpu", steps=steps)
+    def made(device: str, name: str, *, precision: str, execution: str) -> Backend:
+        return Unrecordable("cpu", execution=execution)
 
     monkeypatch.setattr(importlib.import_module("xpnet.cli.parity"), "get_backend", made)
     arguments = ["parity", "--backend", "numpy", "--dtype", "float32", "--run-steps", "5"]
     result = invoke(arguments)
     assert isinstance(result.exception, XpnetError)
-    assert str(result.exception) == f"numpy float32: steps fell back to eager: {NO_GRAPH}"
-    assert f"float32 arithmetic, steps eager ({NO_GRAPH})" in result.stdout
+    assert str(result.exception) == f"numpy float32: steps fell back to eager ({NO_GRAPH})"
+    assert f"float32 arithmetic, execution eager ({NO_GRAPH})" in result.stdout
     assert "FAIL" in result.stdout.splitlines()[-1]
     (report,) = json.loads(invoke([*arguments, "--json"]).stdout)["reports"]
     assert (report["passed"], report["first_failure"]) == (False, None)
-    assert (report["steps_asked"], report["steps"], report["steps_note"]) == ("auto", "eager", NO_GRAPH)
+    assert report["execution"] == {"asked": "auto", "actual": "eager", "reason": NO_GRAPH}
 
-    result = invoke([*arguments, "--steps", "eager"])
+    result = invoke([*arguments, "--execution", "eager"])
     assert result.exit_code == 0, result.output
-    assert "float32 arithmetic, steps eager\n" in result.stdout
+    assert "float32 arithmetic, execution eager\n" in result.stdout
 
 
 @pytest.mark.slow
@@ -276,10 +276,10 @@ def test_the_command_leaves_out_libraries_that_cannot_do_what_was_asked() -> Non
     assert "float64" not in result.stdout.replace("numpy float64", "")
     assert "left out: no bf16 matrix products: numpy on cpu" in result.stderr
 
-    result = invoke([*arguments, "--steps", "eager", "--json"])
+    result = invoke([*arguments, "--execution", "eager", "--json"])
     (report,) = json.loads(result.stdout)["reports"]
     assert (report["backend"], report["precision"], report["dtype"]) == ("torch", "bf16", "float32")
-    assert "left out: steps cannot be eager: jax on cpu runs them compiled" in result.stderr
+    assert "left out: execution cannot be eager: jax on cpu runs steps compiled" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -289,8 +289,8 @@ def test_the_command_leaves_out_libraries_that_cannot_do_what_was_asked() -> Non
         ("--precision bf16 --dtype float64", UsageError, "precision bf16 belongs to float32, not to float64"),
         ("--precision bf16 --backend numpy", XpnetError, "no bf16 matrix products: numpy on cpu has float32"),
         ("--precision tf32", XpnetError, "nothing to compare: no library has tf32 on cpu"),
-        ("--steps captured", XpnetError, "no library has float32 in captured steps on cpu"),
-        ("--steps 5", click.UsageError, "'5' is not one of 'auto', 'eager', 'captured'"),
+        ("--execution captured", XpnetError, "no library has float32 with captured execution on cpu"),
+        ("--execution 5", click.UsageError, "'5' is not one of 'auto', 'eager', 'captured'"),
         ("--run-steps 0", UsageError, "a free run takes 1 step or more, not 0"),
     ],
 )

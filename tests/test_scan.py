@@ -72,7 +72,7 @@ def test_scans_in_a_row_are_the_plain_loop_of_steps(
         else:
             assert ends[0]["t"].tolist() == [sum(sizes)]
             assert abs(ends[0]["W1"] - start["W1"]).max() > 1e-2
-    assert (backend.steps, backend.steps_note) == (backend.modes()[0], "")
+    assert (backend.execution.actual, backend.execution.reason) == (backend.executions()[0], "")
 
 
 @pytest.mark.parametrize(
@@ -110,4 +110,4 @@ def test_training_never_falls_back_silently(backend: Backend, rng: np.random.Gen
         model = xpnet.MLP(NETWORK.sizes, dtype=dtype, backend=backend)
         history = xpnet.train(model, X, y, epochs=2, batch_size=16, validation=0.2)
         assert [row.epoch for row in history.epochs] == [1, 2]
-        assert (backend.steps, backend.steps_note) == (backend.modes()[0], "")
+        assert (backend.execution.actual, backend.execution.reason) == (backend.executions()[0], "")

@@ -609,7 +609,7 @@ class Recorder(RecordingBackend):
 
     recorded = 0
 
-    def modes(self) -> tuple[str, ...]:
+    def executions(self) -> tuple[str, ...]:
         return ("captured",)
 
     def record(self, body: Callable[[], None]) -> Callable[[], object]:
@@ -631,7 +631,7 @@ def test_a_step_is_recorded_once_for_all_epochs(kind: type[Recorder]) -> None:
     backend = kind("cpu")
     options: dict[str, Any] = {"batch_size": 16, "validation": 0.3, "memory": memory_for(LEAST, 16)}
     train(MLP(SIZES, backend=backend), *learnable(), epochs=3, **options)
-    assert backend.steps == "captured"
+    assert backend.execution.actual == "captured"
     assert backend.recorded == 2  # a step of training, and one of evaluation
 
 

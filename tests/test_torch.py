@@ -151,10 +151,13 @@ def test_precisions_of_each_device(gpus: None) -> None:
 
 
 def test_only_an_nvidia_gpu_records(gpus: None) -> None:
-    assert (get_backend("cpu", "torch").modes(), get_backend("cpu", "torch").steps) == (("eager",), "eager")
+    assert (get_backend("cpu", "torch").executions(), get_backend("cpu", "torch").execution.actual) == (
+        ("eager",),
+        "eager",
+    )
     made = get_backend("cuda:1", "torch")
-    assert (made.modes(), made.steps) == (("captured", "eager"), "captured")
-    assert TorchBackend("cuda", 1, steps="eager").steps == "eager"
+    assert (made.executions(), made.execution.actual) == (("captured", "eager"), "captured")
+    assert TorchBackend("cuda", 1, execution="eager").execution.actual == "eager"
 
 
 @pytest.mark.parametrize(

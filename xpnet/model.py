@@ -119,8 +119,8 @@ class MLP:
     def to(self, device: str | None = None, backend: str | Backend | None = None) -> "MLP":
         """A copy of this network elsewhere; given only a device, by the same library if that drives it.
 
-        The same library computes there with the precision and the steps that it has here, where the device
-        has them too; another one as `xpnet.get_backend` does by default.
+        The same library computes there with the precision and the execution that it has here, where the
+        device has them too; another one as `xpnet.get_backend` does by default.
         """
         if backend is None and device is not None and device.partition(":")[0] in self.backend.kinds:
             backend = self.backend.name
@@ -215,8 +215,9 @@ def _elsewhere(backend: Backend, device: str | None) -> Backend:
     """The same library on another device, which keeps what that device has too."""
     there = get_backend(device, backend.name)
     precision = backend.precision if backend.precision in there.precisions() else "float32"
-    steps = backend.steps_asked if backend.steps_asked in there.modes() else "auto"
-    return get_backend(device, backend.name, precision=precision, steps=steps)
+    asked = backend.execution.asked
+    execution = asked if asked in there.executions() else "auto"
+    return get_backend(device, backend.name, precision=precision, execution=execution)
 
 
 def save(model: MLP, path: str | Path) -> None:

@@ -6,7 +6,7 @@ To add a library, write its file, a subclass of `Backend`, and name it in `LIBRA
 import importlib
 from typing import Any
 
-from xpnet.backends.base import PRECISIONS, STEPS, Backend
+from xpnet.backends.base import EXECUTIONS, PRECISIONS, Backend, Execution
 from xpnet.errors import UsageError
 
 LIBRARIES = {
@@ -27,11 +27,12 @@ MOST_THREADS = 4096
 """More are taken for a mistake."""
 
 __all__ = [
+    "EXECUTIONS",
     "KINDS",
     "LIBRARIES",
     "PRECISIONS",
-    "STEPS",
     "Backend",
+    "Execution",
     "backend_class",
     "get_backend",
     "owner",
@@ -59,7 +60,7 @@ def get_backend(
     *,
     threads: int | None = None,
     precision: str = "float32",
-    steps: str = "auto",
+    execution: str = "auto",
 ) -> Backend:
     """Pick a library and a device. Nothing else is ever taken in their place.
 
@@ -74,9 +75,9 @@ def get_backend(
         Compute on so many CPU threads, in the whole process. By default the library decides.
     precision
         "float32", "tf32" or "bf16": how float32 matrix products are computed. All else stays float32.
-    steps
-        "eager", call by call, or "captured", recorded once and replayed. By default, "auto", the first
-        that the library has on the device.
+    execution
+        How steps run: "eager" (call by call), "captured" (recorded once and replayed) or "auto" (the best
+        that the library has on the device).
 
     Raises
     ------
@@ -101,7 +102,7 @@ def get_backend(
         if kind != "cpu":
             raise UsageError(f"threads applies to the CPU, not to {kind}")
         cls.set_threads(threads)
-    return cls(kind, index, precision=precision, steps=steps)
+    return cls(kind, index, precision=precision, execution=execution)
 
 
 def owner(array: Any) -> str | None:

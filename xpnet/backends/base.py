@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
 from typing import Any, ClassVar, TypeAlias
@@ -23,11 +24,39 @@ PRECISIONS = {
 """How float32 matrix products are computed, and who has each: tf32 rounds the factors to 10 explicit bits,
 bf16 to 7; the sums are float32."""
 
-STEPS = ("auto", "eager", "captured")
-"""How `Backend.scan` may be told to run a step: call by call, or recorded once and replayed."""
+EXECUTIONS = ("auto", "eager", "captured")
+"""What `Backend.scan` may be asked for: a step call by call, or recorded once and replayed."""
 
 LARGEST_KEPT = 2**25 - 2**16
 """Bytes: just under the most that glibc lets itself be told so, 32 MB on machines of 64 bits."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How `Backend.scan` runs a step.
+
+    Attributes
+    ----------
+    asked
+        One of `EXECUTIONS`.
+    actual
+        "eager" (call by call), "captured" (a recorded graph) or "compiled".
+    reason
+        Why it is not the one that "auto" prefers; empty where it is.
+    """
+
+    asked: str
+    actual: str
+    reason: str = ""
+
+    @property
+    def fell_back(self) -> bool:
+        """Whether steps run eager although nobody asked for that."""
+        return bool(self.reason)
+
+    def __str__(self) -> str:
+        ran = "captured graph" if self.actual == "captured" else self.actual
+        return f"{ran} ({self.reason})" if self.reason else ran
 
 
 class Namespace:
@@ -64,8 +93,8 @@ class Backend:
         The device: ("cpu", 0) or ("cuda", 1).
     precision
         A key of `PRECISIONS`: how float32 matrix products are computed. All else stays float32.
-    steps
-        One of `STEPS`. "auto" takes the first of `modes`.
+    execution
+        One of `EXECUTIONS`. "auto" takes the first of `executions`.
 
     Attributes
     ----------
@@ -75,17 +104,13 @@ class Backend:
         The device's name: "cpu", "cuda:0".
     precision
         As given.
-    steps
-        How `scan` runs a step: "eager", "captured" or "compiled".
-    steps_asked
-        As given, "auto" included.
-    steps_note
-        Why it is not what "auto" would have taken first; mostly empty.
+    execution : Execution
+        How `scan` runs a step.
 
     Raises
     ------
     UsageError
-        An unknown precision, or steps that are unknown or not run in that way here.
+        An unknown precision, or an execution that is unknown or not available here.
     XpnetError
         The library is not installed, the device is not there, or it has no such precision.
     """
@@ -107,8 +132,13 @@ class Backend:
 
     xp: Any
 
-    def __init__(self, kind: str, index: int = 0, *, precision: str = "float32", steps: str = "auto") -> None:
-        for what, given, known in (("precision", precision, PRECISIONS), ("steps", steps, STEPS)):
+    def __init__(
+        self, kind: str, index: int = 0, *, precision: str = "float32", execution: str = "auto"
+    ) -> None:
+        for what, given, known in (
+            ("precision", precision, PRECISIONS),
+            ("execution", execution, EXECUTIONS),
+        ):
             if given not in known:
                 raise UsageError(f"{what} {given!r}: choose one of {', '.join(known)}")
         self.module = self.imported()
@@ -126,17 +156,15 @@ class Backend:
         if precision not in self.precisions():
             have = f"{self.name} on {self.device} has {', '.join(self.precisions())}"
             raise XpnetError(f"no {precision} matrix products: {have} ({precision}: {PRECISIONS[precision]})")
-        if steps not in ("auto", *self.modes()):
-            have = f"{self.name} on {self.device} runs them {' or '.join(self.modes())}"
-            raise UsageError(f"steps cannot be {steps}: {have}; leave the choice at auto")
+        if execution not in ("auto", *self.executions()):
+            have = f"{self.name} on {self.device} runs steps {' or '.join(self.executions())}"
+            raise UsageError(f"execution cannot be {execution}: {have}; leave it at auto")
         self.precision = precision
-        self.steps_asked = steps
-        self.steps = self.modes()[0] if steps == "auto" else steps
-        self.steps_note = ""
+        self.execution = Execution(execution, self.executions()[0] if execution == "auto" else execution)
 
     def __reduce__(self) -> tuple[Callable[..., "Backend"], tuple[str, int]]:
         """Copied and pickled as what it was made from; modules cannot be."""
-        made = partial(type(self), precision=self.precision, steps=self.steps_asked)
+        made = partial(type(self), precision=self.precision, execution=self.execution.asked)
         return made, (self.device.partition(":")[0], self.index)
 
     @classmethod
@@ -184,8 +212,8 @@ class Backend:
         """The keys of `PRECISIONS` that this library has on this device."""
         return ("float32",)
 
-    def modes(self) -> tuple[str, ...]:
-        """How `scan` can run a step here, the first by default: "eager", "captured" or "compiled"."""
+    def executions(self) -> tuple[str, ...]:
+        """Ways in which `scan` can run a step here, the default first: "eager", "captured", "compiled"."""
         return ("eager",)
 
     @classmethod

@@ -14,8 +14,8 @@ from xpnet.errors import XpnetError
 class CuPyBackend(RecordingBackend):
     """CuPy, on an NVIDIA GPU.
 
-    With steps "eager" and precision "float32" everything is CuPy's own. Its matrix products can neither be
-    recorded nor rounded, so otherwise those are asked of cuBLAS by a handle of our own.
+    With execution "eager" and precision "float32" everything is CuPy's own. Its matrix products can neither
+    be recorded nor rounded, so otherwise those are asked of cuBLAS by a handle of our own.
     """
 
     name = "cupy"
@@ -34,7 +34,7 @@ class CuPyBackend(RecordingBackend):
             # CuPy imports without CUDA's own libraries, and misses them when it first computes
             said = " ".join(str(error).split())
             raise XpnetError(f"cupy cannot compute on {self.device}: {said} ({self.install})") from error
-        if (self.steps, self.precision) != ("eager", "float32"):
+        if (self.execution.actual, self.precision) != ("eager", "float32"):
             self._take_products_over()
 
     def _take_products_over(self) -> None:
@@ -44,7 +44,7 @@ class CuPyBackend(RecordingBackend):
                 cublas = CuBLAS.load(self.module, self.precision)
                 _check(cublas, self.module)
         except (CuBLASError, OSError) as error:
-            if self.steps_asked == "captured" or self.precision != "float32":
+            if self.execution.asked == "captured" or self.precision != "float32":
                 raise XpnetError(f"cupy on {self.device}: {error} ({self.install})") from error
             self.fall_back(str(error))
         else:
@@ -70,7 +70,7 @@ class CuPyBackend(RecordingBackend):
         able = int(self.module.cuda.Device(self.index).compute_capability) >= 80
         return ("float32", "tf32", "bf16") if able else ("float32",)
 
-    def modes(self) -> tuple[str, ...]:
+    def executions(self) -> tuple[str, ...]:
         """A GPU waits for the host all through an eager step, so a recording comes first."""
         return ("captured", "eager")
 

@@ -14,8 +14,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from xpnet.backends.base import Array, Backend, State, Step
-from xpnet.errors import XpnetError
+from xpnet.backends.base import Array, Backend, Execution, State, Step
+from xpnet.errors import FellBackWarning, XpnetError
 
 CAPACITY = 128
 """Batches that are copied into the buffer at a time."""
@@ -28,9 +28,6 @@ COMPARED = 2
 
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12}
 """How far a recording may be from the step itself, relative to an array's largest number."""
-
-FALLEN_BACK = "steps run eager, not captured"
-"""How the warning begins, so that who shows `Backend.steps_note` can leave it out."""
 
 Launch: TypeAlias = Callable[[], object]
 
@@ -107,15 +104,15 @@ class Recording:
 
 
 class RecordingBackend(Backend):
-    """A backend that can record a step, and runs it so where `steps` is "captured".
+    """A backend that can record a step, and runs it so where `execution` is "captured".
 
     The recordings of the last `KEPT` steps are kept, each for the forms of its state and batches and for
     the data that it was made with; other forms or other data take its place. The first scan of a
     recording pays for it: the step is run, recorded, and compared with what the plain loop makes of it.
     One thread records or launches at a time, because a recording has one state.
 
-    If that fails and `steps` was left at "auto", the steps run "eager" from then on; a RuntimeWarning and
-    `steps_note` say why.
+    If that fails and `execution` was left at "auto", steps run eager from then on; a `FellBackWarning` and
+    `execution.reason` say why.
     """
 
     def __init__(self, kind: str, index: int = 0, **options: str) -> None:
@@ -157,13 +154,15 @@ class RecordingBackend(Backend):
             The step cannot be recorded, and "captured" was asked for.
         """
         with self._lock:
-            if self.steps == "captured":  # another thread may have found meanwhile that it cannot be
+            if (
+                self.execution.actual == "captured"
+            ):  # another thread may have found meanwhile that it cannot be
                 try:
                     recording = self._recording(step, state, batches, data)
                 except (XpnetError, RuntimeError, MemoryError) as error:
                     said = f"steps cannot be captured on {self.device}: {' '.join(str(error).split())}"
-                    if self.steps_asked == "captured":
-                        raise XpnetError(f"{said}; leave the choice at auto") from error
+                    if self.execution.asked == "captured":
+                        raise XpnetError(f"{said}; leave execution at auto") from error
                     self._recordings.clear()
                     self.fall_back(said)
                 else:
@@ -176,10 +175,10 @@ class RecordingBackend(Backend):
         compared = batches[: min(COMPARED, batches.shape[0]), :]
         self.synchronize(self.scan(step, self.copy(state), compared, data))
 
-    def fall_back(self, note: str) -> None:
-        """Run the steps "eager" from now on, and say why."""
-        self.steps, self.steps_note = "eager", note
-        warnings.warn(f"{FALLEN_BACK}: {note}", RuntimeWarning, stacklevel=3)
+    def fall_back(self, reason: str) -> None:
+        """Run steps eager from now on, and say why."""
+        self.execution = Execution(self.execution.asked, "eager", reason)
+        warnings.warn(f"steps run eager, not captured: {reason}", FellBackWarning, stacklevel=3)
 
     def _recording(self, step: Step, state: State, batches: Array, data: State) -> Recording:
         # what can never be launched again gives its memory back

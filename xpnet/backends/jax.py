@@ -52,7 +52,7 @@ class JAXBackend(Backend):
         """TF32 is of NVIDIA's; bfloat16 is computed everywhere."""
         return ("float32", "bf16") if self.device == "cpu" else ("float32", "tf32", "bf16")
 
-    def modes(self) -> tuple[str, ...]:
+    def executions(self) -> tuple[str, ...]:
         """A step is never run but compiled."""
         return ("compiled",)
 

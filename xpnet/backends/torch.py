@@ -63,7 +63,7 @@ class TorchBackend(RecordingBackend):
             return ("float32", "tf32", "bf16")
         return ("float32", "bf16") if kind == "cpu" else ("float32",)
 
-    def modes(self) -> tuple[str, ...]:
+    def executions(self) -> tuple[str, ...]:
         """An NVIDIA GPU is waiting for the host all through a step, so a recording comes first."""
         return ("captured", "eager") if self.device.startswith("cuda") else ("eager",)
 

@@ -6,7 +6,6 @@ cannot be meant, 1 for a world that does not allow it, 130 after Ctrl-C or SIGTE
 
 import errno
 import os
-import re
 import signal
 import sys
 import warnings
@@ -17,12 +16,11 @@ from typing import NoReturn
 import click
 
 from xpnet import __version__
-from xpnet.backends.graph import FALLEN_BACK
 from xpnet.cli.evaluate import evaluate
 from xpnet.cli.info import info
 from xpnet.cli.parity import parity
 from xpnet.cli.train import train
-from xpnet.errors import UsageError, XpnetError
+from xpnet.errors import FellBackWarning, UsageError, XpnetError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -41,8 +39,7 @@ def main() -> NoReturn:
     A known error is one line; an unknown one is a bug, and shows its traceback.
     """
     signal.signal(signal.SIGTERM, _interrupt)
-    # the tables that close a command say it, and why
-    warnings.filterwarnings("ignore", message=re.escape(FALLEN_BACK), category=RuntimeWarning)
+    warnings.simplefilter("ignore", FellBackWarning)  # the closing table says it
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller, as by >&-
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,5 @@ def _described(result: Evaluation, data: str, backend: Backend) -> dict[str, obj
         "accuracy_by_class": result.accuracy_by_class,
         "confusion": result.confusion.tolist(),
         "precision": backend.precision,
-        "steps": backend.steps,
-        "steps_note": backend.steps_note,
+        "execution": asdict(backend.execution),
     }

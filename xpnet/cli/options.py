@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from xpnet.backends import LIBRARIES, PRECISIONS, STEPS
+from xpnet.backends import EXECUTIONS, LIBRARIES, PRECISIONS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -82,22 +82,22 @@ def precision_option(command: Command) -> Command:
     )(command)
 
 
-def steps_option(command: Command) -> Command:
-    """`--steps`."""
+def execution_option(command: Command) -> Command:
+    """`--execution`."""
     return click.option(
-        "--steps",
-        type=click.Choice(STEPS),
+        "--execution",
+        type=click.Choice(EXECUTIONS),
         default="auto",
         show_default=True,
-        help="Run a step call by call, or record it once and replay it; auto takes the library's first.",
+        help="Run a step call by call, or record it once and replay it; auto takes the best that is there.",
     )(command)
 
 
 def place_options(command: Command) -> Command:
-    """`--device`, `--backend`, `--precision`, `--steps` and `--threads`."""
+    """`--device`, `--backend`, `--precision`, `--execution` and `--threads`."""
     for option in (
         click.option("--threads", type=int, metavar="N", help="CPU threads. By default the library decides."),
-        steps_option,
+        execution_option,
         precision_option,
         click.option(
             "--backend",

@@ -8,8 +8,8 @@ from functools import partial
 import click
 
 from xpnet.backends import LIBRARIES, Backend, backend_class, get_backend
-from xpnet.cli.options import device_option, precision_option, steps_option
-from xpnet.cli.tables import how_steps_ran, print_table
+from xpnet.cli.options import device_option, execution_option, precision_option
+from xpnet.cli.tables import print_table
 from xpnet.errors import UsageError, XpnetError
 from xpnet.model import DTYPES
 from xpnet.parity import Reference, Report, compare
@@ -28,7 +28,7 @@ from xpnet.parity import Reference, Report, compare
     "--dtype", "dtypes", multiple=True, type=click.Choice(DTYPES), help="May be repeated. By default both."
 )
 @precision_option
-@steps_option
+@execution_option
 @click.option(
     "--run-steps", type=int, default=1000, show_default=True, metavar="N", help="Steps of the free run."
 )
@@ -38,7 +38,7 @@ def parity(
     names: tuple[str, ...],
     dtypes: tuple[str, ...],
     precision: str,
-    steps: str,
+    execution: str,
     run_steps: int,
     as_json: bool,
 ) -> None:
@@ -47,12 +47,12 @@ def parity(
     Every operation, the whole forward pass and gradient, single training steps from the reference's own
     state, and a free run. Fails, and names the first quantity at fault, when an error is over its gate.
     With a reduced precision, which is of float32 alone, the reference rounds what it multiplies likewise.
-    Fails, too, when steps fall back to eager unasked.
+    Fails, too, when steps fall back to eager execution unasked.
     """
     reduced = precision != "float32"
     if reduced and "float64" in dtypes:
         raise UsageError(f"precision {precision} belongs to float32, not to float64")
-    backends = _chosen(device, names, precision=precision, steps=steps)
+    backends = _chosen(device, names, precision=precision, execution=execution)
     _say(f"reference: numpy float64{f', factors rounded to {precision}' if reduced else ''}")
     reference = Reference.prepare(run_steps, precision=precision)
     reports = []
@@ -80,21 +80,24 @@ def parity(
         )
 
 
-def _chosen(device: str | None, names: tuple[str, ...], *, precision: str, steps: str) -> list[Backend]:
+def _chosen(device: str | None, names: tuple[str, ...], *, precision: str, execution: str) -> list[Backend]:
     """The libraries to compare: those named, or all that are installed and can do as told on the device."""
     if names:
-        return [get_backend(device, name, precision=precision, steps=steps) for name in dict.fromkeys(names)]
+        return [
+            get_backend(device, name, precision=precision, execution=execution)
+            for name in dict.fromkeys(names)
+        ]
     device = device or "cpu"
     get_backend(device)  # an unknown or missing device is an error, not an empty list
     found = []
     for name in LIBRARIES:
         if device.partition(":")[0] in backend_class(name).kinds:
             try:
-                found.append(get_backend(device, name, precision=precision, steps=steps))
+                found.append(get_backend(device, name, precision=precision, execution=execution))
             except XpnetError as error:
                 _say(f"left out: {error}")
     if not found:
-        how = precision if steps == "auto" else f"{precision} in {steps} steps"
+        how = precision if execution == "auto" else f"{precision} with {execution} execution"
         raise XpnetError(f"nothing to compare: no library has {how} on {device}")
     return found
 
@@ -106,7 +109,8 @@ def _arithmetic(dtype: str, precision: str) -> str:
 def _verdict(report: Report) -> str:
     row = report.first_failure
     if row is None:
-        return f"steps fell back to {report.steps}: {report.steps_note}" if report.fell_back else "pass"
+        ran = report.execution
+        return f"steps fell back to {ran}" if ran.fell_back else "pass"
     return f"{row.quantity} {row.note or f'is off by {row.error:.1e}'}, its gate is {row.gate:.0e}"
 
 
@@ -134,9 +138,8 @@ def _print(reports: list[Report]) -> None:
     title = _arithmetic(reports[0].dtype, reports[0].precision)
     click.echo(f"\n{title}: largest error relative to numpy float64\n")
     for report in reports:
-        ran = how_steps_ran(report.steps, report.steps_note)
         about = f"{report.backend} {report.version} on {report.device}"
-        click.echo(f"  {about}: {report.arithmetic} arithmetic, steps {ran}")
+        click.echo(f"  {about}: {report.arithmetic} arithmetic, execution {report.execution}")
     print_table(lines, header, right=1)
 
 

@@ -39,15 +39,9 @@ def print_facts(facts: Mapping[str, str]) -> None:
     print_table(list(facts.items()))
 
 
-def how_steps_ran(steps: str, note: str) -> str:
-    """`Backend.steps` in words, with its `steps_note`."""
-    ran = "captured graph" if steps == "captured" else steps
-    return f"{ran} ({note})" if note else ran
-
-
 def computing(backend: Backend) -> dict[str, str]:
-    """Facts about how a library computes here: how its steps run, and its precision where that is reduced."""
-    facts = {"steps": how_steps_ran(backend.steps, backend.steps_note)}
+    """Facts about how a library computes: its execution, and its precision where that is reduced."""
+    facts = {"execution": str(backend.execution)}
     if backend.precision != "float32":
         facts["precision"] = f"{backend.precision} matrix products"
     return facts

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from xpnet.training import train as train_model
 
 DEFAULT = Settings()
 SETTINGS = tuple(DEFAULT.__dataclass_fields__)
-PLACE = ("device", "backend", "threads", "precision", "steps")
+PLACE = ("device", "backend", "threads", "precision", "execution")
 
 
 @click.command()
@@ -211,8 +212,7 @@ def _write_summary(out: Path, model: MLP, history: History, result: Evaluation, 
         "threads": backend.threads() if backend.device == "cpu" else None,
         "dtype": model.dtype,
         "precision": backend.precision,
-        "steps": backend.steps,
-        "steps_note": backend.steps_note,
+        "execution": asdict(backend.execution),
         "seed": settings.seed,
         "parameters": model.network.size,
         "xpnet": __version__,

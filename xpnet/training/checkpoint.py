@@ -13,7 +13,7 @@ from xpnet.training.history import Epoch, History
 FORMAT = 1
 BEST = "best."
 
-EARLIER = {"precision": "float32", "steps": "auto", "memory": None}
+EARLIER = {"precision": "float32", "execution": "auto", "memory": None}
 """What a run had that was begun before it could be told."""
 
 

@@ -23,7 +23,7 @@ from xpnet.training.settings import Settings
 SAMPLE, SAMPLES = 2**18, 512
 """Bytes in a piece, and at least so many pieces, by which data are known again: all of them below 256 MB."""
 
-CHANGEABLE = ("steps",)
+CHANGEABLE = ("execution",)
 """What may be another when a run goes on: should a recorded step fail, eager ones are the way out."""
 
 
@@ -157,7 +157,7 @@ def _config(run: Run, X: Array, y: Array, memory: int | None) -> dict[str, Any]:
         "backend": model.backend.name,
         "device": model.backend.device,
         "precision": model.backend.precision,
-        "steps": model.backend.steps_asked,
+        "execution": model.backend.execution.asked,
         "scale": run.step.scale,
         "memory": memory,
         "rows": f"{tuple(X.shape)} {X.dtype} {_fingerprint(X)} {_fingerprint(y)}",
