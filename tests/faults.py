@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from xpnet.backends.base import Namespace
+from xpnet.backends.base import Patched
 
 
 class Fault(NamedTuple):
@@ -50,7 +50,7 @@ def corrects_one_step_ahead(right: Any, self: Any, xp: Any, state: Any, gradient
 
 
 def adds_epsilon_under_the_root(right: Any, self: Any, xp: Any, *arguments: Any) -> Any:
-    changed = Namespace(xp, sqrt=lambda s: xp.sqrt(s + self.epsilon))
+    changed = Patched(xp, sqrt=lambda s: xp.sqrt(s + self.epsilon))
     return right(replace(self, epsilon=0.0), changed, *arguments)
 
 

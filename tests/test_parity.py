@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from xpnet.backends import Backend, get_backend
-from xpnet.backends.base import Namespace
+from xpnet.backends.base import Patched
 from xpnet.backends.graph import Launch, RecordingBackend
 from xpnet.backends.numpy import NumPyBackend
-from xpnet.cli import cli
+from xpnet.cli.commands import cli
 from xpnet.errors import UsageError, XpnetError
 from xpnet.parity import GATES, Reference, Report, Row, compare
 from xpnet.parity.formats import FRACTION, rounded
@@ -84,7 +84,7 @@ def altered(**functions: Callable[..., Any]) -> Backend:
     """NumPy with some functions replaced. Each replacement is called with the right function first."""
     backend = NumPyBackend("cpu")
     replaced = {name: partial(function, getattr(backend.xp, name)) for name, function in functions.items()}
-    backend.xp = Namespace(backend.xp, **replaced)
+    backend.xp = Patched(backend.xp, **replaced)
     return backend
 
 

@@ -13,7 +13,7 @@ import pytest
 import xpnet
 from tests.process import run, small_data, write_npz
 from xpnet.backends import LIBRARIES, backend_class
-from xpnet.cli import cli
+from xpnet.cli.commands import cli
 from xpnet.errors import XpnetError
 from xpnet.nn.network import Network
 

@@ -131,19 +131,19 @@ def test_evaluation_by_hand(backend: Backend, xp: Any) -> None:
     """The logits are the row times log 3, so a row of (1, 0, 0) means the probabilities 3/5, 1/5, 1/5.
 
     Rows 0, 2 and 3 are taken for their own class, which costs log 5/3; row 1 is of class 2, taken for
-    class 0, and costs log 5. The sums start from what the state holds.
+    class 0, and costs log 5. The sum starts from what the state holds, and the oldest outcomes leave it.
     """
     data: Host = {
         "X": np.array([[2, 0, 0], [2, 0, 0], [0, 2, 0], [0, 0, 2]], dtype=np.uint8),
         "y": np.array([0, 2, 1, 2], dtype=np.int32),
         "classes": np.arange(3, dtype=np.int32),
     }
-    state = {"W1": log(3) * np.eye(3), "b1": np.zeros(3), "loss": np.ones(1), "confusion": np.zeros((3, 3))}
-    state["confusion"][0, 2] = 7.0
+    state = {"W1": log(3) * np.eye(3), "b1": np.zeros(3), "loss": np.ones(1)}
+    state |= {"outcomes": np.array([[1, 1, 1], [2, 2, 2], [4, 4, 4]], dtype=np.int32)}
 
     after = run(backend, EvaluationStep(xp, Network((3, 3)), 2.0), state, [[0, 1, 2], [3, -1, -1]], data)
 
     np.testing.assert_allclose(after["loss"], [1 + 3 * log(5 / 3) + log(5)], rtol=1e-14)
-    assert after["confusion"].tolist() == [[1.0, 0.0, 7.0], [0.0, 1.0, 0.0], [1.0, 0.0, 1.0]]
+    assert after["outcomes"].tolist() == [[4, 4, 4], [0, 6, 4], [8, -1, -1]]
     for name in ("W1", "b1"):
         assert (after[name] == state[name]).all()

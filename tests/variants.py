@@ -20,7 +20,7 @@ class ReadOnlyNumPy(NumPyBackend):
     """NumPy with read-only data and batches: a step that writes to them raises."""
 
     def refill(self, array: Array, x: np.ndarray) -> Array:
-        return self.asarray(x)
+        return self.from_numpy(x)
 
     def scan(self, step: Step, state: State, batches: Array, data: State) -> State:
         for array in (batches, *data.values()):
@@ -42,7 +42,7 @@ class FakeDeviceStrict(StrictBackend):
         *("__iter__", "__dlpack__", "__repr__", "__str__", "__array__", "__buffer__"),
     )
 
-    def asarray(self, x: np.ndarray) -> Array:
+    def from_numpy(self, x: np.ndarray) -> Array:
         return strict.asarray(np.array(x, order="C"), copy=True, device=self.device_object)
 
     def to_numpy(self, array: Array) -> np.ndarray:

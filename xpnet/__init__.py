@@ -10,7 +10,8 @@
 """
 
 import importlib
-from typing import TYPE_CHECKING
+
+TYPE_CHECKING = False  # as in typing, whose import would take longer than all the rest of this file
 
 __version__ = "0.1.0"
 

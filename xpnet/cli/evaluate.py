@@ -1,96 +1,106 @@
 """`xpnet evaluate`."""
 
 import json
-import shlex
-from dataclasses import asdict
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
-from xpnet.backends import Backend, get_backend
-from xpnet.cli.options import memory_option, place_options
-from xpnet.cli.tables import computing, print_facts, print_table
+from xpnet.backends import get_backend
+from xpnet.cli.folder import CHECKPOINT, MODEL, resume_command
+from xpnet.cli.options import JSON, MEMORY, PLACE, Command, option
+from xpnet.cli.tables import columns, lay_out, place, place_json, print_table
 from xpnet.data import load_data
 from xpnet.errors import XpnetError
+from xpnet.files import read_json
 from xpnet.model import load
+from xpnet.schema import WHOLE, check
 from xpnet.training import Evaluation
 from xpnet.training import evaluate as evaluate_model
 
+MOST_CLASSES = 100
+"""Classes whose accuracy is printed if the confusion table does not fit."""
 
-@click.command()
+MOST_CONFUSIONS = 20
+"""Confusions that are printed then."""
+
+DATA = option("--data", "Test rows, as for train.  [default: the data of the run]", metavar="mnist|PATH")
+GROUPS = {"Data": (DATA, MEMORY), "Where and how to compute": PLACE, "Output": (JSON,)}
+
+
+@click.command(cls=Command, groups=GROUPS)
 @click.argument("path", metavar="MODEL", type=click.Path(path_type=Path))
-@click.option(
-    "--data",
-    metavar="mnist|PATH",
-    help="As for train. By default what the model was trained on, if its run's folder says; else mnist.",
-)
-@memory_option
-@place_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for a program.")
-def evaluate(path: Path, data: str | None, memory: int | None, as_json: bool, **place: Any) -> None:
-    """Judge a trained network on test rows.
+def evaluate(path: Path, data: str | None, memory: int | None, as_json: bool, **where: Any) -> None:
+    """Evaluate a trained network on test rows.
 
-    MODEL is a model.safetensors, or the folder of a run that holds one.
+    MODEL is a file model.safetensors, or the folder of a run.
     """
-    chosen = get_backend(**place)
+    backend = get_backend(**where)
     if path.is_dir():
-        path = path / "model.safetensors"
-        if not path.exists() and path.with_name("checkpoint.safetensors").exists():
-            again = f"xpnet train --resume --out {shlex.quote(str(path.parent))}"
-            raise XpnetError(f"{path.parent}: this run has not ended; finish it with {again}")
-    model = load(path, backend=chosen)
+        path = path / MODEL
+        if not path.exists() and path.with_name(CHECKPOINT).exists():
+            hint = f"finish it with {resume_command(path.parent)}, and a smaller --lr if it diverged"
+            raise XpnetError(f"{path.parent}: this run has not ended; {hint}")
+    model = load(path, backend=backend)
     if data is None:
-        data, told_memory = _told(path.parent)
-        memory = memory or told_memory
+        data, trained_with = _data_of_run(path.parent)
+        memory = memory or trained_with
     rows = load_data(data, memory=memory)
     result = evaluate_model(model, rows.X_test, rows.y_test, memory=memory)
     if as_json:
-        click.echo(json.dumps(_described(result, data, chosen), indent=2))
-        return
-    print_facts(
-        {
-            "accuracy": f"{result.accuracy:.2%}",
-            "loss": f"{result.loss:.4f}",
-            "rows": f"{result.rows:,} of {data}",
-            "device": f"{chosen.device}, {model.dtype}",
-            "library": f"{chosen.name} {chosen.version()}",
-            **computing(chosen),
+        described = {
+            "data": data,
+            "accuracy": result.accuracy,
+            "loss": result.loss,
+            "rows": result.rows,
+            "accuracy_by_class": result.accuracy_by_class,
+            "confusion": result.confusion.tolist(),
         }
-    )
-    click.echo("\nrows: the true class; columns: how many of its rows were taken for each class")
-    print_table(
-        [
-            [str(label), "-" if share is None else f"{share:.1%}", *map(str, counts)]
-            for label, (share, counts) in enumerate(
-                zip(result.accuracy_by_class, result.confusion, strict=True)
-            )
-        ],
-        ["class", "right", *map(str, range(len(result.confusion)))],
-        right=0,
-    )
+        click.echo(json.dumps(described | place_json(model), indent=2))
+        return
+    accuracy, loss = ("accuracy", f"{result.accuracy:.2%}"), ("loss", f"{result.loss:.4f}")
+    print_table([accuracy, loss, ("rows", f"{result.rows:,} of {data}"), *place(model)])
+    _print_classes(result)
 
 
-def _told(folder: Path) -> tuple[str, int | None]:
-    """The data that the run in a folder was trained on, and its memory; mnist where it does not say."""
+def _data_of_run(folder: Path) -> tuple[str, int | None]:
+    """The data and the memory of the run in a folder.
+
+    Raises
+    ------
+    XpnetError
+        The folder does not tell them.
+    """
+    path = folder / "config.json"
     try:
-        config = json.loads((folder / "config.json").read_text())
-        source, memory = config["data"], config.get("memory")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return "mnist", None
-    if not isinstance(source, str):
-        return "mnist", None
-    return source, memory if isinstance(memory, int) else None
+        config = {"memory": None} | read_json(path)
+        check(config, {"data": str, "memory": (None, WHOLE)}, str(path))
+    except XpnetError as error:
+        raise XpnetError(f"{error}; name the data with --data mnist or --data PATH") from error
+    return config["data"], config["memory"]
 
 
-def _described(result: Evaluation, data: str, backend: Backend) -> dict[str, object]:
-    return {
-        "data": data,
-        "accuracy": result.accuracy,
-        "loss": result.loss,
-        "rows": result.rows,
-        "accuracy_by_class": result.accuracy_by_class,
-        "confusion": result.confusion.tolist(),
-        "precision": backend.precision,
-        "execution": asdict(backend.execution),
-    }
+def _print_classes(result: Evaluation) -> None:
+    """Print the confusion table or, if it is wider than the terminal, its most telling parts."""
+    confusion, width = result.confusion, columns(sys.stdout)
+    classes = range(len(confusion))
+    shares = ["-" if share is None else f"{share:.1%}" for share in result.accuracy_by_class]
+    if 2 * len(classes) < width:
+        cells = [[str(i), shares[i], *map(str, confusion[i])] for i in classes]
+        lines = lay_out(cells, ["class", "right", *map(str, classes)], right=0)
+        if len(lines[-1]) <= width:
+            title = "rows: the true class; columns: how many of its rows were predicted as each class"
+            click.echo("\n".join(["", title, *lines]))
+            return
+    right = [1.0 if share is None else share for share in result.accuracy_by_class]
+    worst = sorted(sorted(classes, key=right.__getitem__)[:MOST_CLASSES])
+    which = "classes" if len(worst) == len(classes) else f"{len(worst)} least accurate classes"
+    click.echo(f"\nthe {which}; --json prints the whole confusion table")
+    print_table([[str(i), shares[i], str(sum(confusion[i]))] for i in worst], ["class", "right", "rows"], 0)
+    wrong = confusion - np.diag(np.diagonal(confusion))
+    largest = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSIONS]
+    pairs = [(i, j) for i, j in zip(*np.unravel_index(largest, wrong.shape), strict=True) if wrong[i, j]]
+    click.echo("\nthe largest confusions" if pairs else "\nno confusions")
+    print_table([[str(i), str(j), str(wrong[i, j])] for i, j in pairs], ["class", "predicted", "rows"], 0)

@@ -9,7 +9,7 @@ from xpnet.errors import XpnetError
 
 @click.command()
 def info() -> None:
-    """List the array libraries that are there, their devices, and how to get the others."""
+    """List the array libraries, their devices, and how to install what is missing."""
     rows = []
     for name in LIBRARIES:
         library = backend_class(name)
@@ -20,5 +20,7 @@ def info() -> None:
             continue
         missing = [kind for kind in library.kinds if not any(device.startswith(kind) for device in devices)]
         notes = [f"no {kind}: {library.missing_device(kind)}" for kind in missing]
-        rows.append([name, version, "; ".join([*devices, *notes])])
+        if devices:
+            notes.insert(0, ", ".join(devices))
+        rows += [[name, version, notes[0]], *(["", "", note] for note in notes[1:])]
     print_table(rows, ["library", "version", "devices, or what to do"])

@@ -8,31 +8,25 @@ from functools import partial
 import click
 
 from xpnet.backends import LIBRARIES, Backend, backend_class, get_backend
-from xpnet.cli.options import device_option, execution_option, precision_option
-from xpnet.cli.tables import print_table
+from xpnet.cli.options import DEVICE, EXECUTION, JSON, PRECISION, Command, option
+from xpnet.cli.progress import say, show
+from xpnet.cli.tables import columns, lay_out
 from xpnet.errors import UsageError, XpnetError
 from xpnet.model import DTYPES
 from xpnet.parity import Reference, Report, compare
 
-
-@click.command()
-@device_option
-@click.option(
-    "--backend",
-    "names",
+NAMES = option(
+    "--backend names",
+    "A library to compare; may be repeated.  [default: all that are installed]",
     multiple=True,
     metavar="NAME",
-    help="Compare this library; may be repeated. By default every installed one that drives the device.",
 )
-@click.option(
-    "--dtype", "dtypes", multiple=True, type=click.Choice(DTYPES), help="May be repeated. By default both."
-)
-@precision_option
-@execution_option
-@click.option(
-    "--run-steps", type=int, default=1000, show_default=True, metavar="N", help="Steps of the free run."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for a program.")
+KINDS = option("--dtype dtypes", "May be repeated.  [default: both]", DTYPES, multiple=True)
+STEPS = option("--run-steps", "Steps of the free run.", int, 1000)
+GROUPS = {"What to compare": (DEVICE, NAMES, KINDS, PRECISION, EXECUTION, STEPS), "Output": (JSON,)}
+
+
+@click.command(cls=Command, groups=GROUPS)
 def parity(
     device: str | None,
     names: tuple[str, ...],
@@ -44,26 +38,26 @@ def parity(
 ) -> None:
     """Compare libraries with NumPy in float64, number by number.
 
-    Every operation, the whole forward pass and gradient, single training steps from the reference's own
-    state, and a free run. Fails, and names the first quantity at fault, when an error is over its gate.
-    With a reduced precision, which is of float32 alone, the reference rounds what it multiplies likewise.
-    Fails, too, when steps fall back to eager execution unasked.
+    This compares every operation, the whole forward pass and gradient, single training steps from the
+    reference's own state, and a free run. If an error is above its gate, the command fails and names the first
+    such quantity. With a reduced precision, which exists for float32 only, the reference rounds the factors of
+    its products in the same way. The command also fails if steps fall back to eager execution.
     """
     reduced = precision != "float32"
     if reduced and "float64" in dtypes:
         raise UsageError(f"precision {precision} belongs to float32, not to float64")
     backends = _chosen(device, names, precision=precision, execution=execution)
-    _say(f"reference: numpy float64{f', factors rounded to {precision}' if reduced else ''}")
+    say(f"reference: numpy float64{f', factors rounded to {precision}' if reduced else ''}")
     reference = Reference.prepare(run_steps, precision=precision)
     reports = []
     for dtype in dtypes or (("float32",) if reduced else DTYPES[::-1]):
         for backend in backends:
             if not backend.supports(dtype):
-                _say(f"{backend.name} on {backend.device} has no {dtype}: left out")
+                say(f"{backend.name} on {backend.device} has no {dtype}: left out")
                 continue
             title = f"{backend.name} on {backend.device}, {_arithmetic(dtype, precision)}"
-            reports.append(compare(backend, dtype, reference, partial(_show, title)))
-            _say(f"{title}: {_verdict(reports[-1])}, {reports[-1].seconds:.0f} s")
+            reports.append(compare(backend, dtype, reference, partial(show, title)))
+            say(f"{title}: {_verdict(reports[-1])}, {reports[-1].seconds:.0f} s")
 
     if not reports:
         raise XpnetError(f"nothing to compare: no {' or '.join(dtypes)} on these devices")
@@ -81,7 +75,7 @@ def parity(
 
 
 def _chosen(device: str | None, names: tuple[str, ...], *, precision: str, execution: str) -> list[Backend]:
-    """The libraries to compare: those named, or all that are installed and can do as told on the device."""
+    """The libraries to compare: those named, or all installed ones that can compute in this way on the device."""
     if names:
         return [
             get_backend(device, name, precision=precision, execution=execution)
@@ -95,7 +89,7 @@ def _chosen(device: str | None, names: tuple[str, ...], *, precision: str, execu
             try:
                 found.append(get_backend(device, name, precision=precision, execution=execution))
             except XpnetError as error:
-                _say(f"left out: {error}")
+                say(f"left out: {error}")
     if not found:
         how = precision if execution == "auto" else f"{precision} with {execution} execution"
         raise XpnetError(f"nothing to compare: no library has {how} on {device}")
@@ -127,29 +121,22 @@ def _described(report: Report) -> dict[str, object]:
 
 
 def _print(reports: list[Report]) -> None:
-    """One table for a dtype: a quantity a line, a library a column."""
-    header = ["quantity", "gate", *(report.backend for report in reports)]
-    lines = []
+    """Print the table of a dtype: a line for each quantity, a column for each library that fits."""
+    cells = []
     for rows in zip(*(report.rows for report in reports), strict=True):
         gate = "-" if rows[0].gate is None else f"{rows[0].gate:.0e}"
-        cells = [(f"{row.error:.1e}" if row.error else "0") + ("" if row.passed else " FAIL") for row in rows]
-        lines.append([rows[0].quantity, gate, *cells])
-    lines.append(["verdict", "", *("pass" if report.passed else "FAIL" for report in reports)])
+        errors = [f"{row.error:.1e}" if row.error else "0" for row in rows]
+        verdicts = ["" if row.passed else " FAIL" for row in rows]
+        cells.append([rows[0].quantity, gate, *map("".join, zip(errors, verdicts, strict=True))])
+    cells.append(["verdict", "", *("pass" if report.passed else "FAIL" for report in reports)])
+    lines = lay_out(cells, ["quantity", "gate", *(report.backend for report in reports)], right=1)
+    if len(reports) > 1 and max(map(len, lines)) > columns(sys.stdout):
+        for report in reports:
+            _print([report])
+        return
     title = _arithmetic(reports[0].dtype, reports[0].precision)
     click.echo(f"\n{title}: largest error relative to numpy float64\n")
     for report in reports:
         about = f"{report.backend} {report.version} on {report.device}"
         click.echo(f"  {about}: {report.arithmetic} arithmetic, execution {report.execution}")
-    print_table(lines, header, right=1)
-
-
-def _say(line: str) -> None:
-    """A line of progress that stays."""
-    clear = "\r\x1b[2K" if sys.stderr.isatty() else ""
-    click.echo(f"{clear}{line}", err=True)
-
-
-def _show(title: str, text: str) -> None:
-    """A line of progress that the next one replaces; nothing in a pipe."""
-    if sys.stderr.isatty():
-        click.echo(f"\r\x1b[2K{title}: {text}", err=True, nl=False)
+    click.echo("\n".join(["", *lines]))

@@ -1,0 +1,116 @@
+"""The commands together, and what happens when one of them fails."""
+
+import errno
+import warnings
+from difflib import get_close_matches
+
+import click
+
+from xpnet import __version__
+from xpnet.cli import streams
+from xpnet.cli.evaluate import evaluate
+from xpnet.cli.info import info
+from xpnet.cli.parity import parity
+from xpnet.cli.progress import say
+from xpnet.cli.tables import printable
+from xpnet.cli.train import train
+from xpnet.errors import FellBackWarning, UsageError, XpnetError
+
+LONGEST = 500
+"""Characters of an error message; of a longer one the middle is left out."""
+
+FOREIGN = {
+    "--batch-size": "bs minibatch-size",
+    "--device cpu": "cpu",
+    "--device cuda": "gpu cuda",
+    "--epochs": "iterations max-iter num-epochs",
+    "--hidden": "layers units",
+    "--lr": "learning-rate learning-rate-init",
+    "--optimizer": "solver",
+    "--patience": "early-stopping n-iter-no-change",
+    "--seed": "random-state",
+    "--threads": "jobs n-jobs workers",
+    "--weight-decay": "alpha l2",
+}
+"""Our options, and what other programs call them."""
+
+
+class Commands(click.Group):
+    """The group of commands. An unknown one is answered with the list of them."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        """Find a command by its name."""
+        if cmd_name not in self.commands:
+            hint = close(cmd_name, [*self.commands]) or f"The commands are {', '.join(self.commands)}."
+            raise click.UsageError(f"No such command {cmd_name!r}. {hint}", ctx)
+        return self.commands[cmd_name]
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, message="xpnet %(version)s")
+def cli() -> None:
+    """A neural network written from its mathematics, once, and run on any array library."""
+
+
+for command in (train, evaluate, parity, info):
+    cli.add_command(command)
+
+
+def run() -> int:
+    """Run the command line.
+
+    A known error is printed as one line; an unknown one is a bug, and is raised.
+
+    Returns
+    -------
+    code
+        The exit code of the process.
+    """
+    streams.repair()
+    warnings.simplefilter("ignore", FellBackWarning)  # the closing table says it
+    try:
+        code = cli.main(prog_name="xpnet", standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        code = error.exit_code
+    except click.NoSuchOption as error:
+        code = _fail(f"No such option {error.option_name!r}. {_meant(error)}", error.exit_code)
+    except click.ClickException as error:
+        code = _fail(error.format_message(), error.exit_code)
+    except XpnetError as error:
+        code = _fail(str(error), 2 if isinstance(error, UsageError) else 1)
+    except MemoryError as error:
+        code = _fail(f"not enough memory: {error}", 1)
+    except OSError as error:
+        code = _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+    lost = streams.flush_output()
+    if lost and lost.errno != errno.EPIPE:
+        return _fail(f"standard output: {lost.strerror}", 1)
+    return 1 if lost else code
+
+
+def _fail(message: str, code: int) -> int:
+    text = " ".join(message.split())
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+    say(f"xpnet: error: {printable(text)}")
+    return code
+
+
+def _meant(error: click.NoSuchOption) -> str:
+    """A hint to the option that was probably meant by an unknown one."""
+    if not error.option_name.startswith("--"):
+        return "Options are written in full, such as --help."
+    word = error.option_name[2:].replace("_", "-")
+    known = [name for param in error.ctx.command.params for name in param.opts] if error.ctx else []
+    for ours, others in FOREIGN.items():
+        if word in others.split() and ours.split()[0] in known:
+            return f"Did you mean {ours}?"
+    return close(f"--{word}", known)
+
+
+def close(word: str, known: list[str]) -> str:
+    """A hint to a known word that another one abbreviates, is a longer form of, or is close to."""
+    related = [other for other in known if other.startswith(word) or word.startswith(f"{other}-")]
+    found = related or get_close_matches(word, known, 1, cutoff=0.75)
+    return f"Did you mean {found[0]}?" if found else ""
