@@ -22,7 +22,8 @@ import pytest
 from xpnet.data import Dataset, load_data
 from xpnet.data.dataset import MNIST
 from xpnet.data.idx import read_idx
-from xpnet.data.mapped import is_mapped, pieces
+from xpnet.data.mapped import file_of as is_mapped
+from xpnet.data.mapped import pieces
 from xpnet.errors import UsageError, XpnetError
 
 PUBLISHED = {

@@ -114,7 +114,7 @@ def test_rows_of_another_shape_are_refused(backend: Backend, shape: tuple[int, .
     model, X = MLP(SIZES, backend=backend), backend.asarray(np.zeros(shape))
     for call in (model.logits, model.predict, model.predict_proba):
         message = refused(lambda call=call: call(X))  # type: ignore[misc]
-        assert message == f"X has shape {shape}: it must be (rows, 4)"
+        assert message == f"X has shape {shape}: this network takes (rows, 4)"
 
 
 @pytest.mark.parametrize("X", [[[1.0, 2.0, 3.0, 4.0]], None, "rows", 1.0], ids=lambda X: type(X).__name__)

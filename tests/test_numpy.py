@@ -13,7 +13,7 @@ import pytest
 
 import xpnet
 from tests.process import environment
-from xpnet.backends.numpy import LARGE, Products, _references
+from xpnet.backends.products import LARGE, Products, _references
 
 SIDE = int((LARGE / 4) ** 0.5) + 1
 """Of a square of float32 that is large enough to be kept."""
@@ -61,7 +61,7 @@ def test_the_products_of_a_step_do_not_share_memory(rng: np.random.Generator) ->
 
 
 def test_no_more_than_so_much_unused_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xpnet.backends.numpy.KEPT", 5 * LARGE)
+    monkeypatch.setattr("xpnet.backends.products.SPARE", 5 * LARGE)
     products = Products()
     thin = np.ones((1, 1), np.float32)
     held = products.matmul(np.ones((LARGE // 4, 1), np.float32), thin)
@@ -87,7 +87,7 @@ def test_threads_never_get_the_same_memory(monkeypatch: pytest.MonkeyPatch) -> N
         time.sleep(1e-4)  # another thread would find the same now, were it not for the lock
         return found
 
-    monkeypatch.setattr("xpnet.backends.numpy._references", slowly)
+    monkeypatch.setattr("xpnet.backends.products._references", slowly)
     products = Products()
 
     def work(value: int) -> bool:
@@ -129,8 +129,6 @@ def test_the_shorter_ways_lead_to_the_same(xp: Any, dtype: str, rng: np.random.G
     y = rng.integers(0, 5, 6).astype(np.int32)
     pairs = [
         (xp.astype(x, np.float32), np.astype(x, np.float32)),
-        (xp.expand_dims(y, axis=1), np.expand_dims(y, axis=1)),
-        (xp.expand_dims(x, axis=0), np.expand_dims(x, axis=0)),
         (xp.matrix_transpose(x), np.matrix_transpose(x)),
         (xp.max(x, axis=1, keepdims=True), np.max(x, axis=1, keepdims=True)),
         (xp.max(x, axis=1), np.max(x, axis=1)),

@@ -285,12 +285,12 @@ def test_epoch_has_every_training_row_once_and_none_that_is_held_back(
     rows: int, batch_size: int, validation: float
 ) -> None:
     feed = feed_of(rows, LEAST, batch_size, validation)
-    held = handed_out(feed.held_parts(), rows) if validation else []
+    held = handed_out(feed.parts(feed.held), rows) if validation else []
     kept = [number for part in held for number in part.tolist()]
     assert len(kept) == len(set(kept)) == feed.held_rows
     assert abs(feed.held_rows - validation * rows) <= BLOCK_ROWS
     for epoch in range(2):
-        parts = handed_out(feed.parts(np.random.default_rng(epoch)), rows)
+        parts = handed_out(feed.parts(feed.training, np.random.default_rng(epoch)), rows)
         seen = np.concatenate(parts).tolist()
         assert len(seen) == feed.rows == rows - feed.held_rows
         assert sorted(seen + kept) == list(range(rows))
@@ -334,7 +334,7 @@ def test_progress_is_told_of_every_row() -> None:
 def test_orders_differ_from_epoch_to_epoch_and_are_those_of_the_seed() -> None:
     def order(seed: int) -> list[int]:
         feed = feed_of(3000, 500, 32, 0.1, seed=1)
-        numbers = np.concatenate(handed_out(feed.parts(np.random.default_rng(seed)), 3000))
+        numbers = np.concatenate(handed_out(feed.parts(feed.training, np.random.default_rng(seed)), 3000))
         return [int(number) for number in numbers]
 
     first, second = order(1), order(2)
@@ -379,7 +379,8 @@ def test_held_back_blocks_depend_on_the_seed_and_nothing_else() -> None:
 
 @pytest.mark.usefixtures("small_blocks")
 def test_rows_come_in_their_own_order_where_none_is_drawn() -> None:
-    parts = handed_out(feed_of(3000, 500, 1).parts(None), 3000)
+    feed = feed_of(3000, 500, 1)
+    parts = handed_out(feed.parts(feed.training), 3000)
     assert np.concatenate(parts).tolist() == list(range(3000))
     assert len(parts) == 6
 
@@ -388,7 +389,7 @@ def test_rows_come_in_their_own_order_where_none_is_drawn() -> None:
 def test_every_part_of_a_sorted_file_has_all_classes_in_about_their_shares() -> None:
     rows, classes, chunk = 12_000, 10, 1000
     feed = feed_of(rows, chunk, 50, classes=classes)
-    parts = handed_out(feed.parts(np.random.default_rng(3)), rows)
+    parts = handed_out(feed.parts(feed.training, np.random.default_rng(3)), rows)
     assert len(parts) == 12
     surprises = []
     for numbers in parts:
@@ -588,7 +589,7 @@ def test_warm_up_is_on_training_rows_that_differ(streamed: bool, batch_size: int
     numbers = numbers_of(rows)[batches[0]]
     assert len(set(numbers.tolist())) == min(batch_size, LEAST if streamed else batch_size)
     feed = make_feed(model, X, y, memory=memory, **options)
-    training = np.concatenate([numbers_of(data["X"][order]) for data, order in feed.parts(None)])
+    training = np.concatenate([numbers_of(data["X"][order]) for data, order in feed.parts(feed.training)])
     assert set(numbers.tolist()) <= set(training.tolist())
 
 

@@ -1,12 +1,13 @@
-"""Whose an array is, and what its numbers are."""
+"""Checks which library and device an array belongs to, and its dtype."""
 
 from typing import Any
-
-import numpy as np
 
 from xpnet.backends import Backend, owner
 from xpnet.errors import XpnetError
 from xpnet.nn.typing import Array
+
+SCALES = {"int8": 127.0, "uint8": 255.0, "int16": 32767.0, "uint16": 65535.0}
+"""The integer types that rows may have, and the largest value of each, by which such rows are divided."""
 
 
 def check_owner(backend: Backend, array: Any, what: str) -> None:
@@ -15,25 +16,26 @@ def check_owner(backend: Backend, array: Any, what: str) -> None:
     Raises
     ------
     XpnetError
-        It does not; nothing is moved behind the user's back.
+        It does not. An array is never moved unasked.
     """
     library = owner(array)
-    place = f"{backend.name} on {backend.device}"
     if library is None:
         raise XpnetError(f"{what} is a {type(array).__name__}: give an array of {backend.name}")
     if library != backend.name:
         raise XpnetError(
-            f"{what} belongs to {library}, the network to {place}: move one of them, "
-            f"say with model.backend.asarray({what}) or model.to(backend={library!r})"
+            f"{what} belongs to {library}, the network to {backend.name} on {backend.device}: move one of "
+            f"them, say with model.backend.asarray({what}) or model.to(backend={library!r})"
         )
     if backend.device_of(array) != backend.device:
+        there = backend.device_of(array)
         raise XpnetError(
-            f"{what} is on {backend.device_of(array)}, the network on {backend.device}: move one"
+            f"{what} is on {there}, the network on {backend.device}: move one of them, "
+            f"say with model.to(device={there!r})"
         )
 
 
 def dtype_name(array: Array) -> str:
-    """The dtype of any library's array: "uint8", "float32"."""
+    """The name of the dtype of any library's array: "uint8", "float32"."""
     return str(array.dtype).rpartition(".")[2]
 
 
@@ -42,8 +44,16 @@ def is_floating(name: str) -> bool:
     return "float" in name
 
 
-def integer_scale(name: str) -> float | None:
-    """The largest value of an integer type of 8 or 16 bits; None for another type."""
-    if name in ("uint8", "int8", "uint16", "int16"):
-        return float(np.iinfo(name).max)
-    return None
+def scale_of(name: str) -> float:
+    """The divisor of rows of a dtype: 1 for floats, the largest value of the type for integers.
+
+    Raises
+    ------
+    XpnetError
+        Rows cannot have this dtype.
+    """
+    if is_floating(name):
+        return 1.0
+    if name not in SCALES:
+        raise XpnetError(f"X: {name} numbers; give uint8 or uint16, or floats already scaled")
+    return SCALES[name]

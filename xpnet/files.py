@@ -1,33 +1,92 @@
-"""Files that are either whole or not there, and never executed when read."""
+"""Files that are read with care, and written so that they are either whole or not there."""
 
 import json
 import os
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import numpy as np
 
+from xpnet.arguments import brief
 from xpnet.errors import XpnetError
+from xpnet.schema import Kind, check
 
 METADATA = "xpnet"
-"""The one metadata key of our safetensors files: several would come out in random order."""
+"""The one metadata key of our safetensors files: several keys would come out in random order."""
+
+PARTIAL = ".partial"
+"""The end of the name of a file that is being written."""
+
+LONGEST_JSON = 2**22
+"""The most characters of JSON that are read."""
+
+
+def status(path: Path, *, follow: bool = True) -> os.stat_result | None:
+    """Ask the system about a path. The answer is None where nothing has that name.
+
+    Parameters
+    ----------
+    follow
+        Look at what a symbolic link points to, rather than at the link.
+
+    Raises
+    ------
+    XpnetError
+        The path must not be looked at, or no file can have such a name.
+    """
+    try:
+        return os.stat(path, follow_symlinks=follow)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:  # ValueError: a null character, or a lone surrogate
+        said = getattr(error, "strerror", None) or error
+        raise XpnetError(f"{str(path)[:300]!r}: {said}") from error
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BufferedReader]:
+    """Open a regular file for reading. What the system says while it is read becomes an error that names it.
+
+    Raises
+    ------
+    XpnetError
+        The file is missing or cannot be read, or is a folder, or a device or pipe, which might never end.
+    """
+    found = status(path)
+    if found is None or not S_ISREG(found.st_mode):
+        raise XpnetError(f"{path}: no such file, or not a regular one but a folder, device or pipe")
+    try:
+        with open(os.fspath(path), "rb") as file:  # a string, because NumPy takes the name from it
+            yield file
+    except OSError as error:
+        raise XpnetError(f"{path}: {error.strerror or error}") from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file under another name, then rename it into place: a reader sees the old or the new one.
 
+    Several processes may write the same file: the last one to finish wins.
+
     Raises
     ------
     XpnetError
-        The folder cannot be made or written, or the disk is full. What stood at `path` still stands.
+        The folder cannot be made or written, the disk is full, or `path` is something else than a regular
+        file: a symbolic link, a folder, a device. What stood at `path` still stands.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
+    found = status(path, follow=False)
+    if found is not None and not S_ISREG(found.st_mode):
+        raise XpnetError(f"{path}: a link, folder, device or pipe, which is not replaced; give another path")
+    partial = path.with_name(f".{secrets.token_hex(8)}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with partial.open("wb") as file:
+            with partial.open("xb") as file:  # "x" opens no file that is there, and follows no link
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -36,6 +95,12 @@ def write_atomically(path: Path, content: bytes) -> None:
             partial.unlink(missing_ok=True)
     except OSError as error:
         raise XpnetError(f"{path}: cannot be written: {error.strerror or error}") from error
+    with suppress(OSError):  # Windows opens no folder, and some file systems sync none
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -43,52 +108,74 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_atomically(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
-def write_tensors(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
-    """Write arrays and what describes them as one safetensors file, atomically, equal bytes for equal input.
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises
+    ------
+    XpnetError
+        The file cannot be read, or is damaged.
+    """
+    with opened(path) as file:
+        return _parsed(file.read(LONGEST_JSON + 1), path)
+
+
+def write_tensors(
+    path: Path, fields: Mapping[str, Kind], arrays: Mapping[str, np.ndarray], described: Mapping[str, Any]
+) -> None:
+    """Write arrays and their description as one safetensors file, atomically, equal bytes for equal input.
 
     Parameters
     ----------
-    metadata
-        Whatever JSON can hold.
+    fields
+        What the description must have.
+    described
+        The fields, and whatever else JSON can hold.
 
     Raises
     ------
     XpnetError
-        As `write_atomically`.
+        The file cannot be written, or `read_tensors` would refuse it.
     """
     from safetensors.numpy import save
 
+    text = json.dumps(described, sort_keys=True)
+    check(_parsed(text, path), fields, str(path))
+    _check_finite(arrays, path)
     # safetensors 0.8 writes an array that is not C-contiguous wrongly, and says nothing
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    text = json.dumps(metadata, sort_keys=True)
     write_atomically(path, save(whole, metadata={METADATA: text}))
 
 
-def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read what `write_tensors` wrote.
+def read_tensors(
+    path: Path, fields: Mapping[str, Kind], *, with_arrays: bool = True
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read the arrays and the description that `write_tensors` wrote.
+
+    Parameters
+    ----------
+    with_arrays
+        Read the arrays too, and not the description alone, which costs little however large they are.
 
     Raises
     ------
     XpnetError
-        The file is missing, cut off, not safetensors, or not ours.
+        The file is missing, cut off, damaged, not safetensors, not ours, its description lacks a field, or
+        an array holds NaN or infinity.
     """
     from safetensors import SafetensorError, safe_open
 
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = (file.metadata() or {}).get(METADATA)
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, TypeError, AttributeError) as error:
-        raise XpnetError(f"{path}: not a safetensors file, or cut off ({error})") from error
-    except OSError as error:
-        # safetensors raises some of these itself, without an errno
-        raise XpnetError(f"{path}: {error.strerror or 'no such file, or not readable'}") from error
-    try:
-        described = json.loads(metadata or "")
-    except (ValueError, RecursionError) as error:
-        raise XpnetError(f"{path}: not written by xpnet (no metadata {METADATA!r})") from error
-    if not isinstance(described, dict):
-        raise XpnetError(f"{path}: not written by xpnet (metadata {METADATA!r} is not an object)")
+    with opened(path):  # which checks the path, and names it where the system refuses
+        try:
+            with safe_open(path, framework="numpy") as file:
+                text = (file.metadata() or {}).get(METADATA, "")
+                names = file.keys() if with_arrays else []
+                arrays = {name: file.get_tensor(name) for name in names}
+        except (SafetensorError, TypeError, AttributeError, KeyError) as error:
+            raise XpnetError(f"{path}: not a safetensors file, or cut off") from error
+    described = _parsed(text, path)
+    check(described, fields, str(path))
+    _check_finite(arrays, path)
     return arrays, described
 
 
@@ -109,3 +196,20 @@ def append_line(path: Path, line: str) -> None:
                 raise OSError("the disk is full")
     except OSError as error:
         raise XpnetError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _parsed(text: str | bytes, path: Path) -> dict[str, Any]:
+    if len(text) > LONGEST_JSON:
+        raise XpnetError(f"{path}: its description has more than {LONGEST_JSON:,} characters")
+    try:
+        found: dict[str, Any] = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise XpnetError(f"{path}: damaged, or not written by xpnet: no JSON describes it") from error
+    check(found, {}, str(path))
+    return found
+
+
+def _check_finite(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise XpnetError(f"{path}: {brief(name)} holds NaN or infinity")

@@ -1,27 +1,36 @@
 """The network as a user holds it: its description, its parameters on a device, and its file."""
 
-from collections.abc import Mapping, Sequence
-from math import inf
-from operator import index
+from collections.abc import Iterable, Mapping
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from xpnet.arrays import check_owner, dtype_name, integer_scale, is_floating
+from xpnet.arguments import brief, choice, instance, number, whole
+from xpnet.arrays import SCALES, check_owner, dtype_name, is_floating, scale_of
 from xpnet.backends import Backend, get_backend
 from xpnet.data.rows import stream
 from xpnet.errors import UsageError, XpnetError
-from xpnet.files import read_tensors, write_tensors
+from xpnet.model_file import DTYPES as DTYPES
+from xpnet.model_file import read_model, write_model
+from xpnet.nn.activations import ACTIVATIONS
 from xpnet.nn.loss import softmax
 from xpnet.nn.network import Network, forward, initial_parameters
 from xpnet.nn.typing import Array
 
-DTYPES = ("float32", "float64")
-FORMAT = 1
-"""Version of the model file."""
+NUMBERS_AT_ONCE = 2**23
+"""Numbers in the output of a layer while it predicts or evaluates: bounds the memory of wide layers."""
 
 ROWS_AT_ONCE = 8192
-"""Rows that go through the network together when it predicts: bounds the memory that takes."""
+"""Rows that go through the network together when it predicts, where its layers are not too wide for that."""
+
+LARGEST_SCALED, FIRST_ROWS = 10.0, 100
+"""A network that was trained on integers, which became -1 … 1, refuses rows of larger floats. It looks at the
+first rows, which tell whether all were divided."""
+
+LARGEST_NETWORK = 2**48
+"""Parameters in a network at most: more is taken for a mistake."""
 
 
 class MLP:
@@ -30,21 +39,24 @@ class MLP:
     Parameters
     ----------
     sizes
-        Units of every layer from the input to the classes.
+        The number of units in every layer, from the input to the classes.
     activation
         "relu", "tanh", "sigmoid" or "identity".
     seed
-        Of the initial weights: He's for relu, Glorot's for the rest. The same on every library.
+        Seed of the initial weights, which follow He for relu and Glorot for the other activations. They are
+        the same on every library.
     dtype
         "float32" or "float64".
     device, backend
-        Where the parameters live and by which library, as for `xpnet.get_backend`; `backend` may also be
-        what that returned.
+        Where the parameters live and which library computes, as for `xpnet.get_backend`; `backend` may also
+        be what that function returned.
     parameters
-        Host arrays W1, b1, … to start from instead of drawing them; further names are ignored.
+        Host arrays W1, b1, … to start from instead of random ones; other names are ignored.
     scale
-        What integer inputs are divided by: by default the largest value of their type. Training sets it to
-        that of the training data, or to 1 where they were floating point. Floats are left alone.
+        What kind of rows the network was trained on: 1.0 for floats, the largest value of the type for
+        integers (127, 255, 32767 or 65535), None if unknown. `train` sets it. It changes no computation:
+        integers are always divided by the largest value of their type. But the network refuses rows of
+        another kind than the one it was trained on.
 
     Attributes
     ----------
@@ -56,14 +68,14 @@ class MLP:
     Raises
     ------
     UsageError
-        Values that cannot be meant.
+        An argument makes no sense.
     XpnetError
-        The library or the device is not there.
+        The library or the device is not available.
     """
 
     def __init__(
         self,
-        sizes: Sequence[int] = (784, 128, 10),
+        sizes: Iterable[int] = (784, 128, 10),
         *,
         activation: str = "relu",
         seed: int = 0,
@@ -73,32 +85,21 @@ class MLP:
         parameters: Mapping[str, np.ndarray] | None = None,
         scale: float | None = None,
     ) -> None:
-        if dtype not in DTYPES:
-            raise UsageError(f"dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
-        if not isinstance(sizes, Sequence) or not all(hasattr(size, "__index__") for size in sizes):
-            raise UsageError(f"sizes {sizes} must be a row of whole numbers, such as (784, 128, 10)")
-        try:
-            self.network = Network(tuple(index(size) for size in sizes), activation)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-        self.dtype = dtype
-        self.scale = scale
+        self.network = _network(sizes, activation)
+        self.dtype = choice("dtype", dtype, DTYPES)
+        self.scale = _scale(scale)
+        seed = whole("seed", seed, 0)
         self.backend = _backend(device, backend)
         if not self.backend.supports(dtype):
             raise XpnetError(f"{self.backend.name} on {self.backend.device} has no {dtype}")
         if dtype == "float64" and self.backend.precision != "float32":
             raise UsageError(f"precision {self.backend.precision} belongs to float32, not to {dtype}")
         if parameters is None:
-            if not hasattr(seed, "__index__") or seed < 0:
-                raise UsageError(f"seed must be a whole number, 0 or more, not {seed}")
             parameters = initial_parameters(np, self.network, stream(seed, "weights"))
-        given = {name: np.shape(array) for name, array in parameters.items()}
-        if {name: given.get(name) for name in self.network.shapes} != self.network.shapes:
-            raise UsageError(f"parameters have shapes {given}, the network needs {self.network.shapes}")
+        host = _host_arrays(parameters, self.network, dtype)
         with self.backend.running(dtype):
             self.parameters: dict[str, Array] = {
-                name: self.backend.asarray(np.asarray(parameters[name], dtype=dtype))
-                for name in self.network.shapes
+                name: self.backend.asarray(array) for name, array in host.items()
             }
 
     def __repr__(self) -> str:
@@ -111,72 +112,95 @@ class MLP:
         """The number of outputs."""
         return self.network.sizes[-1]
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """The arguments of `xpnet.MLP` that describe this network, as JSON can hold them."""
+        return {
+            "sizes": list(self.network.sizes),
+            "activation": self.network.activation,
+            "dtype": self.dtype,
+            "scale": self.scale,
+        }
+
     def host_parameters(self) -> dict[str, np.ndarray]:
         """The parameters as NumPy arrays."""
         with self.backend.running(self.dtype):
             return {name: np.array(self.backend.to_numpy(a)) for name, a in self.parameters.items()}
 
     def to(self, device: str | None = None, backend: str | Backend | None = None) -> "MLP":
-        """A copy of this network elsewhere; given only a device, by the same library if that drives it.
+        """Copy this network to another device or library. Without an argument the copy stays here.
 
-        The same library computes there with the precision and the execution that it has here, where the
-        device has them too; another one as `xpnet.get_backend` does by default.
+        With a device alone, the library stays the same if it drives that device. With a library alone, the
+        device stays the same if it is this network's own library; otherwise it is that library's first one.
+        The same library keeps the precision and the execution, where the other device has them too.
         """
-        if backend is None and device is not None and device.partition(":")[0] in self.backend.kinds:
+        kind = device.partition(":")[0] if isinstance(device, str) else device
+        if backend is None and (kind is None or kind in self.backend.kinds):
             backend = self.backend.name
-        if backend == self.backend.name:
-            backend = _elsewhere(self.backend, device)
-            device = None
-        return MLP(
-            self.network.sizes,
-            activation=self.network.activation,
-            dtype=self.dtype,
-            device=device,
-            backend=backend,
-            parameters=self.host_parameters(),
-            scale=self.scale,
-        )
+        if isinstance(backend, str) and backend == self.backend.name:
+            backend, device = _elsewhere(self.backend, device), None
+        return MLP(**self.description, device=device, backend=backend, parameters=self.host_parameters())
 
     def logits(self, X: Array) -> Array:
-        """Z_L, the scores before softmax.
+        """Compute Z_L, the scores before softmax.
 
         Parameters
         ----------
         X : (m, features)
-            An array of this network's library, on its device. Integers, of 8 or 16 bits, are scaled.
+            An array of this network's library, on its device. Integers of 8 or 16 bits are divided by the
+            largest value of their type.
 
         Returns
         -------
         logits : (m, classes)
-            Of the same library, on the same device.
+            An array of the same library, on the same device. A row that holds NaN has the logits NaN.
 
         Raises
         ------
         XpnetError
-            X belongs to another library or device, or has another shape or type.
+            X belongs to another library or device, has another shape or type, or holds large floats where
+            the network was trained on integers.
         """
         check_owner(self.backend, X, "X")
         divisor = input_scale(self, dtype_name(X))
-        if X.ndim != 2 or X.shape[1] != self.network.sizes[0] or X.shape[0] == 0:
-            raise XpnetError(f"X has shape {tuple(X.shape)}: it must be (rows, {self.network.sizes[0]})")
+        check_shape(self, X)
         xp, dtype = self.backend.xp, self.backend.dtype(self.dtype)
+        size = rows_at_once(self.network, ROWS_AT_ONCE)
         with self.backend.running(self.dtype):
+            check_range(self, X)
             parts = []
-            for start in range(0, X.shape[0], ROWS_AT_ONCE):
-                part = xp.astype(X[start : min(start + ROWS_AT_ONCE, X.shape[0]), :], dtype, copy=False)
+            for start in range(0, X.shape[0], size):
+                part = xp.astype(X[start : min(start + size, X.shape[0]), :], dtype, copy=False)
                 Z, _ = forward(xp, self.network, self.parameters, part / divisor if divisor != 1 else part)
                 parts.append(Z[self.network.depth])
             return xp.concat(parts, axis=0) if len(parts) > 1 else parts[0]
 
     def predict_proba(self, X: Array) -> Array:
-        """Probabilities (m, classes); see `logits`."""
+        """Compute the probabilities (m, classes); see `logits`. A row that holds NaN gets NaN."""
         with self.backend.running(self.dtype):
             return softmax(self.backend.xp, self.logits(X))
 
     def predict(self, X: Array) -> Array:
-        """The most probable class of every row, (m,) integer; see `logits`."""
-        with self.backend.running(self.dtype):
-            return self.backend.xp.argmax(self.logits(X), axis=1)
+        """Find the most probable class of every row, (m,) integer; see `logits`.
+
+        It waits for the device once, to see whether every row has a class.
+
+        Raises
+        ------
+        XpnetError
+            As for `logits`; or a row has no class, because it holds NaN, infinity or too large a number.
+        """
+        backend, xp = self.backend, self.backend.xp
+        with backend.running(self.dtype):
+            logits = self.logits(X)
+            if not isfinite(float(backend.to_numpy(xp.sum(logits)))):  # the cheapest look at all of them
+                finite = np.isfinite(backend.to_numpy(logits)).all(axis=1)
+                if not finite.all():
+                    raise XpnetError(
+                        f"X: row {int(np.argmin(finite)):,}, counted from 0, has no class: it holds NaN, "
+                        f"infinity or a number too large for {self.dtype}, or the weights do"
+                    )
+            return xp.argmax(logits, axis=1)
 
     def save(self, path: str | Path) -> None:
         """Write the network as safetensors: the parameters, and one metadata key of JSON.
@@ -186,24 +210,42 @@ class MLP:
         XpnetError
             The file cannot be written, or `parameters` are no longer those of this network.
         """
-        arrays = self.host_parameters()
-        found = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
-        needed = {name: (shape, self.dtype) for name, shape in self.network.shapes.items()}
-        if found != needed:
-            raise XpnetError(f"parameters are {found}, but this network has {needed}")
-        metadata = {
-            "format": FORMAT,
-            "kind": "model",
-            "sizes": self.network.sizes,
-            "activation": self.network.activation,
-            "dtype": self.dtype,
-            "scale": self.scale,
-        }
-        write_tensors(Path(path), arrays, metadata)
+        write_model(Path(path), self.host_parameters(), self.description)
+
+
+def _network(sizes: Any, activation: Any) -> Network:
+    choice("activation", activation, ACTIVATIONS)
+    try:
+        network = Network(tuple(whole("a size", size, 1) for size in sizes), activation)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"sizes {brief(sizes)}: give whole numbers, say (784, 128, 10) ({error})") from error
+    if network.size > LARGEST_NETWORK:
+        raise UsageError(f"sizes {brief(sizes)} need {network.size:,} parameters, which are too many")
+    return network
+
+
+def _scale(scale: Any) -> float | None:
+    if scale is None:
+        return None
+    known = ", ".join(f"{largest:.0f} ({name})" for name, largest in SCALES.items())
+    return number("scale", scale, f"1 (floats), {known} or None", (1.0, *SCALES.values()).__contains__)
+
+
+def _host_arrays(parameters: Any, network: Network, dtype: str) -> dict[str, np.ndarray]:
+    instance("parameters", parameters, Mapping, "arrays by name")
+    given = [name for name in network.shapes if name in parameters]
+    try:
+        host = {name: np.asarray(parameters[name], dtype=dtype) for name in given}
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"parameters must be host arrays of numbers: {error}") from error
+    found = {name: array.shape for name, array in host.items()}
+    if found != network.shapes:
+        raise UsageError(f"parameters have shapes {found}, the network needs {network.shapes}")
+    return host
 
 
 def _backend(device: str | None, backend: str | Backend | None) -> Backend:
-    """The backend that is asked for by name, or itself, if that is not contradicted by `device`."""
+    """Get the backend of a name, or take the one given, unless `device` contradicts it."""
     if not isinstance(backend, Backend):
         return get_backend(device, backend)
     if device not in (None, backend.device, backend.device.partition(":")[0]):
@@ -212,7 +254,9 @@ def _backend(device: str | None, backend: str | Backend | None) -> Backend:
 
 
 def _elsewhere(backend: Backend, device: str | None) -> Backend:
-    """The same library on another device, which keeps what that device has too."""
+    """Get the same library on another device, with the same options where that device has them."""
+    if device is None:
+        return backend
     there = get_backend(device, backend.name)
     precision = backend.precision if backend.precision in there.precisions() else "float32"
     asked = backend.execution.asked
@@ -233,48 +277,58 @@ def load(path: str | Path, *, device: str | None = None, backend: str | Backend 
     XpnetError
         The file is missing, damaged, not an xpnet model, or holds other shapes than it says.
     """
-    arrays, described = read_tensors(Path(path))
-    if described.get("kind") != "model":
-        raise XpnetError(f"{path}: not a model but a {described.get('kind')}; give model.safetensors")
-    if described.get("format") != FORMAT:
-        raise XpnetError(f"{path}: format {described.get('format')}; this xpnet reads format {FORMAT}")
-    try:
-        network = Network(tuple(int(n) for n in described["sizes"]), described["activation"])
-        dtype, scale = described["dtype"], described["scale"]
-        if dtype not in DTYPES or not (scale is None or 0 < float(scale) < inf):
-            raise ValueError(f"dtype {dtype}, scale {scale}")
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise XpnetError(f"{path}: its description is damaged ({error})") from error
-    found = {name: array.shape for name, array in arrays.items()}
-    if found != network.shapes:
-        raise XpnetError(f"{path}: holds {found}, but sizes {network.sizes} need {network.shapes}")
-    if any(str(array.dtype) != dtype for array in arrays.values()):
-        raise XpnetError(f"{path}: its arrays are not all {dtype}, as it says")
-    return MLP(
-        network.sizes,
-        activation=network.activation,
-        dtype=dtype,
-        device=device,
-        backend=backend,
-        parameters=arrays,
-        scale=scale,
-    )
+    return MLP(device=device, backend=backend, **read_model(Path(path)))
+
+
+def rows_at_once(network: Network, most: int) -> int:
+    """How many rows go through the network together: at most `most`, and fewer where a layer is wide."""
+    return max(1, min(most, NUMBERS_AT_ONCE // max(network.sizes)))
 
 
 def input_scale(model: MLP, name: str) -> float:
-    """What rows X of this dtype are divided by: 1 for floating point, its largest value for integers.
+    """The divisor of rows X of this dtype: 1 for floats, the largest value of the type for integers.
 
     Raises
     ------
     XpnetError
-        Integers where the network was trained on something else, whose range they would not have.
+        Integers of another type than the network was trained on, or rows that are no numbers.
     """
-    if is_floating(name):
-        return 1.0
-    scale = integer_scale(name)
-    if scale is None:
-        raise XpnetError(f"X: {name} numbers; give uint8 or uint16, or floats already scaled")
-    if model.scale not in (None, scale):
+    scale = scale_of(name)
+    if not is_floating(name) and model.scale not in (None, scale):
         trained = "floating-point rows" if model.scale == 1.0 else f"integers up to {model.scale:.0f}"
         raise XpnetError(f"X is {name}, but the network was trained on {trained}: scale X as those were")
     return scale
+
+
+def check_shape(model: MLP, X: Array) -> None:
+    """Check that rows have the shape that a network takes.
+
+    Raises
+    ------
+    XpnetError
+        They do not.
+    """
+    features = model.network.sizes[0]
+    if X.ndim != 2 or X.shape[1] != features or X.shape[0] == 0:
+        raise XpnetError(f"X has shape {tuple(X.shape)}: this network takes (rows, {features})")
+
+
+def check_range(model: MLP, X: Array) -> None:
+    """Refuse floats that were not divided, where the network was trained on integers.
+
+    Only in that case does it look at `FIRST_ROWS` rows, and wait for the device. Call it within
+    ``model.backend.running``.
+
+    Raises
+    ------
+    XpnetError
+        One of the numbers is larger than `LARGEST_SCALED`.
+    """
+    if model.scale in (None, 1.0) or not is_floating(dtype_name(X)):
+        return
+    backend, xp = model.backend, model.backend.xp
+    first = xp.astype(X[: min(FIRST_ROWS, X.shape[0]), :], backend.dtype(model.dtype), copy=False)
+    largest = float(backend.to_numpy(xp.max(first)))
+    if largest > LARGEST_SCALED:
+        trained = f"trained on integers divided by {model.scale:.0f}"
+        raise XpnetError(f"X: floats up to {largest:g}, but the network was {trained}: divide X likewise")

@@ -1,30 +1,17 @@
 """The array libraries that xpnet runs on, one file each, and how one of them is picked.
 
-To add a library, write its file, a subclass of `Backend`, and name it in `LIBRARIES`.
+To add a library, write its file, a subclass of `Backend`, and name it in ``libraries.py``.
 """
 
-import importlib
-from typing import Any
-
 from xpnet.backends.base import EXECUTIONS, PRECISIONS, Backend, Execution
+from xpnet.backends.libraries import LIBRARIES, backend_class, owner
 from xpnet.errors import UsageError
 
-LIBRARIES = {
-    "numpy": "xpnet.backends.numpy:NumPyBackend",
-    "cupy": "xpnet.backends.cupy:CuPyBackend",
-    "dpnp": "xpnet.backends.dpnp:DpnpBackend",
-    "mlx": "xpnet.backends.mlx:MLXBackend",
-    "torch": "xpnet.backends.torch:TorchBackend",
-    "jax": "xpnet.backends.jax:JAXBackend",
-    "array-api-strict": "xpnet.backends.array_api_strict:StrictBackend",
-}
-"""Where each library's backend is. The first that can drive a kind of device is that kind's default."""
-
 KINDS = ("cpu", "cuda", "xpu", "mps")
-"""The kinds of devices: NVIDIA's GPUs, Intel's, Apple's."""
+"""The kinds of devices. The last three are the GPUs of NVIDIA, Intel and Apple."""
 
 MOST_THREADS = 4096
-"""More are taken for a mistake."""
+"""A larger number of threads is taken for a mistake."""
 
 __all__ = [
     "EXECUTIONS",
@@ -39,21 +26,6 @@ __all__ = [
 ]
 
 
-def backend_class(name: str) -> type[Backend]:
-    """The class behind a library's name. Imports our file, but not the library.
-
-    Raises
-    ------
-    UsageError
-        The name is not known.
-    """
-    if name not in LIBRARIES:
-        raise UsageError(f"unknown backend {name!r}: choose one of {', '.join(LIBRARIES)}")
-    module, _, attribute = LIBRARIES[name].partition(":")
-    found: type[Backend] = getattr(importlib.import_module(module), attribute)
-    return found
-
-
 def get_backend(
     device: str | None = None,
     backend: str | None = None,
@@ -62,17 +34,17 @@ def get_backend(
     precision: str = "float32",
     execution: str = "auto",
 ) -> Backend:
-    """Pick a library and a device. Nothing else is ever taken in their place.
+    """Pick a library and a device. Nothing else is ever used in their place.
 
     Parameters
     ----------
     device
-        "cpu", "cuda" (NVIDIA), "xpu" (Intel) or "mps" (Apple); "cuda:1" for the second of them. By
-        default the first kind that `backend` drives.
+        "cpu", "cuda" (NVIDIA), "xpu" (Intel) or "mps" (Apple); "cuda:1" is the second GPU of its kind.
+        Default: the first kind that `backend` drives.
     backend
-        A key of `LIBRARIES`. By default the first that drives `device`; without either, NumPy.
+        A key of `LIBRARIES`. Default: the first one that drives `device`; NumPy if neither is given.
     threads
-        Compute on so many CPU threads, in the whole process. By default the library decides.
+        The number of CPU threads to compute on, in the whole process. Default: the library decides.
     precision
         "float32", "tf32" or "bf16": how float32 matrix products are computed. All else stays float32.
     execution
@@ -82,9 +54,10 @@ def get_backend(
     Raises
     ------
     UsageError
-        An unknown name, a pair that cannot be, or `threads` out of range or off the CPU.
+        A name is unknown, the library does not drive the device, or `threads` is out of range or given for
+        a GPU.
     XpnetError
-        The library is not installed, the device is not there, or it has no such precision.
+        The library is not installed, the device is missing, or it does not have the precision.
     """
     kind, index = _parse(device) if device is not None else (None, 0)
     if backend is None:
@@ -95,24 +68,17 @@ def get_backend(
         able = ", ".join(name for name in LIBRARIES if kind in backend_class(name).kinds)
         raise UsageError(f"{backend} does not run on {kind}: for {kind} choose {able}")
     if threads is not None:
-        if threads < 1:
-            raise UsageError(f"threads must be 1 or more, not {threads}")
-        if threads > MOST_THREADS:
-            raise UsageError(f"threads {threads} is too many: {MOST_THREADS} is the most")
+        if not hasattr(threads, "__index__") or not 1 <= threads <= MOST_THREADS:
+            raise UsageError(f"threads must be a whole number from 1 to {MOST_THREADS}, not {threads!r:.60}")
         if kind != "cpu":
             raise UsageError(f"threads applies to the CPU, not to {kind}")
         cls.set_threads(threads)
     return cls(kind, index, precision=precision, execution=execution)
 
 
-def owner(array: Any) -> str | None:
-    """The name of the library that an array belongs to, or None. Imports no library."""
-    return next((name for name in LIBRARIES if backend_class(name).owns(array)), None)
-
-
 def _parse(device: str) -> tuple[str, int]:
-    kind, colon, index = device.partition(":")
-    numbered = kind != "cpu" and index.isascii() and index.isdigit()
+    kind, colon, index = device.partition(":") if isinstance(device, str) else ("", "", "")
+    numbered = kind != "cpu" and index.isascii() and index.isdigit() and len(index) <= 4
     if kind not in KINDS or (colon and not numbered):
-        raise UsageError(f"unknown device {device!r}: choose cpu, cuda, cuda:N, xpu or mps")
+        raise UsageError(f"unknown device {device!r:.60}: choose cpu, cuda, cuda:N, xpu or mps")
     return kind, int(index or 0)

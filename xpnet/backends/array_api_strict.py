@@ -1,4 +1,4 @@
-"""array-api-strict: the Array API standard and nothing else, on the CPU. Slow; a proof, not a tool."""
+"""array-api-strict: the Array API standard and nothing else, on the CPU. It is slow: a proof, not a tool."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from xpnet.backends.numpy import NumPyBackend
 
 
 class StrictBackend(NumPyBackend):
-    """array-api-strict, on the CPU, which computes with NumPy underneath."""
+    """array-api-strict, on the CPU. It computes with NumPy underneath."""
 
     name = "array-api-strict"
     library = "array_api_strict"
@@ -15,13 +15,13 @@ class StrictBackend(NumPyBackend):
     kinds = ("cpu",)
     install = "pip install array-api-strict"
 
-    def asarray(self, x: np.ndarray) -> Array:
+    def from_numpy(self, x: np.ndarray) -> Array:
         """Copy."""
-        return self.xp.asarray(np.array(x, order="C"), copy=True)
+        return self.xp.asarray(x, copy=True)
 
     def refill(self, array: Array, x: np.ndarray) -> Array:
-        """A new array: this library takes nothing from NumPy unasked."""
-        return self.asarray(x)
+        """Make a new array, because this library does not take NumPy's numbers unasked."""
+        return self.from_numpy(x)
 
     def to_numpy(self, array: Array) -> np.ndarray:
         """Copy."""

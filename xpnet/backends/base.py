@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
+from xpnet.backends.libraries import backend_class, owner
 from xpnet.errors import UsageError, XpnetError
 
 Array: TypeAlias = Any
@@ -21,14 +22,22 @@ PRECISIONS = {
     "tf32": "cupy, torch and jax on an NVIDIA GPU of compute capability 8.0 or more",
     "bf16": "torch and jax on a CPU, and cupy, torch and jax on an NVIDIA GPU of 8.0 or more",
 }
-"""How float32 matrix products are computed, and who has each: tf32 rounds the factors to 10 explicit bits,
-bf16 to 7; the sums are float32."""
+"""How float32 matrix products are computed, and which libraries have each way: tf32 rounds the factors to 10
+explicit bits, bf16 to 7; the sums are float32."""
 
 EXECUTIONS = ("auto", "eager", "captured")
-"""What `Backend.scan` may be asked for: a step call by call, or recorded once and replayed."""
+"""What `Backend.scan` may be asked for: to run a step call by call, or to record it once and replay it."""
 
-LARGEST_KEPT = 2**25 - 2**16
-"""Bytes: just under the most that glibc lets itself be told so, 32 MB on machines of 64 bits."""
+MALLOC_HINT = 2**25 - 2**16
+"""Bytes, a little less than 32 MB, the largest size that glibc learns from on machines of 64 bits."""
+
+CAST = "give an array of another dtype, such as float32"
+"""What to do about numbers that a library does not take."""
+
+
+def said(error: BaseException) -> str:
+    """The message of an error, on one line."""
+    return " ".join(str(error).split())
 
 
 @dataclass(frozen=True)
@@ -59,25 +68,27 @@ class Execution:
         return f"{ran} ({self.reason})" if self.reason else ran
 
 
-class Namespace:
-    """A library's namespace, with some of its functions replaced.
+class Patched:
+    """A library's namespace with some of its functions replaced.
 
     Parameters
     ----------
     module
         The namespace.
+    *functions
+        Each stands in place of the one of its name.
     **replaced
-        Functions that are taken instead of its own.
+        More that stands in place of its own, by name.
     """
 
-    def __init__(self, module: Any, **replaced: Callable[..., Array]) -> None:
-        self._module = module
-        for name, function in replaced.items():
-            setattr(self, name, function)
+    _module: Any = None  # until a copy is complete
+
+    def __init__(self, module: Any, *functions: Callable[..., Array], **replaced: Any) -> None:
+        vars(self).update({function.__name__: function for function in functions}, **replaced, _module=module)
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._module, name)
-        setattr(self, name, found)  # looked up once
+        setattr(self, name, found)  # each name is looked up once
         return found
 
 
@@ -130,23 +141,29 @@ class Backend:
     install: ClassVar[str]
     """The command that installs it."""
 
+    hints: ClassVar[dict[str, str]] = {}
+    """What to do when a kind of device is missing, where that is always the same."""
+
+    steps_at_once: ClassVar[int | None] = None
+    """Steps that `scan` takes before it waits for the device. None: it does not wait."""
+
+    warm_up_steps: ClassVar[int] = 1
+    """Steps that `warm_up` takes."""
+
     xp: Any
 
     def __init__(
         self, kind: str, index: int = 0, *, precision: str = "float32", execution: str = "auto"
     ) -> None:
         for what, given, known in (
-            ("precision", precision, PRECISIONS),
-            ("execution", execution, EXECUTIONS),
+            ("precision", precision, [*PRECISIONS]),
+            ("execution", execution, [*EXECUTIONS]),
         ):
             if given not in known:
-                raise UsageError(f"{what} {given!r}: choose one of {', '.join(known)}")
+                raise UsageError(f"{what} {given!r:.60}: choose one of {', '.join(known)}")
         self.module = self.imported()
         self.index = index
-        # On Linux, freeing an array of this size tells the C library to keep memory of up to this size for
-        # the next one. Otherwise, depending on what the process did before, it may give back and fetch again
-        # what every step needs, which takes as long as the step itself. Nothing is touched: nothing is used.
-        np.empty(LARGEST_KEPT, np.uint8)
+        _let_malloc_keep_memory()
         self.device = kind if kind == "cpu" else f"{kind}:{index}"
         self.xp = importlib.import_module(self.namespace)
         found = self.devices()
@@ -182,12 +199,9 @@ class Backend:
             if error.name != cls.library.partition(".")[0]:
                 raise XpnetError(f"{cls.name} cannot be imported: {error}") from error
             raise XpnetError(f"{cls.name} is not installed: {cls.install}") from error
-        except (
-            ImportError,
-            OSError,
-            RuntimeError,
-        ) as error:  # a shared library or a version that does not fit
-            raise XpnetError(f"{cls.name} cannot be imported: {' '.join(str(error).split())}") from error
+        except (ImportError, OSError, RuntimeError) as error:
+            # a shared library or a version does not fit
+            raise XpnetError(f"{cls.name} cannot be imported: {said(error)}") from error
 
     @classmethod
     def version(cls) -> str:
@@ -202,7 +216,7 @@ class Backend:
     @classmethod
     def missing_device(cls, kind: str) -> str:
         """Say what to do when a device of this kind is missing."""
-        return "`xpnet info` lists what is there"
+        return cls.hints.get(kind, "`xpnet info` lists what is there")
 
     def supports(self, dtype: str) -> bool:
         """Whether the device computes in "float32" or "float64"."""
@@ -217,14 +231,9 @@ class Backend:
         return ("eager",)
 
     @classmethod
-    def owns(cls, array: Any) -> bool:
-        """Whether `array` is an array of this library. Imports nothing."""
-        roots = {base.__module__.partition(".")[0] for base in type(array).__mro__}
-        return cls.library.partition(".")[0] in roots
-
-    def device_of(self, array: Array) -> str:
+    def device_of(cls, array: Array) -> str:
         """The name of the device that holds an array of this library."""
-        return self.device
+        return "cpu"
 
     @contextmanager
     def running(self, dtype: str) -> Iterator[None]:
@@ -241,23 +250,70 @@ class Backend:
         """The library's own "float32", "int32", …"""
         return getattr(self.xp, name)
 
-    def asarray(self, x: np.ndarray) -> Array:
-        """Move a host array to the device, in its own dtype. The result shares no memory with it."""
-        raise NotImplementedError
+    def asarray(self, x: Any) -> Array:
+        """Bring numbers to this device, in their own dtype.
 
-    def refill(self, array: Array, x: np.ndarray) -> Array:
-        """Move a host array of the same shape and dtype into an array on the device, where the library can.
+        Parameters
+        ----------
+        x
+            An array of any library, or what NumPy makes an array of: a list, a number.
 
         Returns
         -------
         array
-            The same, or a new one in its place. It shares no memory with `x`.
+            x itself, if it is an array of this library on this device, and not NumPy's. If it is on this
+            GPU and belongs to another library, the two share memory. Otherwise a copy of x.
+
+        Raises
+        ------
+        XpnetError
+            x is on another device, which it never leaves unasked, unless that is the CPU; or it holds no
+            numbers, or numbers of a dtype that this library or NumPy does not have.
         """
-        return self.asarray(x)
+        name = owner(x)
+        theirs = self if name == self.name else backend_class(name or "numpy")
+        place = theirs.device_of(x)
+        if place not in ("cpu", self.device):
+            raise XpnetError(
+                f"the array is on {place}, but {self.name} computes on {self.device}: "
+                f"copy it to the host first, or take the network there with model.to(device={place!r})"
+            )
+        if theirs is self and place == self.device and name != "numpy":
+            return x
+        try:
+            if place != "cpu":
+                with self.running("float64"):  # JAX would halve float64 otherwise
+                    return self.xp.from_dlpack(theirs.exported(x))
+            x = theirs.exported(x)
+            host = np.asarray(x if name in (None, "numpy") else np.from_dlpack(x), order="C")
+        except (TypeError, ValueError, RuntimeError, BufferError) as error:
+            raise XpnetError(f"{self.name} cannot take these numbers ({said(error)}): {CAST}") from error
+        if host.dtype.kind not in "biufc" or not hasattr(self.xp, host.dtype.name):
+            raise XpnetError(f"{self.name} takes no {host.dtype} numbers: {CAST}")
+        return self.from_numpy(host.astype(host.dtype.newbyteorder("="), copy=False))
+
+    def from_numpy(self, x: np.ndarray) -> Array:
+        """Copy a host array in C order to the device, in its own dtype."""
+        raise NotImplementedError
+
+    def refill(self, array: Array, x: np.ndarray) -> Array:
+        """Copy a host array of the same shape and dtype into an array on the device, where the library can.
+
+        Returns
+        -------
+        array
+            The same array, or a new one in its place. It shares no memory with `x`.
+        """
+        return self.from_numpy(x)
 
     def to_numpy(self, array: Array) -> np.ndarray:
         """Move an array to the host. It waits for the device."""
-        raise NotImplementedError
+        return np.asarray(self.exported(array))
+
+    @classmethod
+    def exported(cls, array: Array) -> Array:
+        """An array of this library as another library takes it, by DLPack or as NumPy's."""
+        return array
 
     def copy(self, state: State) -> State:
         """Copy every array of a state, so that `scan` may consume the copy. Within `running`."""
@@ -297,10 +353,23 @@ class Backend:
         """
         for i in range(batches.shape[0]):
             state = step(state, batches[i, :], data)
+            if self.steps_at_once and (i + 1) % self.steps_at_once == 0:
+                self.synchronize(state)
         return state
 
     def warm_up(self, step: Step, state: State, batches: Array, data: State) -> None:
         """Compile and load what the first `scan` over `batches` would, so that no step is slower than
         another. The state stays as it was.
         """
-        self.synchronize(self.scan(step, self.copy(state), batches[:1, :], data))
+        some = batches[: min(self.warm_up_steps, batches.shape[0]), :]
+        self.synchronize(self.scan(step, self.copy(state), some, data))
+
+
+def _let_malloc_keep_memory() -> None:
+    """Tell glibc to keep the memory that a step frees for the next step.
+
+    Its malloc learns from the largest block that is freed, and keeps blocks up to that size. Without that,
+    depending on what the process did before, it may return to the system what every step needs and fetch it
+    again, which takes as long as the step. The array is never touched, so it uses no memory.
+    """
+    np.empty(MALLOC_HINT, np.uint8)

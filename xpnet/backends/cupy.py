@@ -1,13 +1,15 @@
 """CuPy, on NVIDIA GPUs. It computes on the caller's current stream and out of the caller's memory pool."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import numpy as np
 
-from xpnet.backends.base import Array, Namespace, State
-from xpnet.backends.cublas import CuBLAS, CuBLASError
-from xpnet.backends.graph import Launch, RecordingBackend
+from xpnet.backends.base import Array, Patched, State, said
+from xpnet.backends.cublas import CuBLAS, CuBLASError, load
+from xpnet.backends.graph import Call, RecordingBackend
 from xpnet.errors import XpnetError
 
 
@@ -15,7 +17,7 @@ class CuPyBackend(RecordingBackend):
     """CuPy, on an NVIDIA GPU.
 
     With execution "eager" and precision "float32" everything is CuPy's own. Its matrix products can neither
-    be recorded nor rounded, so otherwise those are asked of cuBLAS by a handle of our own.
+    be recorded nor rounded, so otherwise cuBLAS computes them by a handle of our own.
     """
 
     name = "cupy"
@@ -32,31 +34,28 @@ class CuPyBackend(RecordingBackend):
                 self.module.asnumpy(one @ one + one)
         except (ImportError, OSError, RuntimeError, self.module.cuda.compiler.CompileException) as error:
             # CuPy imports without CUDA's own libraries, and misses them when it first computes
-            said = " ".join(str(error).split())
-            raise XpnetError(f"cupy cannot compute on {self.device}: {said} ({self.install})") from error
-        if (self.execution.actual, self.precision) != ("eager", "float32"):
-            self._take_products_over()
-
-    def _take_products_over(self) -> None:
-        """Hand ``nn`` a `matmul` of our own, or do without what needs it where that may be."""
-        try:
+            raise XpnetError(
+                f"cupy cannot compute on {self.device}: {said(error)} ({self.install})"
+            ) from error
+        if (self.execution.actual, self.precision) == ("eager", "float32"):
+            return
+        try:  # or run eager without products of our own, where that was left open
             with self.running("float32"):
-                cublas = CuBLAS.load(self.module, self.precision)
+                cublas = load(self.module, self.index, self.precision)
                 _check(cublas, self.module)
         except (CuBLASError, OSError) as error:
             if self.execution.asked == "captured" or self.precision != "float32":
                 raise XpnetError(f"cupy on {self.device}: {error} ({self.install})") from error
             self.fall_back(str(error))
         else:
-            self.xp = Namespace(self.xp, matmul=cublas.matmul)
+            self.xp = Patched(self.xp, cublas.matmul)
 
     @classmethod
     def devices(cls) -> list[str]:
         """Ask `is_available` first: without a driver every other call of the runtime raises."""
         cupy = cls.imported()
-        if not cupy.is_available():
-            return []
-        return [f"cuda:{i}" for i in range(cupy.cuda.runtime.getDeviceCount())]
+        count = cupy.cuda.runtime.getDeviceCount() if cupy.is_available() else 0
+        return [f"cuda:{i}" for i in range(count)]
 
     @classmethod
     def missing_device(cls, kind: str) -> str:
@@ -66,7 +65,7 @@ class CuPyBackend(RecordingBackend):
         return "no NVIDIA driver or no GPU: see nvidia-smi, or use the cpu"
 
     def precisions(self) -> tuple[str, ...]:
-        """The reduced ones from the first GPUs on that have instructions for them."""
+        """GPUs have instructions for the reduced ones from compute capability 8.0 on."""
         able = int(self.module.cuda.Device(self.index).compute_capability) >= 80
         return ("float32", "tf32", "bf16") if able else ("float32",)
 
@@ -74,7 +73,8 @@ class CuPyBackend(RecordingBackend):
         """A GPU waits for the host all through an eager step, so a recording comes first."""
         return ("captured", "eager")
 
-    def device_of(self, array: Array) -> str:
+    @classmethod
+    def device_of(cls, array: Array) -> str:
         """From the array."""
         return f"cuda:{array.device.id}"
 
@@ -84,18 +84,18 @@ class CuPyBackend(RecordingBackend):
         with self.module.cuda.Device(self.index):
             yield
 
-    def asarray(self, x: np.ndarray) -> Array:
-        """Copy to the device."""
-        with self.module.cuda.Device(self.index):
-            return self.module.asarray(np.asarray(x, order="C"))
+    def from_numpy(self, x: np.ndarray) -> Array:
+        """Copy to the device. CuPy's own `asarray` would keep page-locked memory of up to twice the size."""
+        with self.running(x.dtype.name):
+            return self.refill(self.module.empty(x.shape, x.dtype), x)
 
     def refill(self, array: Array, x: np.ndarray) -> Array:
         """Copy to the device, into the same memory: a recorded step knows its data by that.
 
-        Wait for it: the copy only joins the stream, and the caller may write to `x` next.
+        Wait for it, because the copy only joins the stream, and the caller may write to `x` next.
         """
-        with self.module.cuda.Device(self.index):
-            array.set(np.asarray(x, order="C"))
+        with self.running(x.dtype.name):
+            array.set(x)
             self.module.cuda.get_current_stream().synchronize()
         return array
 
@@ -106,51 +106,49 @@ class CuPyBackend(RecordingBackend):
 
     def synchronize(self, state: State) -> None:
         """Wait for the current stream."""
-        with self.module.cuda.Device(self.index):
+        with self.running("float32"):
             self.module.cuda.get_current_stream().synchronize()
 
-    def record(self, body: Callable[[], None]) -> Launch:
-        """A CUDA graph, recorded on a stream of its own, in a memory pool that nothing else is given.
+    def record(self, body: Call) -> Call:
+        """A CUDA graph, recorded on a stream of its own, in a memory pool of its own.
 
         What an operation allocates while it is recorded goes back to that pool, where the graph finds it
         again, so the pool lives as long as the graph. The run before fills it.
         """
         cuda = self.module.cuda
         pool, stream, current = cuda.MemoryPool(), cuda.Stream(non_blocking=True), cuda.get_current_stream()
+        graphs: list[Any] = []
+
+        def launch() -> None:
+            graphs[0].launch()
+
+        weakref.finalize(launch, _free, graphs, pool, cuda.Device(self.index)).atexit = False
         stream.wait_event(current.record())
-        graphs = []
-        # rejoined in any case, before anything else is given the memory of the buffers
-        with (
-            _ending(lambda: current.wait_event(stream.record())),
-            stream,
-            cuda.using_allocator(pool.malloc),
-        ):
-            body()
-            stream.synchronize()
-            stream.begin_capture()
-            with _ending(lambda: graphs.append(stream.end_capture())):
+        try:
+            with stream, cuda.using_allocator(pool.malloc):
                 body()
-        launch_graph = graphs[0].launch
-
-        def launch(memory: object = pool) -> None:
-            launch_graph()
-
+                stream.synchronize()
+                stream.begin_capture()
+                try:
+                    body()
+                finally:
+                    with suppress(RuntimeError):  # it says less than what went wrong before
+                        graphs.append(stream.end_capture())
+        finally:
+            current.wait_event(stream.record())  # before anything else is given the memory of the buffers
+        if not graphs:
+            raise RuntimeError("another thread has spoilt the recording")
         return launch
 
 
-@contextmanager
-def _ending(end: Callable[[], None]) -> Iterator[None]:
-    """Call `end` in any case. After an error it may fail as well, which must not hide the first."""
-    done = False
-    try:
-        yield
-        done = True
-    finally:
-        with nullcontext() if done else suppress(RuntimeError):
-            end()
+def _free(graphs: list[Any], pool: Any, device: Any) -> None:
+    """Give the memory of a recording back. CuPy (14) does not by itself when the pool is dropped."""
+    graphs.clear()
+    with device:
+        pool.free_all_blocks()
 
 
-def _check(cublas: CuBLAS, cupy: Array) -> None:
+def _check(cublas: CuBLAS, cupy: Any) -> None:
     """Compare our products with CuPy's own, for every layout that a step multiplies.
 
     Raises

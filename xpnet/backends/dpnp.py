@@ -1,14 +1,14 @@
-"""dpnp, on Intel GPUs and, through an OpenCL driver, on CPUs. Like CuPy it never becomes NumPy unasked."""
+"""dpnp, on Intel GPUs and, through an OpenCL driver, on CPUs. Like CuPy, it never becomes NumPy unasked."""
 
 import os
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from xpnet.backends.base import Array, Backend, State, Step
+from xpnet.backends.base import Array, Backend, State
 
 
 class DpnpBackend(Backend):
@@ -19,6 +19,10 @@ class DpnpBackend(Backend):
     namespace = "dpnp"
     kinds = ("cpu", "xpu")
     install = "pip install 'xpnet[dpnp]'"
+    steps_at_once = 1
+    """With many operations under way and another library's threads in the process, dpnp 0.20 can wait for
+    ever: most likely for Python's lock, which it holds itself."""
+    hints: ClassVar = {"cpu": "pip install intel-opencl-rt", "xpu": "install Intel's Level Zero driver"}
 
     def __init__(self, kind: str, index: int = 0, **options: str) -> None:
         super().__init__(kind, index, **options)
@@ -26,9 +30,9 @@ class DpnpBackend(Backend):
 
     @classmethod
     def imported(cls) -> ModuleType:
-        """Import dpnp, after showing it the OpenCL driver of the intel-opencl-rt wheel, if that is installed.
+        """Import dpnp, after naming the OpenCL driver of the intel-opencl-rt wheel, if that is installed.
 
-        The wheel's driver is not where drivers are looked for; a choice of the user's comes first.
+        The wheel's driver is not where drivers are looked for. A choice of the user's comes first.
         """
         driver = Path(sys.prefix) / "lib" / "libintelocl.so"
         if driver.exists():
@@ -37,7 +41,7 @@ class DpnpBackend(Backend):
 
     @classmethod
     def _found(cls) -> dict[str, Any]:
-        """SYCL's devices by our names, Level Zero's GPUs only, because OpenCL lists the same ones again."""
+        """SYCL's devices by our names. OpenCL lists the GPUs of Level Zero again, so those are left out."""
         import dpctl
 
         cls.imported()
@@ -51,41 +55,25 @@ class DpnpBackend(Backend):
         """The CPU, if it has an OpenCL driver, and the Intel GPUs."""
         return list(cls._found())
 
-    @classmethod
-    def missing_device(cls, kind: str) -> str:
-        """Both kinds need a driver."""
-        if kind == "cpu":
-            return "pip install intel-opencl-rt"
-        return "install Intel's Level Zero driver, or use the cpu"
-
     def supports(self, dtype: str) -> bool:
         """Some Intel GPUs have no float64."""
         return dtype != "float64" or bool(self.sycl_device.has_aspect_fp64)
 
-    def device_of(self, array: Array) -> str:
+    @classmethod
+    def device_of(cls, array: Array) -> str:
         """From the array."""
-        names = (name for name, device in self._found().items() if device == array.sycl_device)
+        names = (name for name, device in cls._found().items() if device == array.sycl_device)
         return next(names, str(array.sycl_device.name))
 
-    def asarray(self, x: np.ndarray) -> Array:
+    def from_numpy(self, x: np.ndarray) -> Array:
         """Copy to the device."""
-        return self.module.asarray(np.asarray(x, order="C"), device=self.sycl_device, copy=True)
+        return self.module.asarray(x, device=self.sycl_device, copy=True)
 
-    def to_numpy(self, array: Array) -> np.ndarray:
-        """Copy to the host."""
-        host: np.ndarray = self.module.asnumpy(array)
+    @classmethod
+    def exported(cls, array: Array) -> np.ndarray:
+        """As NumPy's, because dpnp shares with nobody."""
+        host: np.ndarray = cls.imported().asnumpy(array)
         return host
-
-    def scan(self, step: Step, state: State, batches: Array, data: State) -> State:
-        """The plain loop, waiting after every step.
-
-        With many operations under way and another library's threads in the process, dpnp 0.20 can wait for
-        ever: most likely for Python's lock, which it holds itself.
-        """
-        for i in range(batches.shape[0]):
-            state = step(state, batches[i, :], data)
-            self.synchronize(state)
-        return state
 
     def synchronize(self, state: State) -> None:
         """Wait for the queues of the arrays."""

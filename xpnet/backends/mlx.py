@@ -1,16 +1,13 @@
-"""MLX, on Apple GPUs and on CPUs. It is lazy: operations are noted, and computed when somebody asks."""
+"""MLX, on Apple GPUs and on CPUs. It is lazy: it notes operations, and computes when somebody asks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import e
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from xpnet.backends.base import Array, Backend, Namespace, State, Step
-
-NOTED_STEPS = 8
-"""Steps that are noted before they are computed: enough to keep the device busy, few enough for memory."""
+from xpnet.backends.base import Array, Backend, Patched, State
 
 
 class MLXBackend(Backend):
@@ -21,22 +18,22 @@ class MLXBackend(Backend):
     namespace = "mlx.core"
     kinds = ("cpu", "mps")
     install = "pip install 'xpnet[mlx]'"
+    steps_at_once = 8
+    """Steps that are noted before they are computed: enough for a busy device, few enough for memory."""
+    hints: ClassVar = {"mps": "needs a Mac with Apple silicon; use the cpu"}
 
     def __init__(self, kind: str, index: int = 0, **options: str) -> None:
         super().__init__(kind, index, **options)
         self.mlx_device = self.module.cpu if kind == "cpu" else self.module.gpu
         self.xp = _namespace(self.module)
+        # an array has no device, because the CPU and the GPU share their memory
+        self.device_of = lambda array: self.device  # type: ignore[method-assign]
 
     @classmethod
     def devices(cls) -> list[str]:
         """The CPU, and the GPU that shares its memory."""
         mx = cls.imported()
         return ["cpu", "mps:0"] if mx.is_available(mx.gpu) else ["cpu"]
-
-    @classmethod
-    def missing_device(cls, kind: str) -> str:
-        """A GPU comes with the machine."""
-        return "needs a Mac with Apple silicon; use the cpu"
 
     def supports(self, dtype: str) -> bool:
         """Apple's GPUs have no float64."""
@@ -48,9 +45,9 @@ class MLXBackend(Backend):
         with self.module.stream(self.mlx_device):
             yield
 
-    def asarray(self, x: np.ndarray) -> Array:
-        """Copy; without a dtype, float64 would become float32."""
-        return self.module.array(np.asarray(x, order="C"), dtype=getattr(self.module, x.dtype.name))
+    def from_numpy(self, x: np.ndarray) -> Array:
+        """Copy. Without a dtype, MLX would make float64 float32."""
+        return self.module.array(x, dtype=getattr(self.xp, x.dtype.name))
 
     def to_numpy(self, array: Array) -> np.ndarray:
         """Compute and copy."""
@@ -60,17 +57,9 @@ class MLXBackend(Backend):
         """Compute what has been noted."""
         self.module.eval(state)
 
-    def scan(self, step: Step, state: State, batches: Array, data: State) -> State:
-        """The plain loop, computed every few steps."""
-        for i in range(batches.shape[0]):
-            state = step(state, batches[i, :], data)
-            if i % NOTED_STEPS == NOTED_STEPS - 1:
-                self.module.eval(state)
-        return state
 
-
-def _namespace(mx: Any) -> Namespace:
-    """``mlx.core`` (0.32) where it keeps to the standard, and the rest."""
+def _namespace(mx: Any) -> Patched:
+    """``mlx.core`` (0.32), with what it lacks of the standard, or does not compute to the last digits."""
 
     def astype(x: Array, dtype: Any, /, *, copy: bool = True) -> Array:
         return mx.astype(x, dtype)  # MLX's takes no `copy`
@@ -86,4 +75,4 @@ def _namespace(mx: Any) -> Namespace:
         t = mx.tan(x / 2.0)
         return (1.0 - t * t) / (1.0 + t * t)
 
-    return Namespace(mx, astype=astype, exp=exp, cos=cos)
+    return Patched(mx, astype, exp, cos, bool=mx.bool_)

@@ -15,7 +15,9 @@ from xpnet.cli.options import JSON, MEMORY, PLACE, Command, option
 from xpnet.cli.tables import columns, lay_out, place, print_table
 from xpnet.data import load_data
 from xpnet.errors import XpnetError
+from xpnet.files import read_json
 from xpnet.model import load
+from xpnet.schema import WHOLE, check
 from xpnet.training import Evaluation
 from xpnet.training import evaluate as evaluate_model
 
@@ -71,17 +73,13 @@ def _data_of_run(folder: Path) -> tuple[str, int | None]:
     XpnetError
         The folder does not tell them.
     """
-    path, hint = folder / "config.json", "name the data with --data mnist or --data PATH"
+    path = folder / "config.json"
     try:
-        config = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise XpnetError(f"{path}: no such file, so the data of the run are unknown; {hint}") from None
-    except (ValueError, RecursionError) as error:
-        raise XpnetError(f"{path}: damaged ({error}); {hint}") from error
-    if not isinstance(config, dict) or not isinstance(config.get("data"), str):
-        raise XpnetError(f"{path}: it names no data; {hint}")
-    memory = config.get("memory")
-    return config["data"], memory if isinstance(memory, int) and memory > 0 else None
+        config = {"memory": None} | read_json(path)
+        check(config, {"data": str, "memory": (None, WHOLE)}, str(path))
+    except XpnetError as error:
+        raise XpnetError(f"{error}; name the data with --data mnist or --data PATH") from error
+    return config["data"], config["memory"]
 
 
 def _print_classes(result: Evaluation) -> None:

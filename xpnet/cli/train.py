@@ -19,11 +19,15 @@ from xpnet.model import DTYPES, MLP
 from xpnet.nn.activations import ACTIVATIONS
 from xpnet.nn.optimizers import OPTIMIZERS
 from xpnet.nn.schedules import SCHEDULES
+from xpnet.schema import WHOLE, check
 from xpnet.training import Checkpoint, Evaluation, History, Settings, check_evaluation, evaluate
 from xpnet.training import train as train_model
 from xpnet.training.checkpoint import Standing
 
 DEFAULT = Settings()
+
+NOTES = {"data": str, "threads": (None, WHOLE), "cpu_threads": (None, WHOLE)}
+"""What the checkpoint of a run holds besides the settings of the training."""
 
 
 def setting(name: str, text: str, kind: Any = None) -> click.Option:
@@ -73,19 +77,22 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
     The folder receives model.safetensors, history.csv, config.json, summary.json, and checkpoint.safetensors,
     from which --resume continues whatever stopped the run.
     """
+    given = {n for n in options if ctx.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE}
     stored: dict[str, Any] = {}
     if resume:
         if out is None:
             raise UsageError("--resume needs --out DIR, the folder of the run to resume")
         stored = Checkpoint(out / CHECKPOINT).load_config()
+        check(stored, NOTES, f"{out}: not a run of `xpnet train`")
         stored["hidden"] = tuple(stored["sizes"][1:-1])
-        if not {*options, "cpu_threads"} <= stored.keys():
-            raise XpnetError(f"{out}: its checkpoint was not written by `xpnet train`")
-        for name in options:  # what must not change is refused by the training
-            if ctx.get_parameter_source(name) is not click.core.ParameterSource.COMMANDLINE:
-                options[name] = stored[name]
-    settings = Settings(**{name: options[name] for name in asdict(DEFAULT)})
-    backend = get_backend(**{str(option.name): options[str(option.name)] for option in PLACE})
+        options |= {name: stored[name] for name in options.keys() - given}
+    try:
+        settings = Settings(**{name: options[name] for name in asdict(DEFAULT)})
+        backend = get_backend(**{str(option.name): options[str(option.name)] for option in PLACE})
+    except UsageError as error:
+        raise (
+            error if given else XpnetError(f"{out}: the settings of the run are damaged: {error}")
+        ) from error
     memory, source = options["memory"], options["data"]
     cpu_threads = backend.threads() if backend.device == "cpu" else None
     if resume and stored["cpu_threads"] != cpu_threads:
@@ -130,7 +137,7 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
 class _RunCheckpoint(Checkpoint):
     """The checkpoint of a run, which keeps config.json and history.csv beside it."""
 
-    begun = False
+    rows: int | None = None
 
     def save(self, standing: Standing) -> None:
         """Write the three files, into a folder that is still there."""
@@ -138,13 +145,13 @@ class _RunCheckpoint(Checkpoint):
         if not folder.is_dir():
             raise XpnetError(f"{folder}: the folder of this run has been removed")
         super().save(standing)
-        if self.begun:
+        if self.rows is None:  # all rows, because a run that was killed may have left fewer
+            write_atomically(folder / HISTORY, history.csv().encode())
+            config = standing.notes | standing.config
+            write_json(folder / "config.json", {"xpnet": __version__, **dict(sorted(config.items()))})
+        elif len(history.epochs) > self.rows:
             append_line(folder / HISTORY, History(history.epochs[-1:]).csv().splitlines(keepends=True)[1])
-            return
-        # all rows, because a run that was killed may have left fewer than its checkpoint has
-        write_atomically(folder / HISTORY, history.csv().encode())
-        write_json(folder / "config.json", {"xpnet": __version__, **dict(sorted(self.config.items()))})
-        self.begun = True
+        self.rows = len(history.epochs)
 
 
 def _print_results(folder: Path, model: MLP, history: History, result: Evaluation) -> None:

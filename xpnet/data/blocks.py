@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from xpnet.data.checks import check_long_labels, held_type
-from xpnet.data.mapped import name_of, release
+from xpnet.data.checks import check_finite, check_labels, check_type
+from xpnet.data.mapped import file_of, read, version_of
 from xpnet.errors import XpnetError
 
 BLOCK = 2**18
@@ -27,9 +27,9 @@ class Blocks:
     Attributes
     ----------
     rows
-        In a block.
+        Rows in a block.
     count
-        Of blocks.
+        The number of blocks.
 
     Raises
     ------
@@ -38,9 +38,10 @@ class Blocks:
     """
 
     def __init__(self, X: np.ndarray, y: np.ndarray, classes: int, dtype: str) -> None:
-        self.X, self.y, self.classes = X, y, classes
-        self.dtype = held_type(X.dtype, dtype, "X")
-        check_long_labels(y, classes, "y")
+        self.X, self.y = X, y
+        self.dtype = check_type(X, "X", dtype)
+        self.versions = {file: version_of(file) for file in map(file_of, (X, y)) if file}
+        check_labels(y, classes, "y")
         self.rows = max(1, BLOCK // self.row_bytes)
         self.count = -(-len(X) // self.rows)
 
@@ -65,27 +66,19 @@ class Blocks:
         Raises
         ------
         XpnetError
-            A number that is not finite; the message names the row.
+            A number that is not finite, whose row the message names; or a file that is cut off, or that has
+            changed since its labels were checked.
         """
         for number in numbers:
             begin = int(number) * self.rows
             end = min(begin + self.rows, len(self.X))
             block = X[start : start + end - begin]
             with np.errstate(over="ignore"):  # found to be infinite below
-                block[...] = self.X[begin:end]
-            if self.dtype.kind == "f":
-                self._check(block, begin)
-            y[start : start + end - begin] = self.y[begin:end]
+                block[...] = read(self.X[begin:end])
+            check_finite(block, file_of(self.X) or "X", begin)
+            y[start : start + end - begin] = read(self.y[begin:end])
             start += end - begin
-            release(self.X[begin:end])
-            release(self.y[begin:end])
+        for file, version in self.versions.items():
+            if version_of(file) != version:
+                raise XpnetError(f"{file}: changed while it was read; leave it alone, and begin again")
         return start
-
-    def _check(self, block: np.ndarray, begin: int) -> None:
-        finite = np.isfinite(block)
-        if finite.all():
-            return
-        place = f"{name_of(self.X, 'X')}: row {begin + int(np.argmin(finite.all(axis=1))):,}, counted from 0"
-        raise XpnetError(
-            f"{place}: NaN, infinity or a number too large for {self.dtype}; clean the rows first"
-        )

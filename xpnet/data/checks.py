@@ -4,14 +4,17 @@ from operator import index
 
 import numpy as np
 
-from xpnet.data.mapped import pieces
+from xpnet.data.mapped import pieces, read
 from xpnet.errors import UsageError, XpnetError
 
-LABELS_AT_ONCE = 2**20
-NUMBERS_AT_ONCE = 2**20
+AT_ONCE = 2**20
+"""Labels, or numbers of rows, that are looked at together."""
 
 MOST_CLASSES = 2**15
-"""Above this a label is taken for a mistake, rather than for a reason to make so many outputs."""
+"""A label of this or more is taken for a mistake, rather than for a reason to make so many outputs."""
+
+FEW_CLASSES = 1000
+"""So many classes, or fewer, may have gaps in their numbers."""
 
 
 def check_memory(memory: int | None) -> int | None:
@@ -29,117 +32,140 @@ def check_memory(memory: int | None) -> int | None:
     return index(memory)
 
 
-def check_type(dtype: np.dtype, what: str) -> np.dtype:
-    """Check the type of rows.
+def check_type(X: np.ndarray, what: str, floats: str | None = None) -> np.dtype:
+    """Check the type of rows, and that none of their numbers are masked.
 
     Parameters
     ----------
     what
-        Whose rows they are: begins the message.
+        What the rows are called: begins the message.
+    floats
+        What floating-point rows become, if not what they are: the dtype of a network.
 
     Returns
     -------
     dtype
-        The same in the machine's byte order; float16 and bool become float32.
+        What the rows are held as: their own type in the machine's byte order, but `floats` for floating
+        point, and float32 for float16 and bool.
 
     Raises
     ------
     XpnetError
-        They are no numbers, or integers of a size whose largest value they would never reach.
+        They are no numbers, or masked, or integers of a size whose largest value they would never reach.
     """
+    dtype = X.dtype
     if dtype.kind in "iu" and dtype.itemsize > 2:
         raise XpnetError(
-            f"{what}: {dtype} numbers; store pixels as uint8 or uint16, or as floats already scaled"
+            f"{what}: {dtype.name} numbers; store pixels as uint8 or uint16, or as floats already scaled"
         )
     if dtype.kind not in "iufb":
-        raise XpnetError(f"{what}: {dtype} where there must be numbers")
-    if dtype.kind == "b" or dtype == np.float16:
-        return np.dtype(np.float32)
-    return dtype.newbyteorder("=")
+        raise XpnetError(f"{what}: {dtype.str} where there must be numbers")
+    if np.ma.is_masked(X):
+        raise XpnetError(f"{what}: masked numbers; fill them first, as with {what}.filled(0)")
+    if floats and dtype.kind in "fb":
+        return np.dtype(floats)
+    return np.dtype(np.float32) if dtype.kind == "b" or dtype == np.float16 else dtype.newbyteorder("=")
 
 
-def held_type(dtype: np.dtype, floats: str, what: str) -> np.dtype:
-    """What rows are held as while a network is trained on them.
+def check_finite(X: np.ndarray, what: str, first: int = 0) -> None:
+    """Check that no number of rows is NaN or infinite, looking at few of them at a time.
 
     Parameters
     ----------
-    floats
-        What floating-point rows become: the dtype of the network.
     what
-        Whose rows they are: begins the message.
+        What the rows are called: begins the message.
+    first
+        The number of the first row.
 
     Raises
     ------
     XpnetError
-        As for `check_type`.
+        One is; the message names the row.
     """
-    found = check_type(dtype, what)
-    return np.dtype(floats) if found.kind == "f" else found
+    if X.dtype.kind != "f":
+        return
+    for piece in pieces(X, max(1, AT_ONCE // X.shape[1])):
+        finite = np.isfinite(piece).all(axis=1)
+        if not finite.all():
+            row = f"row {first + int(np.argmin(finite)):,}, counted from 0"
+            raise XpnetError(
+                f"{what}: {row}: NaN, infinity or a number too large for {X.dtype}; clean the rows first"
+            )
+        first += len(piece)
 
 
-def is_finite(X: np.ndarray) -> bool:
-    """Whether no number of floating-point rows is NaN or infinite. Needs memory for few of them."""
-    rows = max(1, NUMBERS_AT_ONCE // max(1, X.size // max(1, len(X))))
-    return all(np.isfinite(piece).all() for piece in pieces(X, rows))
-
-
-def check_rows(X: np.ndarray, what: str) -> np.ndarray:
-    """Check the type of rows, and that floating-point ones are finite.
+def check_rows(X: np.ndarray, what: str, floats: str | None = None) -> np.ndarray:
+    """Check rows, and make them what they are held as.
 
     Parameters
     ----------
-    what
-        Whose rows they are: begins the message.
+    X : (n, features)
+    what, floats
+        As for `check_type`.
 
     Returns
     -------
     X
-        As it came, in the machine's byte order; float16 and bool as float32.
+        C-contiguous, of the dtype that `check_type` returns: the same array where it was that already.
 
     Raises
     ------
     XpnetError
         Another type, or a number that is not finite.
     """
-    X = np.ascontiguousarray(X, dtype=check_type(X.dtype, what))
-    if X.dtype.kind == "f" and not is_finite(X):
-        raise XpnetError(f"{what}: NaN or infinity among the numbers; clean the rows first")
-    return X
+    dtype = check_type(X, what, floats)
+    read(X[-1:])  # a mapped file that was cut off since is an error, before a look at the pages it had
+    with np.errstate(over="ignore"):  # found to be infinite below
+        rows = np.asarray(X, dtype, order="C")
+    check_finite(rows, what)
+    return rows
 
 
-def check_labels(y: np.ndarray, classes: int | None, what: str) -> np.ndarray:
-    """Check that labels are whole numbers in 0 … classes - 1.
+def check_labels(y: np.ndarray, classes: int | None, what: str, *, taught: bool = False) -> int:
+    """Check that labels are whole numbers in 0 … classes - 1, looking at few of them at a time.
 
     Parameters
     ----------
     classes
         None where the labels themselves tell how many there are.
     what
-        Whose labels they are: begins the message.
+        What the labels are called: begins the message.
+    taught
+        Whether they are to be learned, so that most classes must have a row.
 
     Returns
     -------
-    y : int32
+    classes
+        One more than the largest label.
 
     Raises
     ------
     XpnetError
-        Labels that are not whole numbers, or outside the classes.
+        Labels that are masked, not whole numbers or outside the classes, or labels to be learned of which
+        more than half of more than `FEW_CLASSES` classes have no row.
     """
-    whole = y.dtype.kind in "iub" or (
-        y.dtype.kind == "f" and np.isfinite(y).all() and (y == np.floor(y)).all()
-    )
-    if not whole:
-        raise XpnetError(f"{what}: {y.dtype} labels; they must be whole numbers from 0")
+    if np.ma.is_masked(y):
+        raise XpnetError(f"{what}: masked labels; leave their rows out")
     limit = MOST_CLASSES if classes is None else classes
-    low, high = int(y.min(initial=0)), int(y.max(initial=0))
-    if low < 0 or high >= limit:
-        wrong = low if low < 0 else high
-        raise XpnetError(f"{what}: label {wrong} is outside the classes 0 … {limit - 1}")
-    return y.astype(np.int32)
-
-
-def check_long_labels(y: np.ndarray, classes: int | None, what: str) -> None:
-    """`check_labels` of labels that may be mapped from a file, with few of them in memory."""
-    for labels in pieces(y, LABELS_AT_ONCE):
-        check_labels(labels, classes, what)
+    seen = np.zeros(limit, dtype=bool)
+    for labels in pieces(y, AT_ONCE):
+        whole = labels.dtype.kind in "iub" or (
+            labels.dtype.kind == "f" and np.isfinite(labels).all() and (labels == np.floor(labels)).all()
+        )
+        if not whole:
+            raise XpnetError(f"{what}: {y.dtype} labels; they must be whole numbers from 0")
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= limit:
+            wrong = low if low < 0 else high
+            raise XpnetError(f"{what}: label {wrong} is outside the classes 0 … {limit - 1}")
+        seen[labels.astype(np.int64)] = True
+    found = np.flatnonzero(seen)
+    largest = int(found[-1])
+    gaps = largest + 1 - len(found)
+    if taught and largest >= FEW_CLASSES and 2 * gaps > largest + 1:
+        some = ", ".join(map(str, found[:-1][:3]))
+        raise XpnetError(
+            f"{what}: labels {some} and {largest} leave {gaps:,} of {largest + 1:,} classes without a row: "
+            f"is {largest} a missing value? Number the classes 0, 1, 2, … without gaps"
+        )
+    return largest + 1

@@ -2,23 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISDIR
 
 import numpy as np
 
-from xpnet.data.checks import (
-    LABELS_AT_ONCE,
-    check_labels,
-    check_long_labels,
-    check_memory,
-    check_rows,
-    check_type,
-    is_finite,
-)
-from xpnet.data.idx import read_folder
-from xpnet.data.mapped import is_mapped, pieces
-from xpnet.data.npy import is_npy_folder, map_npy_folder
-from xpnet.data.npz import read_npz
+from xpnet.data.checks import AT_ONCE, check_finite, check_labels, check_memory, check_rows, check_type
+from xpnet.data.idx import NAMES, read_idx_folder
+from xpnet.data.mapped import file_of, pieces, read
+from xpnet.data.npy import map_npy_folder, read_npz
 from xpnet.errors import XpnetError
+from xpnet.files import status
 
 MNIST = Path(__file__).parent / "mnist"
 """The folder of the embedded MNIST, in the IDX format; its licence lies beside it."""
@@ -57,7 +50,7 @@ class Dataset:
     @property
     def classes(self) -> int:
         """One more than the largest training label."""
-        return max(int(labels.max()) for labels in pieces(self.y_train, LABELS_AT_ONCE)) + 1
+        return max(int(labels.max()) for labels in pieces(self.y_train, AT_ONCE)) + 1
 
 
 def load_data(source: str | Path = "mnist", *, memory: int | None = None) -> Dataset:
@@ -84,70 +77,52 @@ def load_data(source: str | Path = "mnist", *, memory: int | None = None) -> Dat
     """
     memory = check_memory(memory)
     path = MNIST if source == "mnist" else Path(source)
-    try:
-        there, folder = path.exists(), path.is_dir()
-        npy = folder and is_npy_folder(path)
-    except (OSError, ValueError) as error:  # no permission, or a name that no file can have
-        said = getattr(error, "strerror", None) or error
-        raise XpnetError(f"{str(path)!r}: cannot be read: {said}") from error
-    if not there:
+    found = status(path)
+    if found is None:
         raise XpnetError(f"{path}: no such file or folder; give mnist, a folder or an .npz")
-    if npy:
-        parts = map_npy_folder(path)
-    elif folder:
-        parts = read_folder(path, mapped=memory is not None)
+    if S_ISDIR(found.st_mode):
+        npy = any(status(path / f"{key}.npy") for key in NAMES)
+        arrays = map_npy_folder(path) if npy else read_idx_folder(path)
     elif path.suffix == ".npz":
-        parts = read_npz(path)
+        arrays = read_npz(path)
     else:
         raise XpnetError(f"{path}: neither a folder of IDX or .npy files nor an .npz file")
 
-    X_train, y_train = _part(parts, "train", path, memory)
-    X_test, y_test = _part(parts, "test", path, memory)
-    types = {check_type(X.dtype, str(path)) for X in (X_train, X_test)}  # they may be as in their files
+    X_train, y_train, classes = _part(arrays, "train", None, memory)
+    if len(X_train) < 2 or classes < 2:
+        raise XpnetError(
+            f"{path}: {len(X_train)} training row(s) of {classes} class(es); there must be 2 or more of each"
+        )
+    X_test, y_test, _ = _part(arrays, "test", classes, memory)
+    types = {check_type(X, str(path)) for X in (X_train, X_test)}  # they may be as in their files
     if X_test.shape[1] != X_train.shape[1] or len(types) > 1:
         raise XpnetError(
             f"{path}: training rows are {X_train.shape[1]} x {X_train.dtype}, "
             f"test rows {X_test.shape[1]} x {X_test.dtype}; they must be alike"
         )
-    data = Dataset(X_train, y_train, X_test, y_test)
-    if len(X_train) < 2:
-        raise XpnetError(f"{path}: only one training row; there must be more")
-    if data.classes < 2:
-        raise XpnetError(f"{path}: every training label is 0; there must be two classes or more")
-    check_long_labels(y_test, data.classes, f"{path}: y_test")
-    return data
+    return Dataset(X_train, y_train, X_test, y_test)
 
 
 def _part(
-    parts: dict[str, np.ndarray], part: str, path: Path, memory: int | None
-) -> tuple[np.ndarray, np.ndarray]:
-    X, y = parts[f"x_{part}"], parts[f"y_{part}"]
-    if X.ndim < 2:
-        raise XpnetError(f"{path}: {part} images have {X.ndim} dimension(s); there must be 2 or more")
-    if y.ndim != 1:
-        raise XpnetError(f"{path}: {part} labels have {y.ndim} dimensions; there must be 1")
-    if len(X) != len(y):
-        raise XpnetError(f"{path}: {len(X)} {part} images but {len(y)} labels")
-    if X.size == 0:
-        raise XpnetError(f"{path}: the {part} images have shape {X.shape}, which holds nothing")
-    what, held = f"{path}: x_{part}", check_type(X.dtype, f"{path}: x_{part}")
-    if memory is not None:
-        needed = X.size * held.itemsize
-        streamable = is_mapped(X) and is_mapped(y)
-        if needed > memory and not streamable:
-            raise XpnetError(
-                f"{path}: its {part} images need {needed:,} bytes, memory is {memory:,}, and compressed "
-                "files cannot be streamed: unpack them, or save the arrays as .npy files"
-            )
-        if needed > memory and not X.flags.c_contiguous:
-            raise XpnetError(
-                f"{path}: its {part} images lie column by column (Fortran order) and cannot be streamed: "
-                "save them in C order"
-            )
-        if streamable and X.flags.c_contiguous:
-            if needed <= memory and held.kind == "f" and not is_finite(X):  # others as they are streamed
-                raise XpnetError(f"{what}: NaN or infinity among the numbers; clean the rows first")
-            check_long_labels(y, None, f"{path}: y_{part}")
-            return X.reshape(len(X), -1), y
-    X = check_rows(np.array(X.reshape(len(X), -1), copy=is_mapped(X)), what)
-    return X, check_labels(y, None, f"{path}: y_{part}")
+    arrays: dict[str, tuple[str, np.ndarray]], part: str, classes: int | None, memory: int | None
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """The rows and labels of a part, checked, and one more than its largest label."""
+    (rows, X), (labels, y) = arrays[f"x_{part}"], arrays[f"y_{part}"]
+    if X.ndim < 2 or X.size == 0 or y.shape != X.shape[:1]:
+        shapes = f"images of shape {X.shape} and labels of shape {y.shape}"
+        raise XpnetError(f"{rows}: {shapes}; there must be an image and a label, a number, in every row")
+    needed = X.size * check_type(X, rows).itemsize
+    found = check_labels(y, classes, labels, taught=part == "train")
+    fits = memory is None or needed <= memory
+    streamable = file_of(X) and file_of(y) and X.flags.c_contiguous
+    if not fits and not streamable:
+        raise XpnetError(
+            f"{rows}: {needed:,} bytes, more than the memory of {memory:,}, and neither compressed files nor "
+            "arrays in Fortran order can be streamed: save them as .npy files in C order"
+        )
+    if memory is None or not streamable:
+        return check_rows(read(X).reshape(len(X), -1), rows), read(y).astype(np.int32), found
+    X = X.reshape(len(X), -1)
+    if fits:  # others are checked as they are streamed
+        check_finite(X, rows)
+    return X, y, found

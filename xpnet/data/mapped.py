@@ -1,61 +1,68 @@
-"""Arrays in files, mapped into memory rather than read: what is larger than memory is looked at in pieces."""
+"""Arrays that are mapped from a file. They are read from it in pieces, not through the mapping.
+
+Looking at a mapped page of a file that another process has cut off kills the process, and the pages that were
+looked at stay in memory. Reading does neither.
+"""
 
 import mmap
+import os
 from collections.abc import Iterator
-from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
-HUGE = 2**21
-"""Bytes of the largest page of most machines: looking at one number may bring so many into memory."""
+from xpnet.errors import XpnetError
+from xpnet.files import opened, status
+
+
+def read(array: np.ndarray) -> np.ndarray:
+    """Copy an array into memory; one that is mapped comes from its file.
+
+    Raises
+    ------
+    XpnetError
+        The file is gone, cannot be read, or ends before the array does.
+    """
+    whole = _mapped(array)
+    if whole is None or array.size == 0:
+        return np.array(array)
+    low, high = byte_bounds(array)
+    content = np.empty(high - low, np.uint8)
+    with opened(Path(str(whole.filename))) as file:
+        file.seek(whole.offset + low - byte_bounds(whole)[0])
+        if file.readinto(content.data) < len(content):
+            raise XpnetError(f"{whole.filename}: cut off since it was opened")
+    first = array.__array_interface__["data"][0] - low
+    return np.ndarray(array.shape, array.dtype, content.data, first, array.strides)
 
 
 def pieces(array: np.ndarray, rows: int) -> Iterator[np.ndarray]:
-    """Copies of so many consecutive rows at a time, of which only one is in memory."""
-    for start in range(0, len(array), rows):
-        yield np.array(array[start : start + rows])
-        release(array[start : start + rows])
+    """Copies of so many consecutive rows at a time."""
+    return (read(array[start : start + rows]) for start in range(0, len(array), rows))
 
 
-def is_mapped(array: np.ndarray) -> bool:
-    """Whether an array is a view of a file that is mapped into memory."""
-    return _mapped(array) is not None
-
-
-def name_of(array: np.ndarray, otherwise: str) -> str:
-    """The file that an array is a view of, or another name where it is none."""
+def file_of(array: np.ndarray) -> str | None:
+    """The file that an array is mapped from, if it is."""
     whole = _mapped(array)
-    return otherwise if whole is None or whole.filename is None else str(whole.filename)
+    return None if whole is None else str(whole.filename)
 
 
-def release(array: np.ndarray) -> None:
-    """Let go of the pages of a mapped file that hold an array, and of their neighbours.
-
-    Read once, they would stay in memory until it runs short. They come from the file again when they are
-    next looked at. Any other array stays as it is.
-    """
-    whole = _mapped(array)
-    if whole is None or not hasattr(mmap, "MADV_DONTNEED"):
-        return
-    mapping = whole.base
-    assert isinstance(mapping, mmap.mmap)
-    origin = byte_bounds(whole)[0] // mmap.PAGESIZE * mmap.PAGESIZE
-    low, high = byte_bounds(array)
-    start = max(low // HUGE * HUGE - origin, 0)
-    end = min(-(-high // HUGE) * HUGE - origin, len(mapping))
-    with suppress(OSError):  # it is advice: rows are as right where it is not taken
-        mapping.madvise(mmap.MADV_DONTNEED, start, end - start)
+def version_of(file: str) -> tuple[int, ...]:
+    """Numbers that change when a file is replaced, cut off or written to."""
+    found = status(Path(file))
+    return () if found is None else (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def _mapped(array: np.ndarray) -> np.memmap | None:
     """The mapped array that an array is a view of.
 
-    None as well where pages may have been changed that no file holds, and would be lost: in NumPy's mode "c".
+    None as well where its file has no name, or holds something else than the pages: in NumPy's mode "c".
     """
     held: object = array
     while isinstance(held, np.ndarray):
         if isinstance(held, np.memmap) and isinstance(held.base, mmap.mmap):
-            return None if held.mode == "c" else held
+            named = held.mode != "c" and held.filename is not None and os.path.exists(held.filename)
+            return held if named else None
         held = held.base
     return None

@@ -1,39 +1,77 @@
-"""A folder of NumPy's own files, an array each, which can be mapped into memory."""
+"""NumPy's own files: a folder of ``.npy`` files, an array each, or an ``.npz`` archive of such files.
 
+Python objects in them are never unpickled.
+"""
+
+import struct
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
 
 import numpy as np
+from numpy.lib.format import open_memmap
+from numpy.lib.npyio import NpzFile
 
+from xpnet.arguments import brief
 from xpnet.data.idx import NAMES
 from xpnet.errors import XpnetError
+from xpnet.files import opened
+
+DAMAGE = (
+    *(ValueError, TypeError, KeyError, OverflowError, RuntimeError, EOFError, SyntaxError, TokenError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
+"""What NumPy and zipfile raise for damaged files, whose headers are literals of Python."""
+
+PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""How NumPy packs an archive."""
 
 
-def is_npy_folder(folder: Path) -> bool:
-    """Whether a folder holds any of the four files."""
-    return any((folder / f"{key}.npy").exists() for key in NAMES)
-
-
-def map_npy_folder(folder: Path) -> dict[str, np.ndarray]:
-    """Map ``x_train.npy, y_train.npy, x_test.npy, y_test.npy`` into memory, for reading only.
+def map_npy_folder(folder: Path) -> dict[str, tuple[str, np.ndarray]]:
+    """Map ``x_train.npy, y_train.npy, x_test.npy, y_test.npy``: the name and the array of each.
 
     Raises
     ------
     XpnetError
-        A file is missing or damaged, or holds Python objects, which are never unpickled.
+        A file is missing or damaged.
     """
-    return {key: _mapped(folder / f"{key}.npy") for key in NAMES}
+    arrays: dict[str, tuple[str, np.ndarray]] = {}
+    for path in (folder / f"{key}.npy" for key in NAMES):
+        with opened(path), _parsing(str(path)):
+            arrays[path.stem] = str(path), open_memmap(path, "r")
+    return arrays
 
 
-def _mapped(path: Path) -> np.ndarray:
-    if not path.exists():
-        raise XpnetError(f"{path.parent}: no {path.name} in this folder")
+def read_npz(path: Path) -> dict[str, tuple[str, np.ndarray]]:
+    """Read ``x_train, y_train, x_test, y_test`` from an ``.npz`` file: the name and the array of each.
+
+    Raises
+    ------
+    XpnetError
+        The file cannot be read, is damaged, or lacks an array.
+    """
+    arrays: dict[str, tuple[str, np.ndarray]] = {}
+    with opened(path) as file, _parsing(str(path)), NpzFile(file) as archive:
+        missing = [key for key in NAMES if key not in archive.files]
+        if missing:
+            raise XpnetError(f"{path}: no array {', '.join(missing)} in it; it holds {brief(archive.files)}")
+        assert archive.zip is not None
+        if any(member.compress_type not in PLAIN for member in archive.zip.infolist()):
+            raise XpnetError(f"{path}: packed in a way that NumPy does not; write it with numpy.savez")
+        for key in NAMES:
+            with _parsing(f"{path}: {key}"):
+                arrays[key] = f"{path}: {key}", np.asarray(archive[key])
+    return arrays
+
+
+@contextmanager
+def _parsing(name: str) -> Iterator[None]:
     try:
-        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OverflowError, TokenError) as error:
-        raise XpnetError(f"{path}: cut off, damaged, or not an .npy file of numbers") from error
-    except OSError as error:
-        raise XpnetError(f"{path}: {error.strerror or error}") from error
-    if not isinstance(array, np.memmap):
-        raise XpnetError(f"{path}: an archive under the name of an .npy file; call it .npz")
-    return array
+        with warnings.catch_warnings(action="ignore"):  # about what a damaged header looks like
+            yield
+    except DAMAGE as error:
+        raise XpnetError(f"{name}: cut off, damaged, or no numbers (Python objects are not read)") from error

@@ -32,8 +32,8 @@ def split(y: np.ndarray, fraction: float, rng: np.random.Generator) -> tuple[np.
         Row numbers in ascending order, int32.
     """
     held = np.zeros(len(y), dtype=bool)
-    for label in np.unique(y):
-        rows = np.flatnonzero(y == label)
+    by_class = np.argsort(y, kind="stable")
+    for rows in np.split(by_class, np.flatnonzero(np.diff(y[by_class])) + 1):
         count = min(round(fraction * len(rows)), len(rows) - 1)
         held[rng.permutation(rows)[:count]] = True
     return np.flatnonzero(~held).astype(np.int32), np.flatnonzero(held).astype(np.int32)

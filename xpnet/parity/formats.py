@@ -10,7 +10,7 @@ and a narrow gate is enough.
 import numpy as np
 
 from xpnet.backends import Backend, get_backend
-from xpnet.backends.base import Namespace
+from xpnet.backends.base import Patched
 
 FRACTION = {"tf32": 10, "bf16": 7}
 """Explicit bits of the fraction. Float32 has 23."""
@@ -55,5 +55,5 @@ def reference_backend(precision: str) -> Backend:
         product: np.ndarray = full.matmul(*factors)
         return product
 
-    backend.xp = Namespace(full, matmul=matmul)
+    backend.xp = Patched(full, matmul)
     return backend

@@ -1,99 +1,150 @@
-"""Where a run stands, in one file, so that it can go on after anything that stopped it."""
+"""One file with everything that a run needs to continue after anything that stopped it."""
 
-from dataclasses import asdict, dataclass, field
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-import numpy as np
-
-from xpnet.errors import XpnetError
+from xpnet.arguments import brief, instance
+from xpnet.errors import UsageError, XpnetError
 from xpnet.files import read_tensors, write_tensors
-from xpnet.training.history import Epoch, History
+from xpnet.model_file import DESCRIPTION
+from xpnet.nn.typing import Array, State
+from xpnet.schema import WHOLE, check
+from xpnet.training.history import History
+from xpnet.training.settings import Settings
 
-FORMAT = 1
 BEST = "best."
+HISTORY = "history"
 
-EARLIER = {"precision": "float32", "execution": "auto", "memory": None}
-"""What a run had that was begun before it could be told."""
+CHECKPOINT = {"kind": "checkpoint", "format": 2, "config": dict, "notes": dict, "best": (None, WHOLE)}
+
+CONFIG = get_type_hints(Settings) | DESCRIPTION | {"memory": (None, WHOLE), "rows": str}
+CONFIG |= dict.fromkeys(("backend", "device", "precision", "execution"), str)
+"""The identity of a run."""
+
+DIVERGED = "diverged"
+"""Stands beside the settings of a run that diverged after its last epoch."""
 
 
 @dataclass
 class Standing:
-    """A run after some epochs: all that the next one depends on.
+    """A run after some epochs: everything that the next epoch depends on.
 
     Attributes
     ----------
     state
-        The flat state of the training step, on the host.
+        The flat state of the training step: on the device while the run goes on, on the host in a file.
     history
-        The epochs so far; their number says which comes next.
+        The epochs so far.
     best
         The parameters of the best epoch, where the run looks for one.
+    config
+        The identity of the run: its settings, network, library and data.
+    notes
+        What the caller wants to find in the checkpoint again.
     """
 
-    state: dict[str, np.ndarray]
+    state: State
     history: History = field(default_factory=History)
-    best: dict[str, np.ndarray] = field(default_factory=dict)
+    best: State = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def moved(self, move: Callable[[Array], Array]) -> "Standing":
+        """Move every array by a function of the backend."""
+        state, best = ({name: move(x) for name, x in arrays.items()} for arrays in (self.state, self.best))
+        return replace(self, state=state, best=best)
 
 
 class Checkpoint:
-    """One safetensors file that holds a `Standing`, replaced atomically after every epoch.
+    """One safetensors file that holds a `Standing`. It is replaced atomically after every epoch.
 
     Parameters
     ----------
     path
         The file.
     config
-        What the caller wants to find in it again: whatever JSON holds. The training adds its own settings,
-        which must not change between a run and its resumption, but for how its steps are run.
+        Notes of the caller, as JSON can hold them, which `load_config` finds again.
+
+    Raises
+    ------
+    UsageError
+        The path is none, or the notes cannot be written as JSON.
     """
 
-    def __init__(self, path: str | Path, config: dict[str, Any] | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str], config: dict[str, Any] | None = None) -> None:
+        instance("checkpoint", path, (str, os.PathLike), "an xpnet.Checkpoint or a path")
         self.path = Path(path)
+        instance("config", config, (dict, type(None)), "a dict")
         self.config = dict(config or {})
+        try:
+            json.dumps(self.config, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UsageError(f"config {brief(config)} cannot be written as JSON: {error}") from error
 
     def save(self, standing: Standing) -> None:
-        """Write the file. The one before stays if this fails.
+        """Write the file. If this fails, the previous file stays.
 
         Raises
         ------
         XpnetError
-            The file cannot be written.
+            The file cannot be written, or its folder has vanished since the run began.
         """
+        if standing.history.epochs and not self.path.parent.is_dir():
+            raise XpnetError(f"{self.path}: cannot be written: the folder of the run is no longer there")
         arrays = standing.state | {BEST + name: array for name, array in standing.best.items()}
-        metadata = {
-            "format": FORMAT,
+        described = {
             "kind": "checkpoint",
-            "config": self.config,
-            "epochs": [asdict(row) for row in standing.history.epochs],
+            "format": 2,
+            "config": standing.config,
+            "notes": standing.notes,
             "best": standing.history.best,
         }
-        write_tensors(self.path, arrays, metadata)
+        write_tensors(self.path, CHECKPOINT, arrays | {HISTORY: standing.history.table()}, described)
+
+    def mark_diverged(self) -> None:
+        """Note that the run diverged after the epoch that was saved last, if the file can be written."""
+        with suppress(XpnetError):
+            standing = self.load()
+            standing.config[DIVERGED] = True
+            self.save(standing)
 
     def load_config(self) -> dict[str, Any]:
-        """What the run was told; see `load` for the errors."""
-        self.load()
-        return self.config
+        """Read the settings of the run and the notes of the caller alone; see `load` for the errors."""
+        _, described = read_tensors(self.path, CHECKPOINT, with_arrays=False)
+        notes: dict[str, Any] = described["notes"]
+        return notes | self._checked(described["config"])
 
     def load(self) -> Standing:
-        """Read the file, and take over its `config`.
+        """Read the file.
 
         Raises
         ------
         XpnetError
-            There is none, or it is cut off, damaged or not a checkpoint.
+            It is missing, cut off, damaged or not a checkpoint.
         """
-        if not self.path.exists():
-            raise XpnetError(f"{self.path}: no checkpoint to resume from")
-        arrays, described = read_tensors(self.path)
-        if described.get("kind") != "checkpoint" or described.get("format") != FORMAT:
-            raise XpnetError(f"{self.path}: not a checkpoint of this version of xpnet")
+        arrays, described = read_tensors(self.path, CHECKPOINT)
+        config = self._checked(described["config"])
         try:
-            epochs = [Epoch(**row) for row in described["epochs"]]
-            history = History(epochs, described["best"])
-            self.config = EARLIER | described["config"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise XpnetError(f"{self.path}: its description is damaged ({error})") from error
+            history = History.of_table(arrays.pop(HISTORY), described["best"])
+        except (KeyError, ValueError) as error:
+            raise XpnetError(f"{self.path}: its history is damaged") from error
+        done = len(history.epochs)
+        if [row.epoch for row in history.epochs] != list(range(1, done + 1)) or (history.best or 0) > done:
+            raise XpnetError(f"{self.path}: its epochs are not in order, or the best of them is missing")
         best = {name.removeprefix(BEST): a for name, a in arrays.items() if name.startswith(BEST)}
         state = {name: a for name, a in arrays.items() if not name.startswith(BEST)}
-        return Standing(state, history, best)
+        return Standing(state, history, best, config, described["notes"])
+
+    def _checked(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Check the identity of the run that the file holds."""
+        check(config, CONFIG, str(self.path))
+        try:
+            Settings(**{setting.name: config[setting.name] for setting in fields(Settings)})
+        except UsageError as error:
+            raise XpnetError(f"{self.path}: its settings are damaged: {error}") from error
+        return config

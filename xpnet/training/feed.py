@@ -1,6 +1,7 @@
-"""Where a run's rows come from: all of them on the device, or streamed to it chunk by chunk.
+"""The rows of a run: all of them on the device, or streamed to it chunk by chunk.
 
-A feed hands out parts: the data of a step, on the device, and the numbers of the rows in it that come next.
+A feed hands out parts. A part is the data of a step, on the device, and the numbers of the rows to use, in
+the order in which to use them.
 """
 
 from collections.abc import Iterator
@@ -12,127 +13,116 @@ import numpy as np
 
 from xpnet.arrays import dtype_name
 from xpnet.data.blocks import Blocks
-from xpnet.data.checks import held_type
+from xpnet.data.checks import check_type
 from xpnet.data.rows import split, stream
 from xpnet.errors import UsageError, XpnetError
 from xpnet.model import MLP
 from xpnet.nn.typing import Array, State
-from xpnet.training.inputs import check_shapes, class_numbers, move_data
+from xpnet.training.inputs import check_shapes, host_labels, move_rows
 
 Part: TypeAlias = tuple[State, np.ndarray]
 
 COPIES = 3
-"""Chunks in memory together: one that is being read, one on the device, and one on its way between them."""
+"""Chunks in memory at the same time: one being read, one on the device, and one being moved."""
 
 FEWEST = 16
-"""Blocks in a chunk at least: rows of fewer would hardly be mixed."""
+"""The least number of blocks in a chunk: the rows of fewer blocks would hardly be mixed."""
 
 LABEL = 16
-"""Bytes that a row takes besides its features: its label, and its number."""
+"""Bytes that a row needs besides its features: for its label and its number."""
 
 
 @dataclass(frozen=True)
-class Resident:
-    """Rows that are all on the device.
+class Feed:
+    """Rows to train on, and rows held back.
 
     Attributes
     ----------
-    data
-        Of the step.
     training, held
-        Row numbers: to learn from, and held back.
+        The numbers of the rows to train on, and of those held back; or of blocks of rows.
+    rows, held_rows
+        How many rows these are.
+    dtype
+        The dtype of the rows on the device: "uint8".
+    data
+        The data of a step.
     """
 
-    data: State
     training: np.ndarray
     held: np.ndarray
+    rows: int
+    held_rows: int
+    dtype: str
+    data: State = field(repr=False)
+
+    def sample(self) -> Part:
+        """Some of the rows to train on, as one part."""
+        raise NotImplementedError
+
+    def parts(self, numbers: np.ndarray, rng: np.random.Generator | None = None) -> Iterator[Part]:
+        """All rows of some numbers, in an order that `rng` draws, or in their own."""
+        raise NotImplementedError
+
+
+class Resident(Feed):
+    """Rows that are all on the device."""
 
     @classmethod
     def prepare(cls, model: MLP, X: Array, y: Array, validation: float, seed: int) -> "Resident":
-        """Check and move the rows, and hold a fraction of every class back."""
-        data = move_data(model, X, y)
-        rows = np.arange(data["y"].shape[0], dtype=np.int32)
-        if not validation:
-            return cls(data, rows, rows[:0])
-        return cls(data, *split(model.backend.to_numpy(data["y"]), validation, stream(seed, "validation")))
-
-    @property
-    def dtype(self) -> str:
-        """What the rows are on the device: "uint8"."""
-        return dtype_name(self.data["X"])
-
-    @property
-    def rows(self) -> int:
-        """Rows to learn from."""
-        return len(self.training)
-
-    @property
-    def held_rows(self) -> int:
-        """Rows held back."""
-        return len(self.held)
-
-    @property
-    def units(self) -> str:
-        """What a fraction is held back of."""
-        return f"{len(self.training) + len(self.held):,} rows"
+        """Check and move the rows, and hold back a fraction of every class."""
+        check_shapes(model, X, y)
+        labels = host_labels(model, y)
+        data = step_data(model, move_rows(model, X), labels)
+        training, held = split(labels, validation, stream(seed, "validation"))
+        _check_held(validation, held, f"{len(labels):,} rows")
+        return cls(training, held, len(training), len(held), dtype_name(data["X"]), data)
 
     def sample(self) -> Part:
-        """All there is."""
+        """All rows to train on."""
         return self.data, self.training
 
-    def parts(self, rng: np.random.Generator | None) -> Iterator[Part]:
-        """All training rows, in an order that `rng` draws, or as they come."""
-        yield self.data, self.training if rng is None else rng.permutation(self.training)
-
-    def held_parts(self) -> Iterator[Part]:
-        """The rows held back, as they come."""
-        yield self.data, self.held
+    def parts(self, numbers: np.ndarray, rng: np.random.Generator | None = None) -> Iterator[Part]:
+        """All of them in one part."""
+        yield self.data, numbers if rng is None else rng.permutation(numbers)
 
 
 @dataclass(frozen=True)
-class Streamed:
-    """Rows that stay in their file, and come to the device a chunk at a time.
+class Streamed(Feed):
+    """Rows that stay in their file, and are moved to the device a chunk at a time.
 
-    A chunk is many blocks from all over the file, drawn at random, and its rows are drawn at random again. So
-    the rows of a batch come from many places, even where a file is sorted by class, while the disk reads
-    long pieces (Xu et al., "In-database machine learning with CorgiPile", 2022). While the device computes
-    on a chunk, a thread reads the next. What is held back is whole blocks.
+    A chunk is made of many blocks from all over the file, drawn at random, and its rows are shuffled again.
+    So the rows of a batch come from many places, even where a file is sorted by class, while the disk reads
+    long pieces (Xu et al., "In-database machine learning with CorgiPile", 2022). A thread reads the next
+    chunk while the device computes on this one. Whole blocks are held back.
 
-    Every part lies where the one before lay, in whichever epoch, so only the latest may be used, and a step
-    that was recorded for one goes on with all.
+    Every part is moved into the same arrays on the device. So only the latest part may be used, and a step
+    that was recorded for one part works for all of them.
 
     Attributes
     ----------
     blocks
         The rows on the host.
-    training, held
-        Block numbers: to learn from, and held back.
     at_once
-        Blocks in a chunk, at most.
+        The most blocks in a chunk.
     batch_size
-        A chunk's rows that fill no batch of so many are left for the next chunk.
-    data
-        Of the step; empty before the first part or sample.
+        The rows of a chunk that fill no batch of this size are left for the next chunk.
     """
 
     model: MLP
     blocks: Blocks
-    training: np.ndarray
-    held: np.ndarray
     at_once: int
     batch_size: int
-    data: State = field(default_factory=dict, repr=False)
 
     @classmethod
     def prepare(
         cls, model: MLP, X: Array, y: Array, memory: int, batch_size: int, validation: float, seed: int
     ) -> "Streamed":
-        """Check what can be without reading the rows, and hold a fraction of the blocks back.
+        """Check what can be checked without reading the rows, and hold back a fraction of the blocks.
 
         Raises
         ------
         XpnetError
-            Too little memory for chunks of `FEWEST` blocks, or rows and labels that do not fit the network.
+            The memory is too little for chunks of `FEWEST` blocks, or rows and labels do not fit the network.
         """
         check_shapes(model, X, y)
         blocks = Blocks(X, y, model.classes, model.dtype)
@@ -144,48 +134,28 @@ class Streamed:
             what = f"{batches}rows of {blocks.row_bytes:,} bytes"
             raise XpnetError(f"memory {memory:,} is too little for {what}: give {needed:,} or more")
         numbers = stream(seed, "validation").permutation(blocks.count)
-        held = min(round(validation * blocks.count), blocks.count - 1)
-        return cls(model, blocks, np.sort(numbers[held:]), np.sort(numbers[:held]), at_once, batch_size)
-
-    @property
-    def dtype(self) -> str:
-        """What the rows are on the device: "uint8"."""
-        return self.blocks.dtype.name
-
-    @property
-    def rows(self) -> int:
-        """Rows to learn from."""
-        return self.blocks.size(self.training)
-
-    @property
-    def held_rows(self) -> int:
-        """Rows held back."""
-        return self.blocks.size(self.held)
-
-    @property
-    def units(self) -> str:
-        """What a fraction is held back of."""
-        return f"{self.blocks.count:,} blocks of {self.blocks.rows:,} rows"
+        count = min(round(validation * blocks.count), blocks.count - 1)
+        training, held = np.sort(numbers[count:]), np.sort(numbers[:count])
+        _check_held(validation, held, f"{blocks.count:,} blocks of {blocks.rows:,} rows")
+        sizes = blocks.size(training), blocks.size(held)
+        # the data of a step are empty before the first part or sample
+        return cls(training, held, *sizes, blocks.dtype.name, {}, model, blocks, at_once, batch_size)
 
     def sample(self) -> Part:
-        """A few of the training rows, where every part will lie."""
+        """A few of the rows to train on, in the arrays of every part."""
         X, y = self._buffers()
         count = self.blocks.read(self.training[:FEWEST], X, y, 0)
         return self._moved(X, y), np.arange(count, dtype=np.int32)
 
-    def parts(self, rng: np.random.Generator | None) -> Iterator[Part]:
-        """All training rows, chunk by chunk, in an order that `rng` draws, or as they come.
+    def parts(self, numbers: np.ndarray, rng: np.random.Generator | None = None) -> Iterator[Part]:
+        """The rows of some blocks, chunk by chunk.
 
-        Every part but the last holds whole batches; a chunk's other rows wait for the next part.
+        Where `rng` draws their order, every part but the last holds whole batches; the other rows of a chunk
+        are left for the next part.
         """
-        numbers = self.training if rng is None else rng.permutation(self.training)
-        return self._parts(numbers, self.batch_size, rng)
-
-    def held_parts(self) -> Iterator[Part]:
-        """The rows held back, as they come."""
-        return self._parts(self.held, 1, None)
-
-    def _parts(self, numbers: np.ndarray, batch_size: int, rng: np.random.Generator | None) -> Iterator[Part]:
+        batch_size = 1
+        if rng is not None:
+            numbers, batch_size = rng.permutation(numbers), self.batch_size
         X, y = self._buffers()
         chunks = np.array_split(numbers, -(-len(numbers) // self.at_once))
         with ThreadPoolExecutor(1) as reader:
@@ -204,35 +174,32 @@ class Streamed:
                     yield data, order
 
     def _buffers(self) -> tuple[np.ndarray, np.ndarray]:
-        """Room for a chunk on the host, the same for every one, because a shape may be compiled for."""
+        """Make room for a chunk on the host, of one shape for all chunks, because it may be compiled for."""
         rows = min(self.at_once, self.blocks.count) * self.blocks.rows + self.batch_size - 1
         return np.zeros((rows, self.blocks.X.shape[1]), self.blocks.dtype), np.zeros(rows, np.int32)
 
     def _moved(self, X: np.ndarray, y: np.ndarray) -> State:
-        """Move a chunk into the same arrays, where that may be, else into new ones that take their place."""
+        """Move a chunk into the same arrays where the library can, otherwise into new ones in their place."""
         backend, data = self.model.backend, self.data
         if data:
             data["X"] = backend.refill(data["X"], X)
             data["y"] = backend.refill(data["y"], y)
         else:
-            data |= {"X": backend.asarray(X), "y": backend.asarray(y), "classes": class_numbers(self.model)}
+            data |= step_data(self.model, backend.asarray(X), y)
         return data
 
 
-Feed: TypeAlias = Resident | Streamed
-
-
 def make_feed(
-    model: MLP, X: Array, y: Array, *, memory: int | None, batch_size: int, validation: float, seed: int
+    model: MLP, X: Array, y: Array, memory: int | None, batch_size: int, validation: float, seed: int
 ) -> Feed:
-    """Keep rows on the device where they fit into `memory` bytes, or where no such limit is given.
+    """Keep rows on the device if they fit into `memory` bytes or no limit is given; otherwise stream them.
 
     Raises
     ------
     UsageError
-        A memory for rows that are on a device already.
+        `memory` is given for rows that are on a device already.
     XpnetError
-        Rows and labels that do not fit the network.
+        Rows and labels do not fit the network.
     """
     if memory is not None:
         if not (isinstance(X, np.ndarray) and isinstance(y, np.ndarray)):
@@ -242,12 +209,24 @@ def make_feed(
     return Resident.prepare(model, X, y, validation, seed)
 
 
+def step_data(model: MLP, X: Array, y: np.ndarray) -> State:
+    """Make the data of a step from rows on the device and labels on the host."""
+    backend = model.backend
+    classes = np.arange(model.classes, dtype=np.int32)
+    return {"X": X, "y": backend.asarray(y), "classes": backend.asarray(classes)}
+
+
+def _check_held(validation: float, held: np.ndarray, units: str) -> None:
+    if validation and not len(held):
+        raise XpnetError(f"validation {validation} of {units} holds none back: give more, or 0")
+
+
 def bytes_held(model: MLP, X: np.ndarray) -> int:
-    """Bytes of rows as they are held for training, which may be more or fewer than in their file.
+    """The bytes of rows as they are held for training, which may be more or fewer than in their file.
 
     Raises
     ------
     XpnetError
         They are no numbers.
     """
-    return X.size * held_type(X.dtype, model.dtype, "X").itemsize
+    return X.size * check_type(X, "X", model.dtype).itemsize

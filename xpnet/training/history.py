@@ -1,8 +1,10 @@
-"""What happened, epoch by epoch."""
+"""The epochs of a run."""
 
 import csv
 import io
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -12,15 +14,16 @@ class Epoch:
     Attributes
     ----------
     epoch
-        1 for the first.
+        Its number: 1 for the first.
     lr
         The learning rate of its last step.
     loss
-        Mean cross-entropy over its rows, in nats, each taken as the network was when it saw the row.
+        Mean cross-entropy over its rows, in nats. The loss of a row is that of the network at the moment
+        when the row was used.
     validation_loss, validation_accuracy
-        Of the network at its end; None without validation rows.
+        Measured at the end of the epoch; None without validation rows.
     seconds
-        In its training steps, without evaluation, checkpoints and compilation.
+        Time spent in training steps, without evaluation, checkpoints and compilation.
     """
 
     epoch: int
@@ -29,6 +32,9 @@ class Epoch:
     validation_loss: float | None
     validation_accuracy: float | None
     seconds: float
+
+
+NAMES = tuple(column.name for column in fields(Epoch))
 
 
 @dataclass
@@ -40,8 +46,9 @@ class History:
     epochs
         In order.
     best
-        The number of the epoch with the best validation accuracy, the first of equals, where the run had a
-        `patience`; its weights are the ones kept. None otherwise: the last epoch's are.
+        The number of the epoch with the best validation accuracy, the first of several, where the run had a
+        `patience`: the weights of that epoch are kept. Otherwise None, and the weights of the last epoch are
+        kept.
     """
 
     epochs: list[Epoch] = field(default_factory=list)
@@ -53,9 +60,27 @@ class History:
         return sum(row.seconds for row in self.epochs)
 
     def csv(self) -> str:
-        """A table with a row for each epoch; empty cells where there was no validation."""
+        """Write a table with a row for each epoch. Without validation, cells are empty."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, [f.name for f in fields(Epoch)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in self.epochs)
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows([NAMES, *(vars(row).values() for row in self.epochs)])
         return text.getvalue()
+
+    def table(self) -> np.ndarray:
+        """Write the epochs as an array (epochs, 6) of float64, or (epochs, 4) without validation."""
+        rows = [[value for value in vars(row).values() if value is not None] for row in self.epochs]
+        return np.array(rows, dtype=np.float64).reshape(len(rows), len(rows[0]) if rows else len(NAMES))
+
+    @classmethod
+    def of_table(cls, table: np.ndarray, best: int | None) -> "History":
+        """Read what `table` wrote.
+
+        Raises
+        ------
+        ValueError
+            The array has another shape.
+        """
+        if table.ndim != 2 or table.shape[1] not in (len(NAMES), len(NAMES) - 2):
+            raise ValueError(f"a history of shape {table.shape}")
+        none = [None] * (len(NAMES) - table.shape[1])
+        return cls([Epoch(int(row[0]), *row[1:3], *none, *row[3:]) for row in table.tolist()], best)

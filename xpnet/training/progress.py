@@ -1,19 +1,20 @@
-"""What a training run tells while it runs."""
+"""How a run reports on itself while it trains."""
 
 from xpnet.training.history import History
 
 
 class Progress:
-    """Override what you want to hear.
+    """The reports of a run. Override the methods that you need.
 
-    It is called while the library's settings of a computation are held: torch without autograd, say.
+    They are called while the settings of the library's computation are in force, such as PyTorch without
+    autograd. An exception that one of them raises ends the run.
     """
 
     def on_start(self, history: History, rows: int, epochs: int) -> None:
-        """Before the first step: the epochs already done, the rows of an epoch, and all epochs."""
+        """Called before the first step, with the epochs done so far, the rows in an epoch, and all epochs."""
 
     def on_chunk(self, epoch: int, rows: int, loss: float) -> None:
-        """After some steps of an epoch: their rows, and the mean loss over them."""
+        """Called after some steps of an epoch: with their number of rows, and the mean loss over those."""
 
     def on_epoch(self, history: History) -> None:
-        """After an epoch and its checkpoint."""
+        """Called after an epoch and its checkpoint. `model.parameters` are those at the end of the epoch."""

@@ -1,4 +1,4 @@
-"""One training run: where its rows come from, its step, and how an epoch of steps goes."""
+"""One training run: its rows, its step, and one epoch of steps."""
 
 import time
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from xpnet.arrays import dtype_name, scale_of
+from xpnet.data.checks import FEW_CLASSES, check_labels
 from xpnet.data.rows import batches, stream
 from xpnet.errors import DivergedError, XpnetError
 from xpnet.model import MLP
@@ -16,29 +18,28 @@ from xpnet.training.checkpoint import Standing
 from xpnet.training.evaluation import evaluate_parts
 from xpnet.training.feed import Feed, make_feed
 from xpnet.training.history import Epoch
-from xpnet.training.inputs import training_scale
 from xpnet.training.progress import Progress
 from xpnet.training.settings import Settings
 
-CHUNK = 128
-"""At most so many steps run between two looks from the host."""
+STEPS_AT_ONCE = 128
+"""The most steps between two looks from the host."""
 
 COUNTERS = ("t", "loss", "rates")
-"""What begins anew with every chunk, and so is not kept."""
+"""The entries of the state that every look sets anew."""
 
 
 @dataclass
 class Run:
-    """What stays the same through all epochs of one run.
+    """Everything that stays the same through all epochs of one run.
 
     Attributes
     ----------
     feed
-        Hands out the rows.
+        The rows.
     batch_size
-        Rows in a step.
+        The number of rows in a step.
     steps_per_epoch
-        Steps in an epoch, the last one filled up where rows are missing.
+        The number of steps in an epoch. The last one is filled up where rows are missing.
     """
 
     model: MLP
@@ -51,83 +52,59 @@ class Run:
 
     @classmethod
     def prepare(cls, model: MLP, X: Array, y: Array, settings: Settings, memory: int | None = None) -> "Run":
-        """Check the data, move them as far as they fit, and hold back the validation rows.
+        """Check the data, move them to the device if they fit, and hold back the validation rows.
 
         Raises
         ------
         XpnetError
-            Data that do not fit the network, or settings that do not fit the number of rows.
+            The data do not fit the network, or the settings do not fit the number of rows.
         """
-        feed = make_feed(
-            model,
-            X,
-            y,
-            memory=memory,
-            batch_size=settings.batch_size,
-            validation=settings.validation,
-            seed=settings.seed,
-        )
-        if settings.validation and feed.held_rows == 0:
-            share = f"validation {settings.validation} of {feed.units}"
-            raise XpnetError(f"{share} holds none back: give more, or 0")
+        feed = make_feed(model, X, y, memory, settings.batch_size, settings.validation, settings.seed)
+        if model.classes > FEW_CLASSES:
+            labels = y if isinstance(y, np.ndarray) else model.backend.to_numpy(y)
+            check_labels(labels, model.classes, "y", taught=True)
         batch_size = min(settings.batch_size, feed.rows)
         steps_per_epoch = -(-feed.rows // batch_size)
         steps = settings.epochs * steps_per_epoch
         if settings.warmup >= steps:
             raise XpnetError(f"warmup {settings.warmup} must be less than the {steps} steps of the run")
-        scale = training_scale(feed.dtype)
+        scale = scale_of(feed.dtype)
         step = TrainingStep(model.backend.xp, model.network, settings.make_optimizer(), scale)
         evaluation_step = EvaluationStep(model.backend.xp, model.network, scale)
         return cls(model, settings, feed, batch_size, steps_per_epoch, step, evaluation_step)
 
-    def initial_state(self) -> dict[str, np.ndarray]:
-        """The model's parameters, and an optimizer that remembers nothing; on the host."""
-        model = self.model
-        memory = self.step.optimizer.memory(model.backend.xp, model.parameters)
-        return {name: model.backend.to_numpy(array) for name, array in (model.parameters | memory).items()}
+    def begin(self) -> Standing:
+        """Begin with a copy of the model's parameters, and with an optimizer that remembers nothing."""
+        backend, parameters = self.model.backend, self.model.parameters
+        memory = self.step.optimizer.memory(backend.xp, parameters)
+        return Standing(backend.copy(self.parameters(parameters)) | memory)
+
+    def parameters(self, state: State) -> State:
+        """Take the parameters out of a state."""
+        return {name: state[name] for name in self.model.network.shapes}
 
     def check(self, standing: Standing, path: Path) -> None:
-        """Check that a standing that was read is one of this run.
+        """Check that a standing that was read belongs to this run.
 
         Raises
         ------
         XpnetError
             Its arrays are those of another network or optimizer.
         """
-        expected = {name: (array.shape, array.dtype) for name, array in self.initial_state().items()}
-        if {name: (array.shape, array.dtype) for name, array in standing.state.items()} != expected:
+        needed = _forms(self.begin().state)
+        best = self.parameters(needed) if standing.history.best else {}
+        if (_forms(standing.state), _forms(standing.best)) != (needed, best):
             raise XpnetError(f"{path}: its arrays are not those of this network and optimizer")
-        needed = self.model.network.shapes if standing.history.best else {}
-        if {name: array.shape for name, array in standing.best.items()} != needed:
-            raise XpnetError(f"{path}: its best weights are not those of this network")
-
-    def to_host(self, state: State) -> dict[str, np.ndarray]:
-        """Copy what outlives an epoch to the host, and see that it is finite.
-
-        Raises
-        ------
-        DivergedError
-            It is not.
-        """
-        host = {
-            name: np.array(self.model.backend.to_numpy(array))
-            for name, array in state.items()
-            if name not in COUNTERS
-        }
-        for name, array in host.items():
-            if not np.isfinite(array).all():
-                raise DivergedError(self._diverged(name, "at the end of an epoch"))
-        return host
 
     def chunks(self, order: np.ndarray) -> list[np.ndarray]:
-        """The batches of some rows, cut into as few pieces as `CHUNK` allows, as equal as can be."""
+        """Cut rows into batches, and these into pieces of at most `STEPS_AT_ONCE`, of about equal size."""
         index = batches(order, self.batch_size)
-        pieces = -(-len(index) // CHUNK)
+        pieces = -(-len(index) // STEPS_AT_ONCE)
         size = -(-len(index) // pieces)
         return [index[start : start + size] for start in range(0, len(index), size)]
 
     def rates(self, first: int, count: int) -> np.ndarray:
-        """The learning rates of `count` steps from step number `first` of the whole run."""
+        """Compute the learning rates of `count` steps, from step number `first` of the whole run."""
         rates = learning_rates(
             np,
             np.arange(first, first + count, dtype=np.float64),
@@ -136,14 +113,14 @@ class Run:
             warmup=self.settings.warmup,
             steps=self.settings.epochs * self.steps_per_epoch,
         )
-        with np.errstate(over="ignore"):  # a rate too large for the dtype is one that diverges
+        with np.errstate(over="ignore"):  # a rate too large for the dtype diverges
             return np.asarray(rates, dtype=self.model.dtype)
 
     def warm_up(self, state: State) -> None:
-        """Let the backend compile, before the clock runs, and try what it made on training rows."""
-        backend, (data, rows) = self.model.backend, self.feed.sample()
-        # as many as a part may have, so that the shapes are those of an epoch
-        chunk = self.chunks(np.resize(rows, min(self.feed.rows, data["X"].shape[0])))[0]
+        """Let the backend compile before the clock runs, and check the compiled step on training rows."""
+        backend, (data, order) = self.model.backend, self.feed.sample()
+        # as many rows as a part may have, so that the shapes are those of an epoch
+        chunk = self.chunks(np.resize(order, min(self.feed.rows, data["X"].shape[0])))[0]
         backend.warm_up(self.step, self._counting(state, 0, len(chunk)), backend.asarray(chunk), data)
 
     def epoch(self, state: State, epoch: int, progress: Progress) -> tuple[State, Epoch]:
@@ -152,29 +129,31 @@ class Run:
         Raises
         ------
         DivergedError
-            The loss is no longer finite.
+            The loss, a parameter or the optimizer's memory is no longer finite.
         """
         backend = self.model.backend
         total, step = 0.0, (epoch - 1) * self.steps_per_epoch
         started = time.perf_counter()
         rng = stream(self.settings.seed, "shuffle", epoch)
-        for data, order in self.feed.parts(rng):
+        for data, order in self.feed.parts(self.feed.training, rng):
             for chunk in self.chunks(order):
                 counting = self._counting(state, step, len(chunk))
                 state = backend.scan(self.step, counting, backend.asarray(chunk), data)
                 step += len(chunk)
                 loss, rows = float(backend.to_numpy(state["loss"])[0]), int((chunk >= 0).sum())
                 if not np.isfinite(loss):
-                    raise DivergedError(self._diverged("the loss", f"by step {step - 1}"))
+                    raise self._diverged("the loss", f"by step {step - 1}")
                 total += loss
                 progress.on_chunk(epoch, rows, loss / rows)
         backend.synchronize(state)
         seconds = time.perf_counter() - started
+        state = {name: array for name, array in state.items() if name not in COUNTERS}
+        self._check_finite(state)
 
         validation = None
         if self.feed.held_rows:
-            parameters = {name: state[name] for name in self.model.parameters}
-            validation = evaluate_parts(self.model, self.evaluation_step, parameters, self.feed.held_parts())
+            held = self.feed.parts(self.feed.held)
+            validation = evaluate_parts(self.model, self.evaluation_step, self.parameters(state), held)
         return state, Epoch(
             epoch=epoch,
             lr=float(self.rates(step - 1, 1)[0]),
@@ -185,11 +164,11 @@ class Run:
         )
 
     def _counting(self, state: State, first: int, count: int) -> State:
-        """The state with the counters of a chunk that begins with step number `first`.
+        """Add the counters of a chunk that begins with step number `first`.
 
-        The rates of a short chunk are filled up: every chunk has the same shapes, and is compiled for once.
+        The rates of a short chunk are filled up: all chunks have the same shapes, and are compiled for once.
         """
-        rates = np.zeros(min(CHUNK, self.steps_per_epoch), dtype=self.model.dtype)
+        rates = np.zeros(min(STEPS_AT_ONCE, self.steps_per_epoch), dtype=self.model.dtype)
         rates[:count] = self.rates(first, count)
         counters = {
             "t": np.zeros(1, dtype=np.int32),
@@ -198,6 +177,17 @@ class Run:
         }
         return state | {name: self.model.backend.asarray(array) for name, array in counters.items()}
 
-    def _diverged(self, what: str, when: str) -> str:
-        lr = f"learning rate {self.settings.lr:g}"
-        return f"diverged: {what} is no longer finite {when} at {lr}; give a smaller one, or scale the rows"
+    def _check_finite(self, state: State) -> None:
+        backend, xp = self.model.backend, self.model.backend.xp
+        finite = backend.to_numpy(xp.stack([xp.all(xp.isfinite(array)) for array in state.values()]))
+        if not finite.all():
+            raise self._diverged(list(state)[int(np.argmin(finite))], "at the end of an epoch")
+
+    def _diverged(self, what: str, when: str) -> DivergedError:
+        lr = self.settings.rate
+        hint = f"give a smaller one, such as {lr / 10:g}, or scale the rows"
+        return DivergedError(f"diverged: {what} is no longer finite {when} at learning rate {lr:g}; {hint}")
+
+
+def _forms(arrays: State) -> dict[str, tuple[object, ...]]:
+    return {name: (tuple(array.shape), dtype_name(array)) for name, array in arrays.items()}

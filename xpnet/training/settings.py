@@ -1,20 +1,34 @@
-"""Everything that a training run can be told, with its defaults and its limits."""
+"""The settings of a training run, with their defaults and limits."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import isfinite
-from operator import index
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from math import inf
+from typing import Any
 
+from xpnet.arguments import choice, flag, number, whole
 from xpnet.errors import UsageError
 from xpnet.nn.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
 from xpnet.nn.schedules import SCHEDULES
 
 DEFAULT_LR = {"sgd": 0.5, "adam": 0.001}
-"""SGD's was measured on the validation split of MNIST, by bench/defaults.py; Adam's is its paper's."""
+"""SGD's was measured on the validation split of MNIST, by bench/defaults.py; Adam's is that of its paper."""
 
-
-MOST = 2**31 - 1
-"""The largest whole number that a setting may be."""
+FOREIGN = {
+    "did you mean lr?": "learning_rate learning_rate_init eta eta0 step_size",
+    "did you mean epochs?": "max_iter n_epochs num_epochs nb_epoch iterations",
+    "did you mean optimizer?": "solver",
+    "did you mean nesterov?": "nesterovs_momentum",
+    "did you mean weight_decay?": "alpha l2 l2_regularization reg_lambda",
+    "did you mean schedule?": "learning_rate_schedule lr_schedule lr_scheduler scheduler",
+    "did you mean validation?": "validation_fraction validation_split validation_size",
+    "did you mean patience?": "n_iter_no_change early_stopping",
+    "did you mean seed?": "random_state random_seed",
+    "did you mean progress?": "verbose callback callbacks",
+    "it belongs to xpnet.MLP": "sizes hidden hidden_layer_sizes layers activation dtype device backend scale",
+    "xpnet has none yet": "sample_weight class_weight validation_data dropout loss shuffle tol warm_start",
+}
+"""What to say to names that other libraries use, or that stand elsewhere in this one."""
 
 
 @dataclass(frozen=True)
@@ -26,31 +40,31 @@ class Settings:
     epochs
         Passes over the training rows.
     batch_size
-        Rows in a step; all of them where there are fewer.
+        Rows in a step; all rows where there are fewer.
     lr
-        The largest learning rate. By default 0.001 for Adam, and 0.5 (1 - momentum) for SGD, because
-        momentum adds up 1 / (1 - momentum) gradients.
+        The largest learning rate. Default: 0.001 for Adam, and 0.5 (1 - momentum) for SGD, because momentum
+        adds up 1 / (1 - momentum) gradients.
     optimizer
         "sgd" or "adam".
     momentum, nesterov
         For SGD.
     weight_decay
-        Times W, added to the gradient of every weight (not of biases).
+        The gradient of every weight W gains weight_decay * W. Biases do not decay.
     schedule
         "constant", "linear" or "cosine": how the rate falls to 0 over the whole run.
     warmup
-        Steps in which the rate first climbs.
+        The number of first steps in which the rate climbs.
     validation
-        Fraction of the training rows held back to watch the network by, drawn class by class.
+        The fraction of the rows that is held back to validate the network, the same fraction of every class.
     patience
         Stop after so many epochs in a row without a better validation accuracy, and keep the best weights.
     seed
-        Of the rows held back and of their order.
+        Seed of the choice of the validation rows and of the order of the training rows.
 
     Raises
     ------
     UsageError
-        A value out of its range, or two that do not go together.
+        A value is out of its range, or two values contradict each other.
     """
 
     epochs: int = 10
@@ -67,66 +81,59 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _choice("optimizer", self.optimizer, OPTIMIZERS)
-        _choice("schedule", self.schedule, SCHEDULES)
+        plain: dict[str, Any] = {}
+        choice("optimizer", self.optimizer, OPTIMIZERS)
+        choice("schedule", self.schedule, SCHEDULES)
         for name, least in {"epochs": 1, "batch_size": 1, "warmup": 0, "seed": 0}.items():
-            object.__setattr__(self, name, _whole(name, getattr(self, name), least))
-        for name in ("momentum", "weight_decay", "validation"):  # NumPy's numbers could not be kept as JSON
-            object.__setattr__(self, name, _number(name, getattr(self, name)))
-        if self.nesterov not in (True, False):
-            raise UsageError(f"nesterov must be True or False, not {self.nesterov!r}")
-        object.__setattr__(self, "nesterov", bool(self.nesterov))
-        _fraction("momentum", self.momentum)
-        _fraction("validation", self.validation)
-        if not (isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise UsageError(f"weight_decay must be 0 or more, not {self.weight_decay}")
-        if self.lr is None:
-            object.__setattr__(self, "lr", DEFAULT_LR[self.optimizer] * (1 - self.momentum))
-        object.__setattr__(self, "lr", _number("lr", self.lr))
-        if not (isfinite(self.rate) and self.rate > 0):
-            raise UsageError(f"lr must be greater than 0, not {self.lr}")
+            plain[name] = whole(name, getattr(self, name), least)
+        share = "at least 0 and less than 1"
+        held = f"{share}, the fraction of the rows to hold back"
+        plain["momentum"] = number("momentum", self.momentum, share, lambda value: 0 <= value < 1)
+        plain["validation"] = number("validation", self.validation, held, lambda value: 0 <= value < 1)
+        plain["nesterov"] = flag("nesterov", self.nesterov)
+        plain["weight_decay"] = number(
+            "weight_decay", self.weight_decay, "0 or more", lambda value: 0 <= value < inf
+        )
+        default = DEFAULT_LR[self.optimizer] * (1 - plain["momentum"])
+        lr = default if self.lr is None else self.lr
+        plain["lr"] = number("lr", lr, "greater than 0", lambda value: 0 < value < inf)
         if self.patience is not None:
-            object.__setattr__(self, "patience", _whole("patience", self.patience, 1))
-            if self.validation == 0:
+            plain["patience"] = whole("patience", self.patience, 1)
+            if plain["validation"] == 0:
                 raise UsageError("patience needs validation rows: give validation more than 0")
-        if self.optimizer != "sgd" and (self.momentum or self.nesterov):
+        if self.optimizer != "sgd" and (plain["momentum"] or plain["nesterov"]):
             raise UsageError(f"momentum and nesterov belong to sgd, not to {self.optimizer}")
-        if self.nesterov and not self.momentum:
+        if plain["nesterov"] and not plain["momentum"]:
             raise UsageError("nesterov needs momentum: give momentum more than 0")
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
 
     @property
     def rate(self) -> float:
-        """`lr`, which is a number once the defaults are filled in."""
+        """`lr`, which is a number once the default is filled in."""
         assert self.lr is not None
         return self.lr
 
     def make_optimizer(self) -> Optimizer:
-        """The optimizer that these settings describe."""
+        """Make the optimizer of these settings."""
         if self.optimizer == "adam":
             return Adam(weight_decay=self.weight_decay)
         return SGD(self.momentum, self.nesterov, self.weight_decay)
 
 
-def _choice(name: str, value: str, known: Mapping[str, object]) -> None:
-    if not isinstance(value, str) or value not in known:
-        raise UsageError(f"{name} {value!r}: choose one of {', '.join(known)}")
+def settings_of(given: Mapping[str, Any]) -> Settings:
+    """Make settings from keywords.
 
-
-def _number(name: str, value: object) -> float:
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{name} must be a number, not {value!r}") from error
-
-
-def _whole(name: str, value: int, least: int) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
-        raise UsageError(f"{name} must be a whole number, {least} or more, not {value}")
-    if value > MOST:
-        raise UsageError(f"{name} {value} is too large: {MOST} is the most")
-    return index(value)
-
-
-def _fraction(name: str, value: float) -> None:
-    if not 0 <= value < 1:
-        raise UsageError(f"{name} must be at least 0 and less than 1, not {value}")
+    Raises
+    ------
+    UsageError
+        A keyword is unknown; the message says which one may be meant.
+    """
+    known = [field.name for field in fields(Settings)]
+    for name in given:
+        if name not in known:
+            near = get_close_matches(name, known, 1, cutoff=0.4) or known
+            hints = [hint for hint, names in FOREIGN.items() if name in names.split()]
+            hint = hints[0] if hints else f"did you mean {', '.join(near)}?"
+            raise UsageError(f"unknown setting {name!r}: {hint}")
+    return Settings(**given)

@@ -1,0 +1,81 @@
+"""What makes a resumed run the same run: its settings, its network, its library and its data."""
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnet.data.mapped import read
+from xpnet.errors import XpnetError
+from xpnet.nn.typing import Array
+from xpnet.training.checkpoint import DIVERGED
+from xpnet.training.run import Run
+
+PIECE, PIECES = 2**18, 512
+"""A fingerprint is taken of at least so many pieces of so many bytes: of all data below 256 MB."""
+
+CHANGEABLE = ("execution",)
+"""Settings that may change when a run is resumed: eager steps are the way out if a recorded one fails."""
+
+
+def identity(run: Run, X: Array, y: Array, memory: int | None) -> dict[str, Any]:
+    """Collect everything that the bits of a run depend on, except the number of threads."""
+    model = run.model
+    return (
+        asdict(run.settings)
+        | model.description
+        | {
+            "backend": model.backend.name,
+            "device": model.backend.device,
+            "precision": model.backend.precision,
+            "execution": model.backend.execution.asked,
+            "scale": run.step.scale,
+            "memory": memory,
+            "rows": f"{tuple(X.shape)} {X.dtype} {_fingerprint(X)} {_fingerprint(y)}",
+        }
+    )
+
+
+def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to resume a run under another identity than it had.
+
+    More epochs are allowed where the schedule does not depend on their number. A run that diverged needs a
+    smaller learning rate.
+
+    Raises
+    ------
+    XpnetError
+        A setting or the data changed, or a run that diverged would diverge again.
+    """
+    diverged = before.get(DIVERGED, False)
+    if diverged and now["lr"] >= before["lr"]:
+        smaller = f"resume with a smaller one, such as {before['lr'] / 10:g}"
+        raise XpnetError(f"{path}: the run diverged at lr {before['lr']:g}: {smaller}")
+    for name, value in now.items():
+        was = before.get(name)
+        longer = name == "epochs" and now["schedule"] == "constant" and value > was
+        if value == was or name in CHANGEABLE or longer or (diverged and name == "lr"):
+            continue
+        if name == "rows":
+            raise XpnetError(f"{path}: the data are not those that the run began with")
+        hint = "; epochs can only be added, and to a constant schedule" if name == "epochs" else ""
+        raise XpnetError(f"{path}: {name} was {was}, not {value}: resume with the same{hint}")
+
+
+def _fingerprint(array: Array) -> str:
+    """Compute a checksum of host data. Data on a device are trusted, because they would have to be moved.
+
+    Of large data only evenly spaced pieces are read, `PIECES` or more, from the beginning to the end.
+    """
+    if not isinstance(array, np.ndarray):
+        return "device"
+    rows = max(1, PIECE // max(1, array.nbytes // len(array)))
+    starts = range(0, len(array), rows)
+    checksum = 0
+    for start in starts[:: max(1, len(starts) // PIECES)]:
+        piece = np.ascontiguousarray(read(array[start : start + rows]))
+        checksum = zlib.crc32(piece.data, checksum)
+    return f"{checksum:08x}"
