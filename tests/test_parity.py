@@ -12,7 +12,7 @@ import pytest
 
 from xpnet.backends import Backend, get_backend
 from xpnet.backends.base import Patched
-from xpnet.backends.graph import Launch, RecordingBackend
+from xpnet.backends.graph import RecordingBackend
 from xpnet.backends.numpy import NumPyBackend
 from xpnet.cli.commands import cli
 from xpnet.errors import UsageError, XpnetError
@@ -234,7 +234,7 @@ class Unrecordable(RecordingBackend, NumPyBackend):
     def executions(self) -> tuple[str, ...]:
         return ("captured", "eager")
 
-    def record(self, body: Callable[[], None]) -> Launch:
+    def record(self, body: Callable[[], object]) -> Any:
         raise RuntimeError("no graph here")
 
 
