@@ -179,6 +179,25 @@ def read_tensors(
     return arrays, described
 
 
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a file that is there: all of it or, if the disk is full, nothing.
+
+    Raises
+    ------
+    XpnetError
+        The file is not there, or cannot be written.
+    """
+    content = line.encode()
+    try:
+        with path.open("r+b", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            if file.write(content) < len(content):
+                file.truncate(end)
+                raise OSError("the disk is full")
+    except OSError as error:
+        raise XpnetError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
 def _parsed(text: str | bytes, path: Path) -> dict[str, Any]:
     if len(text) > LONGEST_JSON:
         raise XpnetError(f"{path}: its description has more than {LONGEST_JSON:,} characters")

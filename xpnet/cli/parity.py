@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import asdict
 from functools import partial
+from math import isfinite
 
 import click
 
@@ -15,15 +16,17 @@ from xpnet.errors import UsageError, XpnetError
 from xpnet.model import DTYPES
 from xpnet.parity import Reference, Report, compare
 
-NAMES = option(
-    "--backend names",
-    "A library to compare; may be repeated.  [default: all that are installed]",
-    multiple=True,
-    metavar="NAME",
-)
-KINDS = option("--dtype dtypes", "May be repeated.  [default: both]", DTYPES, multiple=True)
-STEPS = option("--run-steps", "Steps of the free run.", int, 1000)
-GROUPS = {"What to compare": (DEVICE, NAMES, KINDS, PRECISION, EXECUTION, STEPS), "Output": (JSON,)}
+GROUPS = {
+    "What to compare": (
+        DEVICE,
+        option("--backend names", "A library; may be repeated.  [default: all installed]", multiple=True),
+        option("--dtype dtypes", "May be repeated.  [default: both]", DTYPES, multiple=True),
+        option("--run-steps", "Steps of the free run.", click.IntRange(1, 100_000), 1000),
+        PRECISION,
+        EXECUTION,
+    ),
+    "Output": (JSON,),
+}
 
 
 @click.command(cls=Command, groups=GROUPS)
@@ -31,22 +34,22 @@ def parity(
     device: str | None,
     names: tuple[str, ...],
     dtypes: tuple[str, ...],
-    precision: str,
-    execution: str,
     run_steps: int,
     as_json: bool,
+    **how: str,
 ) -> None:
     """Compare libraries with NumPy in float64, number by number.
 
     This compares every operation, the whole forward pass and gradient, single training steps from the
-    reference's own state, and a free run. If an error is above its gate, the command fails and names the first
-    such quantity. With a reduced precision, which exists for float32 only, the reference rounds the factors of
-    its products in the same way. The command also fails if steps fall back to eager execution.
+    reference's own state, and a free run. If an error is above its gate, the command fails and names the
+    first such quantity. With a reduced precision, which exists for float32 only, the reference rounds the
+    factors of its products in the same way. The command also fails if steps fall back to eager execution.
     """
+    precision = how["precision"]
     reduced = precision != "float32"
     if reduced and "float64" in dtypes:
         raise UsageError(f"precision {precision} belongs to float32, not to float64")
-    backends = _chosen(device, names, precision=precision, execution=execution)
+    backends = _chosen(device, names, **how)
     say(f"reference: numpy float64{f', factors rounded to {precision}' if reduced else ''}")
     reference = Reference.prepare(run_steps, precision=precision)
     reports = []
@@ -67,29 +70,27 @@ def parity(
     else:
         for dtype in dict.fromkeys(report.dtype for report in reports):
             _print([report for report in reports if report.dtype == dtype])
-    failed = [report for report in reports if not report.passed]
+    failed = [
+        f"{report.backend} {report.dtype}: {_verdict(report)}" for report in reports if not report.passed
+    ]
     if failed:
-        raise XpnetError(
-            "; ".join(f"{report.backend} {report.dtype}: {_verdict(report)}" for report in failed)
-        )
+        raise XpnetError("; ".join(failed))
 
 
 def _chosen(device: str | None, names: tuple[str, ...], *, precision: str, execution: str) -> list[Backend]:
-    """The libraries to compare: those named, or all installed ones that can compute in this way on the device."""
-    if names:
-        return [
-            get_backend(device, name, precision=precision, execution=execution)
-            for name in dict.fromkeys(names)
-        ]
-    device = device or "cpu"
-    get_backend(device)  # an unknown or missing device is an error, not an empty list
+    """The libraries that are named, or all installed ones that can compute in this way on the device."""
+    if not names:
+        device = device or "cpu"
+        get_backend(device)  # an unknown or missing device is an error, not an empty list
+    kind = str(device).partition(":")[0]
     found = []
-    for name in LIBRARIES:
-        if device.partition(":")[0] in backend_class(name).kinds:
-            try:
-                found.append(get_backend(device, name, precision=precision, execution=execution))
-            except XpnetError as error:
-                say(f"left out: {error}")
+    for name in dict.fromkeys(names or (name for name in LIBRARIES if kind in backend_class(name).kinds)):
+        try:
+            found.append(get_backend(device, name, precision=precision, execution=execution))
+        except XpnetError as error:
+            if names:
+                raise
+            say(f"left out: {error}")
     if not found:
         how = precision if execution == "auto" else f"{precision} with {execution} execution"
         raise XpnetError(f"nothing to compare: no library has {how} on {device}")
@@ -109,15 +110,11 @@ def _verdict(report: Report) -> str:
 
 
 def _described(report: Report) -> dict[str, object]:
+    rows = [asdict(row) | {"passed": row.passed} for row in report.rows]
+    for row in rows:
+        row["error"] = row["error"] if isfinite(row["error"]) else None
     first = report.first_failure
-    return asdict(report) | {
-        "rows": [
-            asdict(row) | {"error": row.error if row.error < float("inf") else None, "passed": row.passed}
-            for row in report.rows
-        ],
-        "passed": report.passed,
-        "first_failure": first.quantity if first else None,
-    }
+    return asdict(report) | {"rows": rows, "passed": report.passed, "first_failure": first and first.quantity}
 
 
 def _print(reports: list[Report]) -> None:
