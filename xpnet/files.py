@@ -85,8 +85,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     partial = path.with_name(f".{secrets.token_hex(8)}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        file = partial.open("xb")  # "x" opens no file that is there, and follows no link
         try:
-            with partial.open("xb") as file:  # "x" opens no file that is there, and follows no link
+            with file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
