@@ -976,7 +976,7 @@ def test_ctrl_c_while_streaming_says_how_to_go_on(folders: dict[str, Path], tmp_
         _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert err.decode().splitlines() == [
-        "xpnet: stopped; go on with: xpnet train --resume --out out",
+        "xpnet: stopped; resume with: xpnet train --resume --out out",
         "xpnet: error: interrupted",
     ]
 
