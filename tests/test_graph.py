@@ -18,21 +18,24 @@ import numpy as np
 import pytest
 
 import xpnet
+from tests.states import (
+    NETWORK,
+    assert_same,
+    each_optimizer,
+    fetch,
+    make_batches,
+    make_data,
+    make_state,
+    move,
+)
 from tests.variants import FakeDeviceStrict
 from xpnet.backends import Backend, Execution, get_backend
 from xpnet.backends.graph import CAPACITY, COMPARED, RECORDINGS, Call, Recording, RecordingBackend
 from xpnet.backends.numpy import NumPyBackend
 from xpnet.backends.torch import TorchBackend
 from xpnet.errors import XpnetError
-from xpnet.nn.network import Network
 from xpnet.nn.optimizers import SGD, Adam, Optimizer
 from xpnet.nn.step import TrainingStep
-
-Host = dict[str, np.ndarray]
-
-NETWORK = Network((4, 5, 3))
-OPTIMIZERS = {"sgd": SGD(), "momentum": SGD(momentum=0.9, weight_decay=0.01), "adam": Adam(weight_decay=0.01)}
-each_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 
 
 class Recorder(RecordingBackend):
@@ -77,43 +80,6 @@ def recorder(request: pytest.FixtureRequest) -> Any:
         yield made
 
 
-def move(backend: Backend, arrays: Host) -> dict[str, Any]:
-    return {name: backend.asarray(array) for name, array in arrays.items()}
-
-
-def fetch(backend: Backend, arrays: dict[str, Any]) -> Host:
-    return {name: np.array(backend.to_numpy(array)) for name, array in arrays.items()}
-
-
-def same(found: Host, expected: Host) -> bool:
-    """Whether two states are the same, to the last bit."""
-    assert found.keys() == expected.keys()
-    return all(
-        found[name].dtype == array.dtype and found[name].tobytes() == array.tobytes()
-        for name, array in expected.items()
-    )
-
-
-def make_data(rng: np.random.Generator) -> Host:
-    return {
-        "X": rng.integers(0, 256, (17, 4)).astype(np.uint8),
-        "y": rng.integers(0, 3, 17).astype(np.int32),
-        "classes": np.arange(3, dtype=np.int32),
-    }
-
-
-def make_state(rng: np.random.Generator, optimizer: Optimizer, dtype: str = "float64") -> Host:
-    state = {name: 0.5 * rng.standard_normal(shape) for name, shape in NETWORK.shapes.items()}
-    state |= optimizer.memory(np, state) | {"loss": np.zeros(1), "rates": np.linspace(0.2, 0.01, 400)}
-    return {name: array.astype(dtype) for name, array in state.items()} | {"t": np.zeros(1, dtype=np.int32)}
-
-
-def make_batches(rng: np.random.Generator, steps: int, m: int = 6) -> np.ndarray:
-    batches = rng.integers(0, 17, (steps, m)).astype(np.int32)
-    batches[-1, m // 2 :] = -1
-    return batches
-
-
 def plain(recorder: RecordingBackend) -> Backend:
     """The same library as it comes, which loops."""
     return get_backend("cpu", recorder.name)
@@ -152,10 +118,10 @@ def test_recorded_training_is_the_plain_loop_to_the_last_bit(
         for rows in index:
             state = backend.scan(step, state, rows, moved)
         states.append(fetch(backend, state))
-        assert same(fetch(backend, moved), data)
+        assert_same(fetch(backend, moved), data)
         assert all((backend.to_numpy(rows) == chunk).all() for rows, chunk in zip(index, chunks, strict=True))
 
-    assert same(*states)
+    assert_same(*states)
     assert states[0]["t"] == sum(len(chunk) for chunk in chunks)
     assert abs(states[0]["W1"] - host["W1"]).max() > 1e-2
     assert (recorder.recorded, recorder.launched) == (1, COMPARED + 7 + CAPACITY + 5 + 2)
@@ -168,7 +134,7 @@ def test_training_from_the_outside_is_the_same(recorder: Recorder, rng: np.rando
     histories = [xpnet.train(m, X, y, epochs=2, batch_size=4, validation=0.2) for m in models]
     for one, other in zip(histories[0].epochs, histories[1].epochs, strict=True):
         assert (one.loss, one.validation_loss) == (other.loss, other.validation_loss)
-    assert same(models[0].host_parameters(), models[1].host_parameters())
+    assert_same(models[0].host_parameters(), models[1].host_parameters())
     assert (recorder.execution.actual, recorder.execution.reason, recorder.recorded) == ("captured", "", 2)
 
 
@@ -177,11 +143,11 @@ def test_state_that_was_returned_outlives_the_next_scan(recorder: Recorder) -> N
     first = recorder.scan(Doubling(), state, index, data)
     kept = fetch(recorder, first)
     second = recorder.scan(Doubling(), recorder.copy(first), index, data)
-    assert same(fetch(recorder, first), kept)
+    assert_same(fetch(recorder, first), kept)
     expected = fetch(recorder, second)
     assert expected["sum"].tolist() == [1024.0, 2047.0, 3070.0]
     second["sum"] += 1.0  # nor does the caller change what is recorded
-    assert same(fetch(recorder, recorder.scan(Doubling(), first, index, data)), expected)
+    assert_same(fetch(recorder, recorder.scan(Doubling(), first, index, data)), expected)
 
 
 def test_warm_up_records_and_leaves_the_state_as_it_was(recorder: Recorder, rng: np.random.Generator) -> None:
@@ -189,7 +155,7 @@ def test_warm_up_records_and_leaves_the_state_as_it_was(recorder: Recorder, rng:
     step, data = TrainingStep(recorder.xp, NETWORK, Adam(), 255.0), move(recorder, make_data(rng))
     state, batches = move(recorder, host), recorder.asarray(make_batches(rng, 4))
     recorder.warm_up(step, state, batches, data)
-    assert same(fetch(recorder, state), host)
+    assert_same(fetch(recorder, state), host)
     launched = recorder.launched
     recorder.scan(step, state, batches, data)
     assert (recorder.recorded, recorder.launched - launched) == (1, 4)  # it is not compared again
@@ -231,7 +197,7 @@ def test_what_does_not_fit_is_recorded_anew(
     other = plain(recorder)
     step = TrainingStep(other.xp, NETWORK, SGD(), 255.0)
     right = other.scan(step, move(other, state), other.asarray(batches), move(other, host))
-    assert same(fetch(recorder, after), fetch(other, right))
+    assert_same(fetch(recorder, after), fetch(other, right))
 
 
 def test_equal_steps_share_a_recording_and_few_are_kept(recorder: Recorder) -> None:
@@ -349,7 +315,7 @@ def test_training_finds_a_recording_that_is_not_the_step(
         xpnet.train(models[0], X, y, epochs=2, batch_size=16)
     xpnet.train(models[1], X, y, epochs=2, batch_size=16)
     assert backend.execution.actual == "eager"
-    assert same(models[0].host_parameters(), models[1].host_parameters())
+    assert_same(models[0].host_parameters(), models[1].host_parameters())
 
 
 def test_recording_that_was_compared_over_one_step_is_compared_again(rng: np.random.Generator) -> None:
@@ -358,11 +324,11 @@ def test_recording_that_was_compared_over_one_step_is_compared_again(rng: np.ran
     step, batches = TrainingStep(backend.xp, NETWORK, SGD(), 255.0), make_batches(rng, 6)
     first = make_state(rng, SGD())
     states = [made.scan(step, made.copy(first), batches[:1, :], data) for made in (backend, other)]
-    assert same(*states)
+    assert_same(*states)
     assert backend.execution.actual == "captured"
     with pytest.warns(RuntimeWarning, match="is not what the plain step makes of it"):
         after = backend.scan(step, states[0], batches[1:, :], data)
-    assert same(after, other.scan(step, states[1], batches[1:, :], data))
+    assert_same(after, other.scan(step, states[1], batches[1:, :], data))
     assert backend.execution.actual == "eager"
 
 
@@ -396,7 +362,7 @@ def test_threads_that_share_a_recording_take_turns(rng: np.random.Generator) -> 
             for state, rows in zip(states, batches, strict=True)
         ]
         for found, state, rows in zip(running, states, batches, strict=True):
-            assert same(found.result(), other.scan(step, other.copy(state), rows, data))
+            assert_same(found.result(), other.scan(step, other.copy(state), rows, data))
     assert (backend.recorded, backend.running, backend.execution.actual) == (1, set(), "captured")
 
 
@@ -461,7 +427,7 @@ def test_recording_that_is_not_the_step_is_not_used(
     else:
         expected = NumPyBackend("cpu").scan(step, backend.copy(state), index, data)
         with pytest.warns(RuntimeWarning, match=reason):
-            assert same(backend.scan(step, state, index, data), expected)
+            assert_same(backend.scan(step, state, index, data), expected)
         assert backend.execution == Execution("auto", "eager", f"steps cannot be captured on cpu: {reason}")
     assert backend._recordings == {}
 
