@@ -4,11 +4,11 @@ So the buffers, their counter, the cache and the comparison are our own lines; t
 launches as the stand-in does is for a GPU to show: ``pytest --device cuda``.
 """
 
-import copy
 import gc
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from inspect import getclosurevars
@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 
 import xpnet
+from tests.helpers import refused
 from tests.states import (
     NETWORK,
+    Host,
     assert_same,
     each_optimizer,
     fetch,
@@ -80,11 +82,6 @@ def recorder(request: pytest.FixtureRequest) -> Any:
         yield made
 
 
-def plain(recorder: RecordingBackend) -> Backend:
-    """The same library as it comes, which loops."""
-    return get_backend("cpu", recorder.name)
-
-
 @dataclass(frozen=True)
 class Doubling:
     """A step that makes new arrays instead of writing to those of the state."""
@@ -111,7 +108,7 @@ def test_recorded_training_is_the_plain_loop_to_the_last_bit(
     host, data = make_state(rng, optimizer, dtype), make_data(rng)
     chunks = [make_batches(rng, steps) for steps in (7, CAPACITY + 5, 2)]
     states = []
-    for backend in (recorder, plain(recorder)):
+    for backend in (recorder, get_backend("cpu", recorder.name)):
         step = TrainingStep(backend.xp, NETWORK, optimizer, 255.0)
         state, moved = move(backend, host), move(backend, data)
         index = [backend.asarray(chunk) for chunk in chunks]
@@ -130,7 +127,10 @@ def test_recorded_training_is_the_plain_loop_to_the_last_bit(
 def test_training_from_the_outside_is_the_same(recorder: Recorder, rng: np.random.Generator) -> None:
     """Chunks, validation and epochs as they come, with one recording of each step."""
     X, y = rng.standard_normal((1500, 4)), np.arange(1500) % 3
-    models = [xpnet.MLP(NETWORK.sizes, dtype="float64", backend=kind) for kind in (recorder, plain(recorder))]
+    models = [
+        xpnet.MLP(NETWORK.sizes, dtype="float64", backend=kind)
+        for kind in (recorder, get_backend("cpu", recorder.name))
+    ]
     histories = [xpnet.train(m, X, y, epochs=2, batch_size=4, validation=0.2) for m in models]
     for one, other in zip(histories[0].epochs, histories[1].epochs, strict=True):
         assert (one.loss, one.validation_loss) == (other.loss, other.validation_loss)
@@ -166,38 +166,36 @@ def test_last_step_of_a_run_is_recorded_without_running_out_of_rates(
 ) -> None:
     state = make_state(rng, SGD()) | {"rates": np.array([0.1])}
     step, data = TrainingStep(recorder.xp, NETWORK, SGD(), 255.0), move(recorder, make_data(rng))
-    after = recorder.scan(step, move(recorder, state), recorder.asarray(make_batches(rng, 1)), data)
-    assert fetch(recorder, after)["t"].tolist() == [1]
-    assert recorder.execution.reason == ""
+    recorder.scan(step, move(recorder, state), recorder.asarray(make_batches(rng, 1)), data)
+    assert recorder.execution.actual == "captured"
 
 
-@pytest.mark.parametrize("changed", ["data", "batch size", "shape", "dtype", "names"])
+CHANGES: dict[str, Callable[[Host], object]] = {
+    "data": lambda state: None,  # equal, but elsewhere
+    "batch size": lambda state: None,
+    "shape": lambda state: state.update(rates=state["rates"][:50]),
+    "dtype": lambda state: state.update({name: a.astype("f4") for name, a in state.items() if name != "t"}),
+    "names": lambda state: state.update(more=np.zeros(2)),
+}
+
+
+@pytest.mark.parametrize("changed", CHANGES)
 def test_what_does_not_fit_is_recorded_anew(
     recorder: Recorder, changed: str, rng: np.random.Generator
 ) -> None:
-    host = make_data(rng)
-    state, data, m = make_state(rng, SGD()), move(recorder, host), 6
+    host, data, other = make_state(rng, SGD()), make_data(rng), get_backend("cpu", recorder.name)
+    placed, ends = move(recorder, data), []
     step = TrainingStep(recorder.xp, NETWORK, SGD(), 255.0)
-    recorder.scan(step, move(recorder, state), recorder.asarray(make_batches(rng, 3)), data)
-    if changed == "data":  # equal, but elsewhere
-        data = data | {"X": recorder.asarray(host["X"])}
-    elif changed == "batch size":
-        m = 5
-    elif changed == "shape":
-        state["rates"] = state["rates"][:50]
-    elif changed == "dtype":
-        state = {name: a.astype("float32") if a.dtype.kind == "f" else a for name, a in state.items()}
-    else:
-        state["more"] = np.zeros(2)
-
-    batches = make_batches(rng, 3, m)
-    after = recorder.scan(step, move(recorder, state), recorder.asarray(batches), data)
-
+    recorder.scan(step, move(recorder, host), recorder.asarray(make_batches(rng, 3)), placed)
+    CHANGES[changed](host)
+    batches = make_batches(rng, 3, 5 if changed == "batch size" else 6)
+    for backend in (recorder, other):
+        rows = placed if backend is recorder and changed != "data" else move(backend, data)
+        step = TrainingStep(backend.xp, NETWORK, SGD(), 255.0)
+        after = backend.scan(step, move(backend, host), backend.asarray(batches), rows)
+        ends.append(fetch(backend, after))
     assert recorder.recorded == 2
-    other = plain(recorder)
-    step = TrainingStep(other.xp, NETWORK, SGD(), 255.0)
-    right = other.scan(step, move(other, state), other.asarray(batches), move(other, host))
-    assert_same(fetch(recorder, after), fetch(other, right))
+    assert_same(*ends)
 
 
 def test_equal_steps_share_a_recording_and_few_are_kept(recorder: Recorder) -> None:
@@ -234,24 +232,10 @@ def test_data_and_recordings_that_are_of_no_use_are_let_go(
     assert [ref() is None for ref in gone] == [False, False, True, True, False, False]
 
 
-def test_backend_that_is_copied_records_for_itself(recorder: Recorder) -> None:
-    state, index, data = doubling(recorder)
-    recorder.scan(Doubling(), state, index, data)
-    assert copy.copy(recorder)._recordings == {}
-
-
 def recording_of(body: Call) -> Recording:
     """The recording that a body belongs to."""
     found: Recording = getclosurevars(body).nonlocals["self"]
     return found
-
-
-class Once(RecordingNumPy):
-    """A recording whose second launch does nothing."""
-
-    def record(self, body: Call) -> Call:
-        launches = iter([body])
-        return lambda: next(launches, int)()
 
 
 class First(RecordingNumPy):
@@ -302,7 +286,7 @@ class Reshaping:
         return state | {"sum": np.concat([state["sum"], data["X"]])}
 
 
-@pytest.mark.parametrize("kind", [Once, First, Stale])
+@pytest.mark.parametrize("kind", [First, Stale])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_training_finds_a_recording_that_is_not_the_step(
     kind: type[Recorder], dtype: str, rng: np.random.Generator
@@ -310,7 +294,10 @@ def test_training_finds_a_recording_that_is_not_the_step(
     """Before the first epoch, although what warms up leaves no trace."""
     X, y = rng.standard_normal((300, 4)), np.arange(300) % 3
     backend = kind("cpu")
-    models = [xpnet.MLP(NETWORK.sizes, dtype=dtype, backend=made) for made in (backend, plain(backend))]
+    models = [
+        xpnet.MLP(NETWORK.sizes, dtype=dtype, backend=made)
+        for made in (backend, get_backend("cpu", backend.name))
+    ]
     with pytest.warns(RuntimeWarning, match="steps cannot be captured on cpu: .* is not what the plain step"):
         xpnet.train(models[0], X, y, epochs=2, batch_size=16)
     xpnet.train(models[1], X, y, epochs=2, batch_size=16)
@@ -332,7 +319,7 @@ def test_recording_that_was_compared_over_one_step_is_compared_again(rng: np.ran
     assert backend.execution.actual == "eager"
 
 
-def test_threads_that_share_a_recording_take_turns(rng: np.random.Generator) -> None:
+def test_threads_that_share_a_recording_take_turns() -> None:
     """And wait for the device at the end of theirs, because the other may launch on another stream."""
 
     class Slow(RecordingNumPy):
@@ -344,7 +331,7 @@ def test_threads_that_share_a_recording_take_turns(rng: np.random.Generator) -> 
             def slow() -> None:
                 self.running.add(threading.get_ident())
                 assert len(self.running) == 1
-                time.sleep(0.0005)  # another thread may go on
+                time.sleep(0.002)  # another thread may go on
                 launch()
 
             return slow
@@ -352,17 +339,14 @@ def test_threads_that_share_a_recording_take_turns(rng: np.random.Generator) -> 
         def synchronize(self, state: dict[str, Any]) -> None:
             self.running.clear()
 
-    backend, other, data = Slow("cpu"), NumPyBackend("cpu"), make_data(rng)
-    states = [make_state(rng, SGD()) for _ in range(2)]
-    batches = [make_batches(rng, 30) for _ in range(2)]
-    step = TrainingStep(backend.xp, NETWORK, SGD(), 255.0)
+    backend = Slow("cpu")
+    state, index, data = doubling(backend)
+    starts = [state | {"sum": np.full(3, start)} for start in (1.0, 2.0, 3.0, 4.0)]
     with ThreadPoolExecutor(2) as threads:
-        running = [
-            threads.submit(backend.scan, step, backend.copy(state), rows, data)
-            for state, rows in zip(states, batches, strict=True)
-        ]
-        for found, state, rows in zip(running, states, batches, strict=True):
-            assert_same(found.result(), other.scan(step, other.copy(state), rows, data))
+        ends = list(threads.map(lambda start: backend.scan(Doubling(), start, index, data), starts))
+    assert [end["sum"].tolist() for end in ends] == [
+        [32.0 * k, 32 * k + 31, 32 * k + 62] for k in (1, 2, 3, 4)
+    ]
     assert (backend.recorded, backend.running, backend.execution.actual) == (1, set(), "captured")
 
 
@@ -398,37 +382,26 @@ def test_failing_recorder_leaves_the_plain_loop_and_a_note(error: type[Exception
     assert len(backend.tried) == (3 if error is RuntimeError else 2)
 
 
-def test_failing_recorder_is_an_error_where_it_was_asked_for() -> None:
-    backend = Failing("cpu", execution="captured")
-    state, index, data = doubling(backend)
-    with pytest.raises(XpnetError, match=f"^{NOTE}; leave execution at auto$"):
-        backend.scan(Doubling(), state, index, data)
-    assert state["sum"].tolist() == [1.0] * 3
-    assert backend.execution.actual == "captured"
-
-
 @pytest.mark.parametrize("asked", ["auto", "captured"])
 @pytest.mark.parametrize(
     ("kind", "step", "reason"),
     [
         (Stale, Doubling(), "sum is not what the plain step makes of it"),
-        (Once, Doubling(), "sum is not what the plain step makes of it"),
         (RecordingNumPy, Reshaping(), "a step may not change the names, shapes or dtypes of its state"),
     ],
 )
+@pytest.mark.filterwarnings("ignore::xpnet.errors.FellBackWarning")
 def test_recording_that_is_not_the_step_is_not_used(
     kind: type[Recorder], step: Any, reason: str, asked: str
 ) -> None:
-    backend = kind("cpu", execution=asked)
+    backend, reason = kind("cpu", execution=asked), f"steps cannot be captured on cpu: {reason}"
     state, index, data = doubling(backend)
     if asked == "captured":
-        with pytest.raises(XpnetError, match=f"steps cannot be captured on cpu: {reason}"):
-            backend.scan(step, state, index, data)
+        assert refused(lambda: backend.scan(step, state, index, data)) == f"{reason}; leave execution at auto"
     else:
         expected = NumPyBackend("cpu").scan(step, backend.copy(state), index, data)
-        with pytest.warns(RuntimeWarning, match=reason):
-            assert_same(backend.scan(step, state, index, data), expected)
-        assert backend.execution == Execution("auto", "eager", f"steps cannot be captured on cpu: {reason}")
+        assert_same(backend.scan(step, state, index, data), expected)
+        assert backend.execution == Execution("auto", "eager", reason)
     assert backend._recordings == {}
 
 
@@ -461,10 +434,3 @@ def test_state_that_is_not_finite_is_compared_as_well() -> None:
         after = backend.scan(Doubling(), state, index, data)
     assert backend.execution.reason == ""
     np.testing.assert_array_equal(after["sum"], [np.nan, np.inf, 94.0])
-
-
-def test_eager_is_the_plain_loop() -> None:
-    backend = RecordingNumPy("cpu", execution="eager")
-    state, index, data = doubling(backend)
-    assert backend.scan(Doubling(), state, index, data)["t"].tolist() == [5]
-    assert (backend.recorded, backend.execution) == (0, Execution("eager", "eager"))
