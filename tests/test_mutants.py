@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 def run(fault: str, library: str, *tests: str) -> tuple[int, str]:
     """Run files of tests with a planted fault, on one library, up to the first failure."""
-    options = "-qx -n 0 -p no:cacheprovider --tb=line -p tests.faults".split()
+    options = ["-qx", "-n", "0", "-p", "no:cacheprovider", "--tb=line", "-p", "tests.faults"]
     options += ["-m", "not slow", "--fault", fault, "--backend", library]
     files = [f"tests/test_{name}.py" for name in tests]
     ended = subprocess.run(
