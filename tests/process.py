@@ -2,16 +2,19 @@
 
 import gzip
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 import xpnet
 from xpnet.backends import LIBRARIES, backend_class
@@ -114,14 +117,44 @@ def succeed(folder: Path, *arguments: str) -> Ended:
     return ended
 
 
-def start(folder: Path, *arguments: str, before: str = "", **options: Any) -> subprocess.Popen[bytes]:
-    """Start `xpnet` in a folder. Its output is discarded unless the options of Popen say otherwise."""
+def start(
+    folder: Path,
+    *arguments: str,
+    before: str = "",
+    interrupts: Any = signal.default_int_handler,
+    **options: Any,
+) -> subprocess.Popen[bytes]:
+    """Start `xpnet` in a folder.
+
+    Its output is discarded unless the options of Popen say otherwise. It reacts to Ctrl-C even if these tests
+    run in the background of a shell, unless `interrupts` is SIG_IGN.
+    """
     streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
     settings: dict[str, Any] = {"env": environment()} | streams | options
-    process: subprocess.Popen[bytes] = subprocess.Popen(
-        command(*arguments, before=before), cwd=folder, **settings
-    )
+    earlier = signal.signal(signal.SIGINT, interrupts)  # a new process inherits SIG_IGN, and nothing else
+    try:
+        process: subprocess.Popen[bytes] = subprocess.Popen(
+            command(*arguments, before=before), cwd=folder, **settings
+        )
+    finally:
+        signal.signal(signal.SIGINT, earlier)
     return process
+
+
+def on_terminal(folder: Path, *arguments: str, columns: int, stream: str = "stdout") -> tuple[int, str]:
+    """Run `xpnet` with one stream on a terminal of a width. Returns its exit code and what was to be seen."""
+    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
+    terminal, end = pty.openpty()
+    termios.tcsetwinsize(end, (24, columns))
+    settings: dict[str, Any] = {"env": environment(TERM="xterm-256color"), stream: end}
+    seen = b""
+    with start(folder, *arguments, **settings) as process:
+        os.close(end)
+        with suppress(OSError):  # is how Linux reports the end
+            while part := os.read(terminal, 65536):
+                seen += part
+    os.close(terminal)
+    return process.returncode, seen.decode().replace("\r\n", "\n")
 
 
 def wait_for(happened: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:

@@ -3,8 +3,6 @@
 Exit code 2 where the command line alone shows the mistake, 1 where the world does.
 """
 
-import gzip
-import io
 import json
 import shutil
 from collections.abc import Callable
@@ -198,27 +196,16 @@ def idx_data(**changed: bytes | None) -> Prepare:
     return prepare
 
 
-def zipped_data(images: bytes) -> Prepare:
-    """A folder of gzipped IDX files, where the training images are these bytes."""
-
-    def prepare(folder: Path) -> None:
-        write_idx(folder / "data", data(), zipped=True)
-        (folder / "data" / f"{IMAGES}.gz").write_bytes(images)
-
-    return prepare
-
-
-def npy_data(**changed: bytes | np.ndarray | None) -> Prepare:
-    """A folder of .npy files, of which some are missing (None), other arrays, or other bytes."""
+def npy_data(**changed: bytes | None) -> Prepare:
+    """A folder of .npy files, of which some are missing (None) or changed."""
 
     def prepare(folder: Path) -> None:
         (folder / "data").mkdir()
         for key, content in (data() | changed).items():
-            path = folder / "data" / f"{key}.npy"
+            if content is not None:
+                np.save(folder / "data" / f"{key}.npy", content)
             if isinstance(content, bytes):
-                path.write_bytes(content)
-            elif content is not None:
-                np.save(path, content)
+                (folder / "data" / f"{key}.npy").write_bytes(content)
 
     return prepare
 
@@ -237,96 +224,31 @@ def file(name: str, content: bytes) -> Prepare:
     return lambda folder: (folder / name).write_bytes(content)
 
 
-def npy(array: np.ndarray) -> bytes:
-    """An array as an .npy file."""
-    content = io.BytesIO()
-    np.save(content, array)
-    return content.getvalue()
-
-
-def npz(array: np.ndarray) -> bytes:
-    """An array in an archive."""
-    content = io.BytesIO()
-    np.savez(content, array)
-    return content.getvalue()
-
-
 X = idx(data()["x_train"])
-Y = idx(data()["y_train"])
-ROWS = data()["x_train"]
-OBJECTS = np.array([{}] * 30, dtype=object)
 FLOATS = data()["x_train"] / 255
 NOT_A_NUMBER = np.where(np.arange(FLOATS.size).reshape(FLOATS.shape) == 5, np.nan, FLOATS)
 
-FOLDERS = [
+# a case for every reader and every kind of damage; the others are in test_data
+UNREADABLE = [
     Case("data", 1, "data: no such file or folder"),
     Case("data", 1, f"no {IMAGES} and no {IMAGES}.gz", lambda folder: (folder / "data").mkdir()),
-    Case("data", 1, f"no {IDX_NAMES['y_test']} and no", idx_data(y_test=None)),
     Case("data", 1, f"{IMAGES}: the header promises 120 bytes, the file holds 119", idx_data(x_train=X[:-1])),
-    Case("data", 1, "the header promises 120 bytes, the file holds more", idx_data(x_train=X + b"\0")),
-    Case(
-        "data", 1, "the header promises 17,179,869,180 bytes", idx_data(x_train=X[:4] + b"\xff" * 4 + X[8:])
-    ),
-    Case("data", 1, f"{IMAGES}: cut off within the header", idx_data(x_train=X[:10])),
     Case("data", 1, f"{IMAGES}: not an IDX file", idx_data(x_train=b"")),
-    Case("data", 1, "not an IDX file (its magic number is 0x89504e47)", idx_data(x_train=b"\x89PNG" + X[4:])),
-    Case("data", 1, "unknown IDX type 0x07", idx_data(x_train=b"\0\0\x07" + X[3:])),
-    Case("data", 1, f"{IMAGES}: 1 dimension(s)", idx_data(x_train=Y)),
-    Case("data", 1, f"{LABELS}: 2 dimension(s)", idx_data(y_train=X)),
-    Case("data", 1, "30 train images but 29 labels", idx_data(y_train=idx(data()["y_train"][:29]))),
-    Case("data", 1, f"{IMAGES}.gz: not a gzip file", zipped_data(X)),
-    Case("data", 1, f"{IMAGES}.gz: the gzip data are cut off", zipped_data(gzip.compress(X)[:-9])),
-]
-ARCHIVES = [
-    Case("data.npz", 1, "data.npz: no such file"),
-    Case("data.npz", 1, "data.npz: cut off, damaged, or not an .npz file", file("data.npz", b"PK\3\4")),
+    Case("data", 1, "data/y_train.npy: no such file", npy_data(y_train=None)),
+    Case("data", 1, "data/x_train.npy: cut off, damaged, or no numbers", npy_data(x_train=X)),
+    Case("data.npz", 1, "data.npz: cut off, damaged, or no numbers", file("data.npz", b"PK\3\4")),
     Case("data.txt", 1, "data.txt: neither a folder of IDX or .npy files", file("data.txt", b"1,2")),
     Case("data.npz", 1, "no array y_test in it", npz_data(y_test=None)),
-    Case("data.npz", 1, "y_train holds Python objects", npz_data(y_train=OBJECTS)),
-    Case("data.npz", 1, "x_train: NaN or infinity", npz_data(x_train=NOT_A_NUMBER, x_test=FLOATS[:9])),
-    Case("data.npz", 1, "x_train: <U1 where there must be numbers", npz_data(x_train=np.full((30, 4), "a"))),
-    Case("data.npz", 1, "x_train: int64 numbers", npz_data(x_train=data()["x_train"].astype(np.int64))),
+    Case("data.npz", 1, "x_train: row 1, counted from 0: NaN", npz_data(x_train=NOT_A_NUMBER, x_test=FLOATS)),
     Case("data.npz", 1, "they must be alike", npz_data(x_test=data()["x_test"][:, :3])),
-    Case("data.npz", 1, "train images have 1 dimension(s)", npz_data(x_train=np.zeros(30, np.uint8))),
-    Case("data.npz", 1, "9 test images but 8 labels", npz_data(y_test=data()["y_test"][:8])),
     Case("data.npz", 1, "y_test: label 7 is outside the classes 0 … 2", npz_data(y_test=np.full(9, 7))),
-    Case("data.npz", 1, "y_train: label -1 is outside", npz_data(y_train=np.full(30, -1))),
-    Case("data.npz", 1, "float64 labels; they must be whole", npz_data(y_train=np.full(30, 0.5))),
-    Case(
-        "data.npz", 1, "holds nothing", npz_data(x_train=np.zeros((0, 4), np.uint8), y_train=np.zeros(0, int))
-    ),
-    Case(
-        "data.npz", 1, "only one training row", npz_data(x_train=data()["x_train"][:1], y_train=np.array([1]))
-    ),
-    Case(
-        "data.npz",
-        1,
-        "every training label is 0",
-        npz_data(y_train=np.zeros(30, int), y_test=np.zeros(9, int)),
-    ),
-]
-ARRAYS = [
-    Case("data", 1, "data: no y_train.npy in this folder", npy_data(y_train=None)),
-    Case("data", 1, "x_train.npy: cut off, damaged, or not an .npy file", npy_data(x_train=npy(ROWS)[:-1])),
-    Case("data", 1, "x_train.npy: cut off, damaged, or not an .npy file", npy_data(x_train=npy(ROWS)[:30])),
-    Case("data", 1, "x_train.npy: cut off, damaged, or not an .npy file", npy_data(x_train=X)),
-    Case(
-        "data", 1, "y_train.npy: cut off, damaged, or not an .npy file of numbers", npy_data(y_train=OBJECTS)
-    ),
-    Case("data", 1, "an archive under the name of an .npy file; call it .npz", npy_data(x_train=npz(ROWS))),
-    Case("data", 1, "x_train: NaN or infinity", npy_data(x_train=NOT_A_NUMBER, x_test=FLOATS[:9])),
-    Case("data", 1, "9 test images but 8 labels", npy_data(y_test=data()["y_test"][:8])),
+    Case("data.npz", 1, "is 9999 a missing value?", npz_data(y_train=np.where(np.eye(30)[0], 9999, 1))),
 ]
 TOO_LARGE = [
     Case("data", 1, "too little for batches of 64 rows of 4 bytes: give 120 or more", npy_data()),
     Case("data", 1, "too little for batches of 64 rows of 4 bytes: give 120 or more", idx_data()),
-    Case("data", 1, "data: no y_train.npy in this folder", npy_data(y_train=None)),
-    Case("data", 1, "x_train.npy: cut off, damaged, or not an .npy file", npy_data(x_train=npy(ROWS)[:-1])),
-    Case("data", 1, "y_train: label -1 is outside", npy_data(y_train=np.full(30, -1))),
-    Case("data", 1, "Fortran order", npy_data(x_train=np.asfortranarray(ROWS))),
-    Case("data", 1, "120 bytes, memory is 100, and compressed files cannot", zipped_data(gzip.compress(X))),
-    Case("data.npz", 1, "120 bytes, memory is 100, and compressed files cannot", npz_data()),
-    Case("mnist", 1, "its train images need 47,040,000 bytes, memory is 100, and compressed files cannot"),
+    Case("data.npz", 1, "120 bytes, more than the memory of 100, and neither compressed files", npz_data()),
+    Case("mnist", 1, "47,040,000 bytes, more than the memory of 100, and neither compressed files nor"),
 ]
 
 
@@ -336,7 +258,7 @@ def test_data_larger_than_memory_that_cannot_be_streamed(tmp_path: Path, case: C
     check(tmp_path, Case(line, case.code, case.message, case.prepare))
 
 
-@pytest.mark.parametrize("case", [*FOLDERS, *ARCHIVES, *ARRAYS], ids=named)
+@pytest.mark.parametrize("case", UNREADABLE, ids=named)
 def test_data_that_cannot_be_read(tmp_path: Path, case: Case) -> None:
     line = f"train --data {case.line} --out out"
     check(tmp_path, Case(line, case.code, case.message, case.prepare))
@@ -344,7 +266,7 @@ def test_data_that_cannot_be_read(tmp_path: Path, case: Case) -> None:
 
 def test_evaluate_reads_data_as_train_does(tmp_path: Path) -> None:
     xpnet.MLP((4, 3)).save(tmp_path / "model.safetensors")
-    case = FOLDERS[3]
+    case = UNREADABLE[2]
     check(tmp_path, Case("evaluate . --data data", case.code, case.message, case.prepare))
 
 
@@ -451,11 +373,11 @@ RUNS = [
     Case(f"{' '.join(TRAIN)} out", 1, "out: the folder is in use; name a new one, or add --resume"),
     Case(f"{' '.join(TRAIN)} file", 1, "file: not a folder", file("file", b"")),
     Case(f"{' '.join(TRAIN)} file/out", 1, "cannot be written: Not a directory", file("file", b"")),
-    Case("train --resume --out nowhere", 1, "nowhere/checkpoint.safetensors: no checkpoint to resume from"),
+    Case("train --resume --out nowhere", 1, "nowhere/checkpoint.safetensors: no such file"),
     Case(AGAIN, 1, f"{CHECKPOINT}: not a safetensors file, or cut off", cut(CHECKPOINT)),
     Case(AGAIN, 1, f"{CHECKPOINT}: not a safetensors file, or cut off", file(CHECKPOINT, b"")),
-    Case(AGAIN, 1, f"{CHECKPOINT}: not written by xpnet", foreign(CHECKPOINT)),
-    Case(AGAIN, 1, "not a checkpoint", lambda at: shutil.copy(at / MODEL, at / CHECKPOINT)),
+    Case(AGAIN, 1, f"{CHECKPOINT}: damaged, or not written by xpnet", foreign(CHECKPOINT)),
+    Case(AGAIN, 1, "unexpected kind: 'model'", lambda at: shutil.copy(at / MODEL, at / CHECKPOINT)),
     Case("train --resume --out other", 1, "not written by `xpnet train`", a_checkpoint_of_the_library),
     Case(f"{AGAIN} --lr 0.25", 1, "lr was 0.5, not 0.25: resume with the same"),
     Case(f"{AGAIN} --seed 1", 1, "seed was 0, not 1"),
@@ -476,7 +398,7 @@ RUNS = [
     Case("evaluate data.npz --data data.npz", 1, "data.npz: not a safetensors file"),
     Case(f"evaluate {MODEL} --data data.npz", 1, "not a safetensors file, or cut off", cut(MODEL)),
     Case(f"evaluate {MODEL} --data data.npz", 1, "not written by xpnet", foreign(MODEL)),
-    Case(f"evaluate {CHECKPOINT} --data data.npz", 1, "not a model but a checkpoint; give model.safetensors"),
+    Case(f"evaluate {CHECKPOINT} --data data.npz", 1, "unexpected kind: 'checkpoint', not 'model'"),
     Case("evaluate out --data nothing", 1, "nothing: no such file or folder"),
     Case(
         "evaluate out --data data.npz",
@@ -505,20 +427,30 @@ def test_a_run_that_cannot_be_used(finished: Path, tmp_path: Path, case: Case) -
     check(tmp_path, case)
 
 
+def full_at(name: str) -> str:
+    """Python that makes the disk full when a file of a name is about to be in place; for `before`."""
+    return f"""
+import pathlib
+replace = pathlib.Path.replace
+def fail(path, target):
+    if pathlib.Path(target).name == {name!r}:
+        raise OSError(28, "No space left on device")
+    return replace(path, target)
+pathlib.Path.replace = fail
+"""
+
+
 def test_a_disk_that_is_full_at_the_first_checkpoint(tmp_path: Path) -> None:
     npz_data()(tmp_path)
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / ".checkpoint.safetensors.partial").symlink_to("/dev/full")
-    ended = run(tmp_path, *TRAIN, "out")
-    check_error(ended, 1, "checkpoint.safetensors: cannot be written: No space left on device")
+    before = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))"
+    check_error(run(tmp_path, *TRAIN, "out", before=before), 1, "cannot be written: File too large")
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_disk_that_is_full_at_the_end_costs_no_epoch(finished: Path, tmp_path: Path) -> None:
     npz_data()(tmp_path)
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / ".model.safetensors.partial").symlink_to("/dev/full")
-    ended = run(tmp_path, *TRAIN, "out")
+    ended = run(tmp_path, *TRAIN, "out", before=full_at("model.safetensors"))
     check_error(ended, 1, "model.safetensors: cannot be written: No space left on device")
     left = {path.name for path in (tmp_path / "out").iterdir()}
     assert left == {"checkpoint.safetensors", "config.json", "history.csv"}
@@ -532,6 +464,6 @@ def test_a_disk_that_is_full_at_the_end_costs_no_epoch(finished: Path, tmp_path:
 def test_a_disk_that_fills_up_leaves_the_last_checkpoint(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     before = listing(tmp_path)
-    (tmp_path / "out" / ".checkpoint.safetensors.partial").symlink_to("/dev/full")
-    check_error(run(tmp_path, *AGAIN.split()), 1, "No space left on device")
+    ended = run(tmp_path, *AGAIN.split(), before=full_at("checkpoint.safetensors"))
+    check_error(ended, 1, "No space left on device")
     assert listing(tmp_path) == before

@@ -58,7 +58,7 @@ def npy(array: np.ndarray | tuple[int, ...]) -> bytes:
 
 
 def small(**changes: Any) -> dict[str, Any]:
-    """Six training rows of 2 x 2 pixels, three classes, and two test rows. A change to None leaves one out."""
+    """Six training rows of 2 x 2 pixels, three classes, two test rows. A change to None leaves one out."""
     arrays: dict[str, Any] = {
         "x_train": np.arange(24, dtype=np.uint8).reshape(6, 2, 2),
         "y_train": np.array([0, 1, 2, 0, 1, 2], dtype=np.uint8),
@@ -213,7 +213,7 @@ def test_two_training_rows_and_one_test_row_are_enough(tmp_path: Path) -> None:
         ("a\0b.npz", "null"),
         ("\ud800", "surrogates"),
         ("rows.csv", "neither a folder of IDX or .npy files nor an .npz file"),
-        ("pipe.npz", "not a regular one but a folder, device or pipe"),
+        ("pipe.npz", "a folder, device or pipe where there must be a file"),
         ("folder.npz", "no train-images-idx3-ubyte and no train-images-idx3-ubyte.gz in this folder"),
         ("loop.npz", "Too many levels of symbolic links"),
     ],
@@ -239,7 +239,7 @@ def test_file_of_a_folder_that_is_none_is_named_and_not_read(
     file = next(path for path in tmp_path.iterdir() if path.name.startswith(("train-labels", "y_train")))
     file.unlink()
     endless(file)
-    assert "not a regular one" in failure(tmp_path, memory, file.name)
+    assert "a folder, device or pipe where there must be a file" in failure(tmp_path, memory, file.name)
 
 
 @pytest.mark.parametrize("key", NAMES)
@@ -401,7 +401,7 @@ def zeros(*shape: int, dtype: str = "uint8") -> np.ndarray:
     return np.zeros(shape, dtype=dtype)
 
 
-NOTHING = "there must be an image and a label, a number, in every row"
+NOTHING = "they must be (n, …) and (n,), and hold a number"
 WRONG: dict[str, tuple[dict[str, np.ndarray], str]] = {
     "labels of rank 2": ({"y_train": zeros(6, 1)}, f"labels of shape (6, 1); {NOTHING}"),
     "images of rank 1": ({"x_train": zeros(6)}, f"images of shape (6,) and labels of shape (6,); {NOTHING}"),

@@ -278,7 +278,8 @@ def test_what_is_no_file_is_named_and_not_read(
     if prepare:
         prepare(path)
     for read in (lambda: read_tensors(path, {}), lambda: read_json(path)):
-        assert refused(read).startswith(f"{path}: no such file, or not a regular one")
+        said = "a folder, device or pipe where there must be a file" if prepare else "no such file"
+        assert refused(read) == f"{path}: {said}"
 
 
 def test_error_of_the_system_while_a_file_is_read_names_it(tmp_path: Path) -> None:

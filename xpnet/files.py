@@ -58,8 +58,10 @@ def opened(path: Path) -> Iterator[BufferedReader]:
         The file is missing or cannot be read, or is a folder, or a device or pipe, which might never end.
     """
     found = status(path)
-    if found is None or not S_ISREG(found.st_mode):
-        raise XpnetError(f"{path}: no such file, or not a regular one but a folder, device or pipe")
+    if found is None:
+        raise XpnetError(f"{path}: no such file")
+    if not S_ISREG(found.st_mode):
+        raise XpnetError(f"{path}: a folder, device or pipe where there must be a file")
     try:
         with open(os.fspath(path), "rb") as file:  # a string, because NumPy takes the name from it
             yield file
@@ -67,10 +69,15 @@ def opened(path: Path) -> Iterator[BufferedReader]:
         raise XpnetError(f"{path}: {error.strerror or error}") from error
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, *, parents: bool = True) -> None:
     """Write a file under another name, then rename it into place: a reader sees the old or the new one.
 
     Several processes may write the same file: the last one to finish wins.
+
+    Parameters
+    ----------
+    parents
+        Make the folder if it is missing.
 
     Raises
     ------
@@ -84,7 +91,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise XpnetError(f"{path}: a link, folder, device or pipe, which is not replaced; give another path")
     partial = path.with_name(f".{secrets.token_hex(8)}{PARTIAL}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
         file = partial.open("xb")  # "x" opens no file that is there, and follows no link
         try:
             with file:
@@ -122,7 +130,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_tensors(
-    path: Path, fields: Mapping[str, Kind], arrays: Mapping[str, np.ndarray], described: Mapping[str, Any]
+    path: Path,
+    fields: Mapping[str, Kind],
+    arrays: Mapping[str, np.ndarray],
+    described: Mapping[str, Any],
+    *,
+    parents: bool = True,
 ) -> None:
     """Write arrays and their description as one safetensors file, atomically, equal bytes for equal input.
 
@@ -132,6 +145,8 @@ def write_tensors(
         What the description must have.
     described
         The fields, and whatever else JSON can hold.
+    parents
+        Make the folder if it is missing.
 
     Raises
     ------
@@ -145,7 +160,7 @@ def write_tensors(
     _check_finite(arrays, path)
     # safetensors 0.8 writes an array that is not C-contiguous wrongly, and says nothing
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    write_atomically(path, save(whole, metadata={METADATA: text}))
+    write_atomically(path, save(whole, metadata={METADATA: text}), parents=parents)
 
 
 def read_tensors(

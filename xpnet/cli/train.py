@@ -123,7 +123,7 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
                 **asdict(settings),
             )
         except DivergedError as error:
-            command = f"{resume_command(folder)} --lr {settings.rate / 10:g}"
+            command = f"{resume_command(folder)} --lr {settings.lower_rate:g}"
             raise DivergedError(f"{error}; the last good state is kept, to resume with: {command}") from error
         model.save(folder / MODEL)
         try:
@@ -140,11 +140,9 @@ class _RunCheckpoint(Checkpoint):
     rows: int | None = None
 
     def save(self, standing: Standing) -> None:
-        """Write the three files, into a folder that is still there."""
-        folder, history = self.path.parent, standing.history
-        if not folder.is_dir():
-            raise XpnetError(f"{folder}: the folder of this run has been removed")
+        """Write the three files."""
         super().save(standing)
+        folder, history = self.path.parent, standing.history
         if self.rows is None:  # all rows, because a run that was killed may have left fewer
             write_atomically(folder / HISTORY, history.csv().encode())
             config = standing.notes | standing.config
