@@ -48,7 +48,7 @@ def command(*arguments: str, before: str = "") -> list[str]:
     ModuleNotFoundError
         The arguments name a library that is not installed; see `tests.conftest` for what follows.
     """
-    asked = {*arguments} | ({"cupy"} if "cuda" in arguments else set())
+    asked = {"cupy" if text.startswith("cuda") else text for text in arguments}
     for name in asked.intersection(LIBRARIES) if not before else ():
         root = backend_class(name).library.partition(".")[0]
         if find_spec(root) is None:

@@ -5,6 +5,7 @@ from math import log
 from typing import Any
 
 import numpy as np
+
 from tests.states import (
     NETWORK,
     Host,

@@ -2,7 +2,7 @@
 
 import gc
 import json
-import mmap
+import os
 import re
 import signal
 import subprocess
@@ -12,7 +12,6 @@ import time
 import tracemalloc
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.helpers import Interrupting, bits, mapped, refused, timeless
 from tests.process import PATIENCE, environment, run, start, succeed, wait_for, write_idx
 from xpnet import MLP, Checkpoint, History, Progress, evaluate, train
 from xpnet.backends import Backend, get_backend
@@ -29,7 +29,7 @@ from xpnet.backends.numpy import NumPyBackend
 from xpnet.backends.torch import TorchBackend
 from xpnet.data import load_data
 from xpnet.data.blocks import Blocks
-from xpnet.errors import UsageError, XpnetError
+from xpnet.errors import UsageError
 from xpnet.training.feed import Resident, Streamed, make_feed
 
 FEATURES = 64
@@ -50,13 +50,6 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 def memory_for(rows: int, batch_size: int, row_bytes: int = FEATURES) -> int:
     """The memory with which a chunk has so many rows, besides those left over from the chunk before."""
     return 3 * (row_bytes + 16) * (rows + batch_size - 1)
-
-
-def mapped(path: Path, array: np.ndarray) -> np.ndarray:
-    """An array in a file of its own, mapped into memory."""
-    np.save(path, array)
-    found: np.ndarray = np.load(path, mmap_mode="r")
-    return found
 
 
 def numbered(rows: int, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -89,24 +82,6 @@ def learnable(rows: int = 1500) -> tuple[np.ndarray, np.ndarray]:
     for array in (X, y):
         array.flags.writeable = False
     return X, y
-
-
-def bits(model: MLP) -> dict[str, bytes]:
-    """The parameters, to be compared exactly."""
-    return {name: array.tobytes() for name, array in model.host_parameters().items()}
-
-
-def timeless(history: History) -> History:
-    """A history without its seconds, which differ from run to run."""
-    return History([replace(row, seconds=0.0) for row in history.epochs], history.best)
-
-
-def refused(call: Callable[[], object], kind: type[Exception] = XpnetError) -> str:
-    """The message with which a call is refused, which is one line."""
-    with pytest.raises(kind) as caught:
-        call()
-    assert len(str(caught.value).splitlines()) == 1
-    return str(caught.value)
 
 
 # --- blocks -------------------------------------------------------------------------------------------------
@@ -202,7 +177,7 @@ def test_a_number_that_is_not_finite_is_found_and_named_when_its_block_is_read(
 def test_labels_outside_the_classes_are_found_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: float, said: str, place: int
 ) -> None:
-    monkeypatch.setattr("xpnet.data.checks.LABELS_AT_ONCE", 32)
+    monkeypatch.setattr("xpnet.data.checks.AT_ONCE", 32)
     y = np.zeros(100)
     y[place] = wrong
     given = mapped(tmp_path / "y.npy", y if wrong % 1 else y.astype(np.int64))
@@ -210,44 +185,57 @@ def test_labels_outside_the_classes_are_found_at_once(
     assert refused(lambda: Blocks(X, given, 3, "float32")) == said
 
 
-@pytest.mark.parametrize("dtype", ["int64", "uint32", "complex64", "U1"])
-def test_rows_that_are_no_pixels_are_found_at_once(dtype: str) -> None:
-    assert refused(lambda: Blocks(np.zeros((4, 8), dtype), np.zeros(4), 3, "float32")).startswith("X: ")
+# --- files that change while they are read ------------------------------------------------------------------
 
 
-def changed_copy(path: Path, X: np.ndarray) -> np.ndarray:
-    """Rows in a private copy of the pages of a file, in which there is something else."""
-    np.save(path, np.zeros_like(X))
-    rows: np.ndarray = np.load(path, mmap_mode="c")
-    rows[...] = X
-    return rows
+def cut_off(path: Path) -> None:
+    """End a file in the middle."""
+    os.truncate(path, path.stat().st_size // 2)
 
 
-def shared_pages(path: Path, X: np.ndarray) -> np.ndarray:
-    """Rows that were written into a file through its mapping."""
-    rows: np.ndarray = np.lib.format.open_memmap(path, "w+", X.dtype, X.shape)
-    rows[...] = X
-    return rows
+def written_over(path: Path) -> None:
+    """Put other numbers into a file, of which the size stays."""
+    with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\1")
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))  # where the clock of the file system is coarse
 
 
-def anonymous_pages(path: Path, X: np.ndarray) -> np.ndarray:
-    """Rows in pages that no file holds."""
-    pages = mmap.mmap(-1, X.nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    rows: np.ndarray = np.ndarray(X.shape, X.dtype, pages)
-    rows[...] = X
-    return rows
+def replaced(path: Path) -> None:
+    """Put another file into the place of a file."""
+    path.with_suffix(".new").write_bytes(path.read_bytes())
+    path.with_suffix(".new").replace(path)
 
 
-@pytest.mark.parametrize("made", [changed_copy, shared_pages, anonymous_pages])
+@pytest.mark.parametrize("file", ["X.npy", "y.npy"])
+@pytest.mark.parametrize("change", [cut_off, written_over, replaced, Path.unlink])
 @pytest.mark.usefixtures("small_blocks")
-def test_rows_that_were_changed_in_memory_stay_so(
-    tmp_path: Path, made: Callable[[Path, np.ndarray], np.ndarray]
+def test_a_file_that_changes_while_it_is_streamed_ends_the_run(
+    tmp_path: Path, change: Callable[[Path], None], file: str
 ) -> None:
+    class Changing(Progress):
+        def on_chunk(self, epoch: int, rows: int, loss: float) -> None:
+            if epoch == 2 and (tmp_path / file).exists():
+                change(tmp_path / file)
+
     X, y = learnable()
-    rows = made(tmp_path / "X.npy", X)
-    for given in (rows, np.asarray(rows)[:]):
-        train(MLP(SIZES), given, y, epochs=1, memory=memory_for(LEAST, 64))
-        assert (rows == X).all()
+    given = mapped(tmp_path / "X.npy", X), mapped(tmp_path / "y.npy", y)
+    options: dict[str, Any] = {"batch_size": 16, "memory": memory_for(LEAST, 16), "epochs": 9}
+    checkpoint = tmp_path / "checkpoint"
+    message = refused(
+        lambda: train(MLP(SIZES), *given, checkpoint=checkpoint, progress=Changing(), **options)
+    )
+    assert message.startswith(str(tmp_path / file))
+    assert message.endswith(("cut off since it was opened", "changed while it was read; begin again"))
+    assert len(Checkpoint(tmp_path / "checkpoint").load().history.epochs) == 1
+
+
+def test_a_file_that_was_cut_off_before_it_is_moved_at_once_is_an_error(tmp_path: Path) -> None:
+    X, y = mapped(tmp_path / "X.npy", np.ones((2000, FEATURES), np.uint8)), np.arange(2000) % 3
+    cut_off(tmp_path / "X.npy")
+    for call in (train, evaluate):
+        message = refused(lambda call=call: call(MLP(SIZES), X, y))  # type: ignore[misc]
+        assert message == f"{tmp_path / 'X.npy'}: cut off since it was opened"
 
 
 # --- the feed -----------------------------------------------------------------------------------------------
@@ -489,19 +477,6 @@ def test_run_whose_rows_fit_into_memory_is_one_without_the_limit(tmp_path: Path,
     train(models[0], X, y, epochs=1)
     train(models[1], mapped(tmp_path / "X.npy", X), mapped(tmp_path / "y.npy", y), epochs=1, memory=memory)
     assert bits(models[0]) == bits(models[1])
-
-
-class Interrupting(Progress):
-    """Ctrl-C at a look at the steps of an epoch."""
-
-    def __init__(self, epoch: int, look: int) -> None:
-        self.at = (epoch, look)
-        self.seen: dict[int, int] = {}
-
-    def on_chunk(self, epoch: int, rows: int, loss: float) -> None:
-        self.seen[epoch] = self.seen.get(epoch, 0) + 1
-        if (epoch, self.seen[epoch]) == self.at:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize(("epoch", "look"), [(1, 1), (2, 3), (3, 7)], ids=str)
@@ -768,6 +743,27 @@ def test_data_that_do_not_fit_are_refused(
     assert readers() == []
 
 
+@pytest.mark.parametrize("memory", [None, 90_000])
+def test_masked_rows_and_labels_are_refused(memory: int | None) -> None:
+    X, y = learnable()
+    for given in ((np.ma.masked_equal(X, 128), y), (X, np.ma.masked_equal(y, 2))):
+        for call in (train, evaluate):
+            message = refused(lambda given=given, call=call: call(MLP(SIZES), *given, memory=memory))  # type: ignore[misc]
+            assert message.startswith(("X: masked numbers", "y: masked labels"))
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_labels_to_learn_that_leave_most_classes_out_are_refused(backend: Backend) -> None:
+    X, y = learnable()[0], np.where(learnable()[1] == 2, 9999, learnable()[1])
+    model = MLP((FEATURES, 10_000), backend=backend)
+    moved = X if backend.name == "numpy" else backend.asarray(X), y
+    said = "y: labels 0, 1 and 9999 leave 9,997 of 10,000 classes without a row: is 9999 a missing value? "
+    for given, memory in (((X, y), None), (moved, None), ((X, y), 90_000)):
+        message = refused(lambda given=given, memory=memory: train(model, *given, memory=memory))  # type: ignore[misc]
+        assert message.startswith(said)
+    assert evaluate(model, X[:2], y[:2]).rows == 2
+
+
 @pytest.mark.usefixtures("small_blocks")
 def test_validation_that_holds_no_block_back_is_refused() -> None:
     options: dict[str, Any] = {"memory": memory_for(LEAST, 16), "batch_size": 16}
@@ -980,7 +976,7 @@ def test_ctrl_c_while_streaming_says_how_to_go_on(folders: dict[str, Path], tmp_
         _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert err.decode().splitlines() == [
-        "xpnet: stopped; go on with: xpnet train --resume --out out",
+        "xpnet: stopped; resume with: xpnet train --resume --out out",
         "xpnet: error: interrupted",
     ]
 

@@ -259,7 +259,6 @@ class Streams:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.streams = ["current"]
-        self.made_streams: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"torch.cuda.{name} was not meant to be used")
@@ -278,7 +277,7 @@ class Streams:
         return self.made(self.streams[-1])
 
     def Stream(self, device: str) -> Any:  # noqa: N802
-        self.made_streams.append(device)
+        assert device == "cuda:1"
         return self.made("side")
 
     @contextmanager
@@ -293,53 +292,51 @@ class Streams:
         return SimpleNamespace(replay=lambda: self.calls.append(f"replay on {self.streams[-1]}"))
 
     @contextmanager
-    def graph(self, graph: Any, stream: Any) -> Iterator[None]:
-        self.calls.append(f"capture on {stream.name}")
+    def graph(self, graph: Any, stream: Any, capture_error_mode: str) -> Iterator[None]:
+        self.calls.append(f"capture on {stream.name}, {capture_error_mode}")
         yield
         self.calls.append("captured")
 
 
-def recording(monkeypatch: pytest.MonkeyPatch, body: Callable[[Streams], None]) -> tuple[Streams, Any]:
-    """Record on the second GPU, and what launches it."""
-    cuda, backend = Streams(), TorchBackend("cuda", 1)
-    monkeypatch.setattr(torch, "cuda", cuda)
-    return cuda, lambda: backend.record(lambda: body(cuda))
+@pytest.fixture
+def cuda(gpus: None, monkeypatch: pytest.MonkeyPatch) -> Streams:
+    """In place of ``torch.cuda``."""
+    made = Streams()
+    monkeypatch.setattr(torch, "cuda", made)
+    forget = lambda: made.calls.append("workspaces forgotten")  # noqa: E731
+    monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", forget, raising=False)
+    return made
 
 
-def test_recording_is_on_a_stream_of_its_own(gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    cuda, record = recording(monkeypatch, lambda cuda: cuda.calls.append(f"body on {cuda.streams[-1]}"))
-    launch = record()
+def test_recording_is_on_a_stream_of_its_own_with_a_workspace_of_its_own(gpus: None, cuda: Streams) -> None:
+    backend: Any = TorchBackend("cpu")
+    backend.device, backend.index = "cuda:1", 1
+    launch = backend.record(lambda: cuda.calls.append(f"body on {cuda.streams[-1]}"))
     launch()
-    assert cuda.made_streams == ["cuda:1"]
     assert cuda.calls == [
         "device 1",
         "side waits for current",
         "body on side",
-        "capture on side",
+        "workspaces forgotten",
+        "capture on side, thread_local",
         "body on side",
         "captured",
+        "workspaces forgotten",
         "current waits for side",
         "device left",
         "replay on current",
     ]
 
 
-def test_recordings_that_follow_one_another_share_a_stream(
-    gpus: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cuda, record = recording(monkeypatch, lambda cuda: None)
-    for _ in range(40):  # PyTorch has 32
-        record()
-    assert cuda.made_streams == ["cuda:1"]
+def test_recording_that_fails_leaves_its_stream(gpus: None, cuda: Streams) -> None:
+    backend: Any = TorchBackend("cpu")
+    backend.device, backend.index = "cuda:1", 1
 
-
-def test_recording_that_fails_leaves_its_stream(gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def body(cuda: Streams) -> None:
-        if "capture on side" in cuda.calls:
+    def body() -> None:
+        if cuda.calls[-1].startswith("capture"):
             raise RuntimeError("operation not permitted when stream is capturing")
 
-    cuda, record = recording(monkeypatch, body)
     with pytest.raises(RuntimeError, match="not permitted"):
-        record()
+        backend.record(body)
     assert cuda.streams == ["current"]
-    assert cuda.calls[-1] == "current waits for side"
+    assert cuda.calls[-2:] == ["workspaces forgotten", "current waits for side"]

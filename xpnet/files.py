@@ -58,8 +58,10 @@ def opened(path: Path) -> Iterator[BufferedReader]:
         The file is missing or cannot be read, or is a folder, or a device or pipe, which might never end.
     """
     found = status(path)
-    if found is None or not S_ISREG(found.st_mode):
-        raise XpnetError(f"{path}: no such file, or not a regular one but a folder, device or pipe")
+    if found is None:
+        raise XpnetError(f"{path}: no such file")
+    if not S_ISREG(found.st_mode):
+        raise XpnetError(f"{path}: a folder, device or pipe where there must be a file")
     try:
         with open(os.fspath(path), "rb") as file:  # a string, because NumPy takes the name from it
             yield file
@@ -91,8 +93,9 @@ def write_atomically(path: Path, content: bytes, *, parents: bool = True) -> Non
     try:
         if parents:
             path.parent.mkdir(parents=True, exist_ok=True)
+        file = partial.open("xb")  # "x" opens no file that is there, and follows no link
         try:
-            with partial.open("xb") as file:  # "x" opens no file that is there, and follows no link
+            with file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

@@ -37,7 +37,9 @@ def check(found: object, fields: Mapping[str, Kind], what: str) -> None:
         if name not in found:
             raise XpnetError(f"{what}: its description has no {name}")
         if not _is(found[name], kind):
-            raise XpnetError(f"{what}: its description has an unexpected {name}: {brief(found[name])}")
+            expected = f", not {kind!r}" if isinstance(kind, str | int) else ""
+            unexpected = f"an unexpected {name}: {brief(found[name])}{expected}"
+            raise XpnetError(f"{what}: its description has {unexpected}")
 
 
 def _is(value: Any, kind: Kind) -> bool:

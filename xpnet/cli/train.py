@@ -123,7 +123,7 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
                 **asdict(settings),
             )
         except DivergedError as error:
-            command = f"{resume_command(folder)} --lr {settings.rate / 10:g}"
+            command = f"{resume_command(folder)} --lr {settings.lower_rate:g}"
             raise DivergedError(f"{error}; the last good state is kept, to resume with: {command}") from error
         model.save(folder / MODEL)
         try:

@@ -80,5 +80,5 @@ class Blocks:
             start += end - begin
         for file, version in self.versions.items():
             if version_of(file) != version:
-                raise XpnetError(f"{file}: changed while it was read; leave it alone, and begin again")
+                raise XpnetError(f"{file}: changed while it was read; begin again")
         return start

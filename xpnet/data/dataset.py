@@ -110,7 +110,7 @@ def _part(
     (rows, X), (labels, y) = arrays[f"x_{part}"], arrays[f"y_{part}"]
     if X.ndim < 2 or X.size == 0 or y.shape != X.shape[:1]:
         shapes = f"images of shape {X.shape} and labels of shape {y.shape}"
-        raise XpnetError(f"{rows}: {shapes}; there must be an image and a label, a number, in every row")
+        raise XpnetError(f"{rows}: {shapes}; they must be (n, …) and (n,), and hold a number")
     needed = X.size * check_type(X, rows).itemsize
     found = check_labels(y, classes, labels, taught=part == "train")
     fits = memory is None or needed <= memory
