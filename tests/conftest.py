@@ -83,13 +83,10 @@ pytest_runtest_call = pytest.hookimpl(wrapper=True)(skipping)
 
 
 def is_whole(config: pytest.Config) -> bool:
-    """Whether every library must run: nothing but marks was selected, and the device is a CPU."""
-    chosen = config.getoption("keyword") or config.getoption("backend")
-    return (
-        config.args_source is pytest.Config.ArgsSource.TESTPATHS
-        and not chosen
-        and config.getoption("device") == "cpu"
-    )
+    """Whether every library must run: nothing was chosen but marks, and the device is a CPU."""
+    chosen = any(config.getoption(option) for option in ("backend", "keyword", "collectonly"))
+    without_paths = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    return without_paths and not chosen and config.getoption("device") == "cpu"
 
 
 def passed_on(config: pytest.Config) -> Counter[str]:
@@ -108,11 +105,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Print how many tests passed on each library."""
-    if passed := passed_on(config):
+    passed = passed_on(config)
+    if passed or is_whole(config):
         terminalreporter.section(f"tests passed on each library, device {config.getoption('device')}")
         for name in libraries(config):
-            missing = "required: no test passed" if not passed[name] and is_whole(config) else ""
-            terminalreporter.line(f"{name:<26}{passed[name]:>6}  {missing}".rstrip())
+            missing = is_whole(config) and name in REQUIRED and not passed[name]
+            terminalreporter.line(f"{name:<26}{passed[name]:>6}{'  a whole run needs it' if missing else ''}")
 
 
 @pytest.fixture

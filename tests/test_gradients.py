@@ -169,7 +169,7 @@ def test_gradients_are_those_of_torch(case: Case) -> None:
 
 
 @pytest.mark.slow
-@hypothesis.settings(fixed, max_examples=20)  # JAX compiles every new shape
+@hypothesis.settings(fixed, max_examples=10)  # JAX compiles every new shape
 @hypothesis.given(cases)
 def test_gradients_are_those_of_jax(case: Case) -> None:
     import jax

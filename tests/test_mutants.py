@@ -14,18 +14,11 @@ pytestmark = pytest.mark.slow
 
 def run(fault: str, library: str, *tests: str) -> tuple[int, str]:
     """Run files of tests with a planted fault, on one library, up to the first failure."""
-    options = [
-        "-qx",
-        "-n0",
-        "-pno:cacheprovider",
-        "-mnot slow",
-        "--tb=line",
-        "-ptests.faults",
-        f"--fault={fault}",
-    ]
+    options = ["-qx", "-n", "0", "-p", "no:cacheprovider", "--tb=line", "-p", "tests.faults"]
+    options += ["-m", "not slow", "--fault", fault, "--backend", library]
     files = [f"tests/test_{name}.py" for name in tests]
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, "--backend", library, *files],
+        [sys.executable, "-m", "pytest", *options, *files],
         cwd=Path(__file__).parent.parent,
         capture_output=True,
         encoding="utf-8",

@@ -21,8 +21,6 @@ from xpnet.parity.formats import FRACTION, rounded
 from xpnet.parity.gates import judge, relative_error, rms_error
 from xpnet.parity.run import arithmetic
 
-# the gates were made for the thousand steps
-each_length = pytest.mark.parametrize("steps", [20, pytest.param(1000, marks=pytest.mark.slow)])
 each_precision = pytest.mark.parametrize("precision", FRACTION)
 invoke = partial(click.testing.CliRunner().invoke, cli)
 
@@ -40,18 +38,18 @@ def assert_passes(report: Report) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@each_length
+@pytest.mark.parametrize("steps", [20, pytest.param(1000, marks=pytest.mark.slow)])  # the gates are for 1,000
 def test_every_library_passes_every_gate(steps: int, dtype: str, backend: Backend) -> None:
     if not backend.supports(dtype):
         pytest.skip(f"the device has no {dtype}")
     assert_passes(compare(backend, dtype, reference(steps)))
 
 
-@each_length
-def test_every_library_passes_every_gate_in_its_reduced_precisions(steps: int, backend: Backend) -> None:
+@pytest.mark.slow
+def test_every_library_passes_every_gate_in_its_reduced_precisions(backend: Backend) -> None:
     for precision in set(backend.precisions()) - {"float32"}:
         made = get_backend(backend.device, backend.name, precision=precision)
-        assert_passes(compare(made, "float32", reference(steps, precision)))
+        assert_passes(compare(made, "float32", reference(1000, precision)))
 
 
 def test_the_gates_are_those_of_the_design() -> None:

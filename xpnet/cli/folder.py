@@ -74,6 +74,8 @@ def claimed(folder: Path | None, *, resume: bool) -> Iterator[Path]:
 def _make(folder: Path | None, made: list[Path]) -> Path:
     """Make a folder, or the first of runs/001, … that is not there; note what was made, the deepest first."""
     wanted = folder or RUNS
+    if wanted.exists() and not wanted.is_dir():
+        raise XpnetError(f"{wanted}: not a folder")
     made += [path for path in (wanted, *wanted.parents) if not path.exists()]
     wanted.mkdir(parents=True, exist_ok=True)
     for number in count(1) if folder is None else ():

@@ -5,6 +5,7 @@ import sys
 from dataclasses import asdict
 from functools import partial
 from math import isfinite
+from typing import Any
 
 import click
 
@@ -19,7 +20,9 @@ from xpnet.parity import Reference, Report, compare
 GROUPS = {
     "What to compare": (
         DEVICE,
-        option("--backend names", "A library; may be repeated.  [default: all installed]", multiple=True),
+        option(
+            "--backend names", "May be repeated.  [default: all installed]", multiple=True, metavar="NAME"
+        ),
         option("--dtype dtypes", "May be repeated.  [default: both]", DTYPES, multiple=True),
         option("--run-steps", "Steps of the free run.", click.IntRange(1, 100_000), 1000),
         PRECISION,
@@ -31,12 +34,7 @@ GROUPS = {
 
 @click.command(cls=Command, groups=GROUPS)
 def parity(
-    device: str | None,
-    names: tuple[str, ...],
-    dtypes: tuple[str, ...],
-    run_steps: int,
-    as_json: bool,
-    **how: str,
+    names: tuple[str, ...], dtypes: tuple[str, ...], run_steps: int, as_json: bool, **place: Any
 ) -> None:
     """Compare libraries with NumPy in float64, number by number.
 
@@ -45,11 +43,11 @@ def parity(
     first such quantity. With a reduced precision, which exists for float32 only, the reference rounds the
     factors of its products in the same way. The command also fails if steps fall back to eager execution.
     """
-    precision = how["precision"]
+    precision = place["precision"]
     reduced = precision != "float32"
     if reduced and "float64" in dtypes:
         raise UsageError(f"precision {precision} belongs to float32, not to float64")
-    backends = _chosen(device, names, **how)
+    backends = _chosen(names, **place)
     say(f"reference: numpy float64{f', factors rounded to {precision}' if reduced else ''}")
     reference = Reference.prepare(run_steps, precision=precision)
     reports = []
@@ -70,14 +68,12 @@ def parity(
     else:
         for dtype in dict.fromkeys(report.dtype for report in reports):
             _print([report for report in reports if report.dtype == dtype])
-    failed = [
-        f"{report.backend} {report.dtype}: {_verdict(report)}" for report in reports if not report.passed
-    ]
+    failed = [report for report in reports if not report.passed]
     if failed:
-        raise XpnetError("; ".join(failed))
+        raise XpnetError("; ".join(f"{r.backend} {r.dtype}: {_verdict(r)}" for r in failed))
 
 
-def _chosen(device: str | None, names: tuple[str, ...], *, precision: str, execution: str) -> list[Backend]:
+def _chosen(names: tuple[str, ...], device: str | None, precision: str, execution: str) -> list[Backend]:
     """The libraries that are named, or all installed ones that can compute in this way on the device."""
     if not names:
         device = device or "cpu"
@@ -122,9 +118,10 @@ def _print(reports: list[Report]) -> None:
     cells = []
     for rows in zip(*(report.rows for report in reports), strict=True):
         gate = "-" if rows[0].gate is None else f"{rows[0].gate:.0e}"
-        errors = [f"{row.error:.1e}" if row.error else "0" for row in rows]
-        verdicts = ["" if row.passed else " FAIL" for row in rows]
-        cells.append([rows[0].quantity, gate, *map("".join, zip(errors, verdicts, strict=True))])
+        errors = [
+            (f"{row.error:.1e}" if row.error else "0") + ("" if row.passed else " FAIL") for row in rows
+        ]
+        cells.append([rows[0].quantity, gate, *errors])
     cells.append(["verdict", "", *("pass" if report.passed else "FAIL" for report in reports)])
     lines = lay_out(cells, ["quantity", "gate", *(report.backend for report in reports)], right=1)
     if len(reports) > 1 and max(map(len, lines)) > columns(sys.stdout):

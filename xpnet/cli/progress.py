@@ -8,7 +8,7 @@ import click
 from xpnet.cli.tables import columns
 from xpnet.training import History, Progress
 
-BAR = 30
+BAR = 20
 """Characters of a full bar."""
 
 
