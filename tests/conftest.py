@@ -1,12 +1,14 @@
-"""One fixture for every library: `backend`, and `xp`, its namespace.
+"""The fixtures `backend` and `xp`, which run a test on every library, and the rules for missing libraries.
 
-On a CPU the suite runs on every library, and a missing one is a failure, not a skip. On a GPU,
-``pytest --device cuda`` runs the same tests on the libraries that drive it; ``--backend NAME``, which may be
-repeated, runs on those alone. The closing lines tell how many tests ran on each.
+A whole run, ``pytest`` without arguments, uses every library that runs on a CPU, and fails if one is missing.
+``--backend NAME``, which may be repeated, runs the tests on the named libraries only. Such a run skips a test
+that needs a module which is not installed, and names the module. ``--device cuda`` runs the tests that use
+`backend` on a GPU. ``-m "not slow"`` leaves out what takes longest. The closing lines count the tests that
+passed on each library.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,15 +16,16 @@ import pytest
 
 from tests.variants import FakeDeviceStrict, ReadOnlyNumPy
 from xpnet.backends import LIBRARIES, Backend, backend_class, get_backend
+from xpnet.errors import XpnetError
 
 REQUIRED = ("numpy", "array-api-strict", "torch", "jax", "dpnp", "mlx")
-"""What a whole run on a CPU must have run on."""
+"""The libraries on which a whole run on a CPU must pass tests."""
 
 VARIANTS = {"numpy-read-only": ReadOnlyNumPy, "array-api-strict-device1": FakeDeviceStrict}
 
 
 def libraries(config: pytest.Config) -> list[str]:
-    """The libraries asked for; otherwise all that drive the device and, on a CPU, the variants of two."""
+    """List the libraries to test: those named, or all that drive the device, with the variants on a CPU."""
     kind = config.getoption("device").partition(":")[0]
     found = [name for name in LIBRARIES if kind in backend_class(name).kinds]
     return config.getoption("backend") or ([*found, *VARIANTS] if kind == "cpu" else found)
@@ -30,7 +33,7 @@ def libraries(config: pytest.Config) -> list[str]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="run on cpu, cuda, cuda:N, xpu or mps")
-    parser.addoption("--backend", action="append", help="run on this library alone; may be repeated")
+    parser.addoption("--backend", action="append", help="run on this library only; may be repeated")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -39,42 +42,75 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On a GPU, leave out what does not run on it."""
+    """On a GPU, keep only the tests that run on it."""
     if config.getoption("device") != "cpu":
         items[:] = [item for item in items if "backend" in getattr(item, "fixturenames", ())]
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A whole run in which a library ran no test is a failure, whatever else passed."""
-    config = session.config
-    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.getoption("keyword")
-    if hasattr(config, "workerinput") or not whole or config.getoption("device") != "cpu":
-        return
-    ran = passed_on(config)
-    if not config.getoption("backend") and any(not ran[name] for name in REQUIRED):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+def reason_to_skip(config: pytest.Config, error: BaseException | None) -> str | None:
+    """Name the missing module that caused an error, if libraries were named; a whole run needs them all."""
+    while error is not None and config.getoption("backend"):
+        module = error.name if isinstance(error, ModuleNotFoundError) else None
+        if module and module.partition(".")[0] not in ("tests", "xpnet"):
+            return f"needs {module}, which is not installed"
+        error = error.__cause__
+    return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
+    """Skip a file of tests that imports a missing module, where that is allowed."""
+    report = yield
+    excinfo = report.call.excinfo
+    reason = reason_to_skip(collector.config, excinfo.value) if excinfo else None
+    if reason:
+        report.outcome, report.longrepr = "skipped", (str(collector.path), 0, f"Skipped: {reason}")
+    return report
+
+
+def skipping(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Skip a test that needs a missing module, where that is allowed."""
+    try:
+        return (yield)
+    except (ImportError, XpnetError) as error:
+        if reason := reason_to_skip(item.config, error):
+            pytest.skip(reason)
+        raise
+
+
+pytest_runtest_setup = pytest.hookimpl(wrapper=True)(skipping)
+pytest_runtest_call = pytest.hookimpl(wrapper=True)(skipping)
+
+
+def is_whole(config: pytest.Config) -> bool:
+    """Whether every library must run: nothing was chosen but marks, and the device is a CPU."""
+    chosen = any(config.getoption(option) for option in ("backend", "keyword", "collectonly"))
+    without_paths = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    return without_paths and not chosen and config.getoption("device") == "cpu"
 
 
 def passed_on(config: pytest.Config) -> Counter[str]:
-    """How many tests passed on each library."""
+    """Count the tests that passed on each library."""
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
-    return Counter(
-        value
-        for report in reporter.getreports("passed")
-        for key, value in report.user_properties
-        if key == "library"
-    )
+    passed = (report.user_properties for report in reporter.getreports("passed"))
+    return Counter(value for properties in passed for key, value in properties if key == "library")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a whole run in which no test passed on a required library."""
+    config = session.config
+    if not hasattr(config, "workerinput") and is_whole(config) and set(REQUIRED) - set(passed_on(config)):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Tell how many tests passed on each library."""
+    """Print how many tests passed on each library."""
     passed = passed_on(config)
-    if passed:
+    if passed or is_whole(config):
         terminalreporter.section(f"tests passed on each library, device {config.getoption('device')}")
         for name in libraries(config):
-            terminalreporter.line(f"{name:<26}{passed[name]:>6}")
-        for name in set(REQUIRED) - set(passed):
-            terminalreporter.line(f"{name}: required, and ran no test")
+            missing = is_whole(config) and name in REQUIRED and not passed[name]
+            terminalreporter.line(f"{name:<26}{passed[name]:>6}{'  a whole run needs it' if missing else ''}")
 
 
 @pytest.fixture
@@ -98,5 +134,5 @@ def xp(backend: Backend) -> Any:
 
 @pytest.fixture
 def rng() -> np.random.Generator:
-    """A generator of its own for every test."""
+    """A new generator with a fixed seed for every test."""
     return np.random.default_rng(20261122)

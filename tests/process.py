@@ -1,21 +1,26 @@
-"""`xpnet` as a process of its own, as a user runs it, and the small data sets that it is given."""
+"""`xpnet` in a process of its own, as a user runs it, and small data sets for it."""
 
 import gzip
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 import xpnet
+from xpnet.backends import LIBRARIES, backend_class
 
 PATIENCE = 120.0
-"""Seconds after which a process counts as hanging."""
+"""Seconds after which a process is taken to hang."""
 
 TYPES = {"uint8": 0x08, "int16": 0x0B, "float32": 0x0D}
 IDX_NAMES = {
@@ -28,7 +33,7 @@ IDX_NAMES = {
 
 @dataclass(frozen=True)
 class Ended:
-    """A process that has ended: its exit code and what it wrote."""
+    """The exit code of a process that has ended, and what it wrote."""
 
     code: int
     out: str
@@ -36,7 +41,18 @@ class Ended:
 
 
 def command(*arguments: str, before: str = "") -> list[str]:
-    """The command line of a process. `before` is Python that runs in it first."""
+    """The command line of a process. `before` is Python code that runs in it first.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        The arguments name a library that is not installed; see `tests.conftest` for what follows.
+    """
+    asked = {"cupy" if text.startswith("cuda") else text for text in arguments}
+    for name in asked.intersection(LIBRARIES) if not before else ():
+        root = backend_class(name).library.partition(".")[0]
+        if find_spec(root) is None:
+            raise ModuleNotFoundError(f"{name} is not installed", name=root)
     if before:
         code = f"{before}\nfrom xpnet.cli import main\nmain()"
         return [sys.executable, "-c", code, *arguments]
@@ -44,9 +60,9 @@ def command(*arguments: str, before: str = "") -> list[str]:
 
 
 def environment(path: Path | None = None, **extra: str) -> dict[str, str]:
-    """This process's environment without what would change the look of an output.
+    """This process's environment, without variables that change how an output looks.
 
-    The package under test is found from any folder; `path` comes before it.
+    It finds the package under test from any folder. `path` is searched before it.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     for name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
@@ -55,10 +71,10 @@ def environment(path: Path | None = None, **extra: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": os.pathsep.join(map(str, folders)), "PYTHONUTF8": "1"} | extra
 
 
-def run(folder: Path, *arguments: str, before: str = "", path: Path | None = None) -> Ended:
-    """Run `xpnet` in a folder and wait for its end."""
+def wait(arguments: list[str], folder: Path | None = None, path: Path | None = None) -> Ended:
+    """Run a command line and wait for its end."""
     ended = subprocess.run(
-        command(*arguments, before=before),
+        arguments,
         cwd=folder,
         env=environment(path),
         stdin=subprocess.DEVNULL,
@@ -70,8 +86,20 @@ def run(folder: Path, *arguments: str, before: str = "", path: Path | None = Non
     return Ended(ended.returncode, ended.stdout, ended.stderr)
 
 
+def run(folder: Path, *arguments: str, before: str = "", path: Path | None = None) -> Ended:
+    """Run `xpnet` in a folder and wait for its end."""
+    return wait(command(*arguments, before=before), folder, path)
+
+
+def python(code: str) -> str:
+    """Run code in a new Python process, with warnings as errors. Returns what it printed."""
+    ended = wait([sys.executable, "-W", "error", "-c", code])
+    assert ended.code == 0, ended.err
+    return ended.out
+
+
 def without(*modules: str) -> str:
-    """Python that makes it look as if modules were not installed; for `before`."""
+    """Python code for `before` that makes modules look as if they were not installed."""
     return f"""
 import sys
 class Missing:
@@ -83,24 +111,54 @@ sys.meta_path.insert(0, Missing())
 
 
 def succeed(folder: Path, *arguments: str) -> Ended:
-    """Run `xpnet` where it must succeed."""
+    """Run `xpnet`, which must succeed."""
     ended = run(folder, *arguments)
     assert ended.code == 0, ended.err
     return ended
 
 
-def start(folder: Path, *arguments: str, before: str = "", **options: Any) -> subprocess.Popen[bytes]:
-    """Start `xpnet` in a folder; its output is thrown away unless the options of Popen say otherwise."""
+def start(
+    folder: Path,
+    *arguments: str,
+    before: str = "",
+    interrupts: Any = signal.default_int_handler,
+    **options: Any,
+) -> subprocess.Popen[bytes]:
+    """Start `xpnet` in a folder.
+
+    Its output is discarded unless the options of Popen say otherwise. It reacts to Ctrl-C even if these tests
+    run in the background of a shell, unless `interrupts` is SIG_IGN.
+    """
     streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
     settings: dict[str, Any] = {"env": environment()} | streams | options
-    process: subprocess.Popen[bytes] = subprocess.Popen(
-        command(*arguments, before=before), cwd=folder, **settings
-    )
+    earlier = signal.signal(signal.SIGINT, interrupts)  # a new process inherits SIG_IGN, and nothing else
+    try:
+        process: subprocess.Popen[bytes] = subprocess.Popen(
+            command(*arguments, before=before), cwd=folder, **settings
+        )
+    finally:
+        signal.signal(signal.SIGINT, earlier)
     return process
 
 
+def on_terminal(folder: Path, *arguments: str, columns: int, stream: str = "stdout") -> tuple[int, str]:
+    """Run `xpnet` with one stream on a terminal of a width. Returns its exit code and what was to be seen."""
+    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
+    terminal, end = pty.openpty()
+    termios.tcsetwinsize(end, (24, columns))
+    settings: dict[str, Any] = {"env": environment(TERM="xterm-256color"), stream: end}
+    seen = b""
+    with start(folder, *arguments, **settings) as process:
+        os.close(end)
+        with suppress(OSError):  # is how Linux reports the end
+            while part := os.read(terminal, 65536):
+                seen += part
+    os.close(terminal)
+    return process.returncode, seen.decode().replace("\r\n", "\n")
+
+
 def wait_for(happened: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    """Wait until something has happened that a running process is to bring about."""
+    """Wait until a running process has brought something about."""
     deadline = time.monotonic() + PATIENCE
     while not happened():
         assert process.poll() is None, f"ended with {process.returncode} too early"
@@ -111,7 +169,7 @@ def wait_for(happened: Callable[[], bool], process: subprocess.Popen[bytes]) -> 
 def small_data(
     rows: int = 300, test_rows: int = 60, features: int = 8, classes: int = 3
 ) -> dict[str, np.ndarray]:
-    """Rows of bytes that scatter so widely about a point for each class that no network is always right."""
+    """Draw rows of bytes around one point for each class, so scattered that no network is always right."""
     rng = np.random.default_rng(7)
     centres = rng.uniform(80, 175, (classes, features))
     arrays: dict[str, np.ndarray] = {}

@@ -26,7 +26,7 @@ BY_HAND = {
     ),
 }
 
-# Far out: the functions have reached their ends, and their slopes have reached 0 (or stay 1).
+# A and f' at Z = -1000 and 1000: the functions have reached their limits, and their slopes are 0 or still 1.
 FAR_OUT = {
     "relu": ([0.0, 1000.0], [0.0, 1.0]),
     "identity": ([-1000.0, 1000.0], [1.0, 1.0]),
@@ -40,57 +40,38 @@ each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 @each_dtype
 def test_values_and_slopes_by_hand(name: str, dtype: str, backend: Backend, xp: Any) -> None:
-    values, expected, slopes = BY_HAND[name]
-    Z = backend.asarray(np.array(values, dtype=dtype))
-    dA = np.array([1.0, -2.0, 3.0, 4.0, 0.5], dtype=dtype)
+    values, expected, slopes = (np.array([row], dtype=dtype) for row in BY_HAND[name])
+    gradient = np.array([[1.0, -2.0, 3.0, 4.0, 0.5]], dtype=dtype)
+    Z, dA = backend.asarray(values), backend.asarray(gradient)
 
     A = ACTIVATIONS[name].forward(xp, Z)
-    dZ = ACTIVATIONS[name].backward(xp, backend.asarray(dA), Z, A)
+    before = backend.to_numpy(A).copy()
+    dZ = ACTIVATIONS[name].backward(xp, dA, Z, A)
 
     assert A.dtype == dZ.dtype == backend.dtype(dtype)
-    close = 0.0 if name in ("relu", "identity") else 8 * float(np.finfo(dtype).eps)
-    np.testing.assert_allclose(backend.to_numpy(A), expected, rtol=close, atol=0)
-    np.testing.assert_allclose(backend.to_numpy(dZ), dA * slopes, rtol=close, atol=0)
+    rtol = 0.0 if name in ("relu", "identity") else 8 * float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(backend.to_numpy(A), expected, rtol=rtol)
+    np.testing.assert_allclose(backend.to_numpy(dZ), gradient * slopes, rtol=rtol)
+    for given, kept in ((Z, values), (dA, gradient), (A, before)):
+        assert (backend.to_numpy(given) == kept).all(), "wrote to what it was given"
 
 
 @each_dtype
 def test_nothing_overflows_far_out(name: str, dtype: str, backend: Backend, xp: Any) -> None:
-    Z = backend.asarray(np.array([-1000.0, 1000.0, -1000.0, 1000.0, -1000.0], dtype=dtype))
-    dA = backend.asarray(np.array([3.0] * 5, dtype=dtype))
+    Z = backend.asarray(np.array([[-1000.0, 1000.0]] * 3, dtype=dtype))
+    dA = backend.asarray(np.full((3, 2), 3.0, dtype=dtype))
 
-    # The backend silences NumPy, which reports an overflow on the way to a right result as well.
+    # the backend silences NumPy, which reports overflows on the way to a right result too
     with np.errstate(over="raise", divide="raise", invalid="raise"):
         A = ACTIVATIONS[name].forward(xp, Z)
         dZ = ACTIVATIONS[name].backward(xp, dA, Z, A)
 
-    (low, high), (slope_low, slope_high) = FAR_OUT[name]
-    assert backend.to_numpy(A).tolist() == [low, high, low, high, low]
-    assert backend.to_numpy(dZ).tolist() == [
-        3.0 * slope for slope in [slope_low, slope_high] * 2 + [slope_low]
-    ]
-
-
-def test_any_shape_is_kept(name: str, backend: Backend, xp: Any) -> None:
-    Z = backend.asarray(np.full((2, 3, 4), 0.5))
-    A = ACTIVATIONS[name].forward(xp, Z)
-    dZ = ACTIVATIONS[name].backward(xp, backend.asarray(np.ones((2, 3, 4))), Z, A)
-    assert tuple(A.shape) == tuple(dZ.shape) == (2, 3, 4)
-
-
-def test_inputs_are_left_alone(name: str, backend: Backend, xp: Any) -> None:
-    host = np.array([-2.0, -0.5, 0.0, 0.5, 3.0])
-    Z, dA = backend.asarray(host), backend.asarray(host + 1.0)
-    A = ACTIVATIONS[name].forward(xp, Z)
-    before = backend.to_numpy(A).copy()
-    ACTIVATIONS[name].backward(xp, dA, Z, A)
-
-    assert (backend.to_numpy(Z) == host).all()
-    assert (backend.to_numpy(dA) == host + 1.0).all()
-    assert (backend.to_numpy(A) == before).all()
+    values, slopes = FAR_OUT[name]
+    assert backend.to_numpy(A).tolist() == [values] * 3
+    assert backend.to_numpy(dZ / dA).tolist() == [slopes] * 3
 
 
 def test_nan_is_let_through(name: str, backend: Backend, xp: Any) -> None:
     """An activation that turned NaN into a number would hide that training has diverged."""
-    Z = backend.asarray(np.array([1.0, np.nan, -1.0, 0.0, 2.0]))
-    A = backend.to_numpy(ACTIVATIONS[name].forward(xp, Z))
-    assert np.isnan(A).tolist() == [False, True, False, False, False]
+    A = ACTIVATIONS[name].forward(xp, backend.asarray(np.array([1.0, np.nan, -1.0, 0.0])))
+    assert np.isnan(backend.to_numpy(A)).tolist() == [False, True, False, False]

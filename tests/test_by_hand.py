@@ -59,6 +59,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.states import fetch, move
 from xpnet.backends import Backend
 from xpnet.nn.activations import relu, relu_backward
 from xpnet.nn.dense import dense, dense_backward, dense_backward_input
@@ -67,8 +68,7 @@ from xpnet.nn.network import Network, backward, forward
 from xpnet.nn.optimizers import SGD
 from xpnet.nn.step import TrainingStep
 
-X = [[1.0, 2.0], [2.0, 1.0]]
-Y = [[0.0, 1.0], [1.0, 0.0]]
+GIVEN = {"X": [[1.0, 2.0], [2.0, 1.0]], "Y": [[0.0, 1.0], [1.0, 0.0]], "shares": [1 / 2, 1 / 2]}
 START = {
     "W1": [[1.0, 3.0], [-1.0, -1.0]],
     "b1": [2.0, -3.0],
@@ -97,71 +97,53 @@ END = {
 }
 
 
-def move(backend: Backend, arrays: dict[str, Any]) -> dict[str, Any]:
-    return {name: backend.asarray(np.array(array)) for name, array in arrays.items()}
-
-
-def same(backend: Backend, array: Any, expected: Any) -> None:
+def check(backend: Backend, found: dict[str, Any], expected: dict[str, Any]) -> None:
     """Equal but for the last digit or two, which log 3 brings in."""
-    np.testing.assert_allclose(backend.to_numpy(array), expected, rtol=0, atol=4e-15)
+    for name, array in fetch(backend, {name: found[name] for name in expected}).items():
+        np.testing.assert_allclose(array, expected[name], rtol=0, atol=4e-15, err_msg=name)
 
 
 def test_every_number_of_the_page_rule_by_rule(backend: Backend, xp: Any) -> None:
-    W = move(backend, START)
-    A0, truth = backend.asarray(np.array(X)), backend.asarray(np.array(Y))
-    halves = backend.asarray(np.array([1 / 2, 1 / 2]))
+    W, given = move(backend, START), move(backend, GIVEN)
+    X, Y, shares = given.values()
 
-    z1 = dense(xp, A0, W["W1"], W["b1"])
-    same(backend, z1, Z1)
+    z1 = dense(xp, X, W["W1"], W["b1"])
     a1 = relu(xp, z1)
-    same(backend, a1, A1)
     z2 = dense(xp, a1, W["W2"], W["b2"])
-    same(backend, z2, Z2)
-    same(backend, softmax(xp, z2), A2)
     log_a2 = log_softmax(xp, z2)
-    losses = cross_entropy(xp, log_a2, truth)
-    same(backend, losses, LOSSES)
-    same(backend, xp.sum(halves * losses), log(16 / 3) / 2)
+    losses = cross_entropy(xp, log_a2, Y)
+    check(backend, {"Z1": z1, "A1": a1, "Z2": z2}, {"Z1": Z1, "A1": A1, "Z2": Z2})
+    check(backend, {"A2": softmax(xp, z2), "losses": losses}, {"A2": A2, "losses": LOSSES})
+    check(backend, {"loss": xp.sum(shares * losses)}, {"loss": log(16 / 3) / 2})
 
-    dz2 = cross_entropy_backward(xp, log_a2, truth, halves)
-    same(backend, dz2, DZ2)
+    dz2 = cross_entropy_backward(xp, log_a2, Y, shares)
     dw2, db2 = dense_backward(xp, dz2, a1)
-    same(backend, dw2, GRADIENTS["W2"])
-    same(backend, db2, GRADIENTS["b2"])
     da1 = dense_backward_input(xp, dz2, W["W2"])
-    same(backend, da1, DA1)
     dz1 = relu_backward(xp, da1, z1, a1)
-    same(backend, dz1, DZ1)
-    dw1, db1 = dense_backward(xp, dz1, A0)
-    same(backend, dw1, GRADIENTS["W1"])
-    same(backend, db1, GRADIENTS["b1"])
+    dw1, db1 = dense_backward(xp, dz1, X)
+    check(backend, {"dZ2": dz2, "dA1": da1, "dZ1": dz1}, {"dZ2": DZ2, "dA1": DA1, "dZ1": DZ1})
+    check(backend, {"W1": dw1, "b1": db1, "W2": dw2, "b2": db2}, GRADIENTS)
+
+    # no rule wrote to what it was given
+    check(backend, W | given, START | GIVEN)
+    check(backend, {"Z1": z1, "A1": a1, "Z2": z2}, {"Z1": Z1, "A1": A1, "Z2": Z2})
 
 
 def test_the_network_finds_the_same_logits_and_gradients(backend: Backend, xp: Any) -> None:
-    W, network = move(backend, START), Network((2, 2, 2))
-    Z, A = forward(xp, network, W, backend.asarray(np.array(X)))
-    for found, expected in [(Z[1], Z1), (A[1], A1), (Z[2], Z2)]:
-        same(backend, found, expected)
-
-    gradients = backward(xp, network, W, Z, A, backend.asarray(np.array(DZ2)))
-    for name, expected in GRADIENTS.items():
-        same(backend, gradients[name], expected)
+    W, network, given = move(backend, START), Network((2, 2, 2)), move(backend, GIVEN | {"dZ2": DZ2})
+    Z, A = forward(xp, network, W | {"t": given["X"]}, given["X"])  # further names are ignored
+    assert (list(Z), list(A)) == ([1, 2], [0, 1])
+    check(backend, {"Z1": Z[1], "A1": A[1], "Z2": Z[2]}, {"Z1": Z1, "A1": A1, "Z2": Z2})
+    check(backend, backward(xp, network, W, Z, A, given["dZ2"]), GRADIENTS)
 
 
 def test_the_training_step_arrives_at_the_new_parameters(backend: Backend, xp: Any) -> None:
     step = TrainingStep(xp, Network((2, 2, 2)), SGD())
-    data = {
-        "X": backend.asarray(np.array(X)),
-        "y": backend.asarray(np.array([1, 0], dtype=np.int32)),
-        "classes": backend.asarray(np.array([0, 1], dtype=np.int32)),
-    }
-    state = move(backend, START | {"loss": [0.0], "rates": [1 / 2]}) | {
-        "t": backend.asarray(np.zeros(1, dtype=np.int32))
-    }
+    host = {"y": [1, 0], "classes": [0, 1], "t": [0]}
+    integers = move(backend, {name: np.array(array, dtype=np.int32) for name, array in host.items()})
+    state = move(backend, START | {"loss": [0.0], "rates": [1 / 2]}) | {"t": integers.pop("t")}
+    data = integers | {"X": move(backend, GIVEN)["X"]}
 
     state = backend.scan(step, state, backend.asarray(np.array([[0, 1]], dtype=np.int32)), data)
 
-    for name, expected in END.items():
-        same(backend, state[name], expected)
-    same(backend, state["loss"], [log(16 / 3)])
-    assert backend.to_numpy(state["t"]).tolist() == [1]
+    check(backend, state, END | {"loss": [log(16 / 3)], "t": [1]})

@@ -5,11 +5,9 @@ Whether NVIDIA's library does the same is for a GPU to show: ``pytest --device c
 """
 
 import ctypes
-import gc
 import sys
 import threading
 import time
-import weakref
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from types import SimpleNamespace
@@ -19,7 +17,8 @@ import numpy as np
 import pytest
 from cuda import pathfinder
 
-from xpnet.backends.cublas import WORKSPACE, CuBLAS, CuBLASError
+from xpnet.backends.cublas import WORKSPACE, CuBLAS, CuBLASError, load
+from xpnet.parity.formats import rounded
 
 CTYPES: dict[int, Any] = {0: ctypes.c_float, 1: ctypes.c_double, 14: ctypes.c_uint16}
 
@@ -37,68 +36,41 @@ def on_device(x: np.ndarray) -> DeviceArray:
 
 
 class Library:
-    """The five functions, as section 2 of cuBLAS's manual has them."""
+    """The functions that we call, as section 2 of cuBLAS's manual has them, and a note of every call."""
 
     def __init__(self) -> None:
-        self.calls: list[str] = []
-        self.sums: list[int] = []
-        self.kinds: list[tuple[int, int, int]] = []
-        self.streams: list[int] = []
+        self.calls: list[tuple[Any, ...]] = []
         self.fails: dict[str, int] = {}
+        self.pause = 0.0
 
     def __getattr__(self, name: str) -> Any:
         def function(*arguments: Any) -> int:
-            self.calls.append(name)
-            return self.fails.get(name, 0) or getattr(self, f"do_{name}", lambda *_: 0)(*arguments)
+            self.calls.append((name, *(getattr(value, "value", value) for value in arguments)))
+            time.sleep(self.pause)
+            if name == "cublasGemmEx" and name not in self.fails:
+                gemm(*arguments[1:])
+            return self.fails.get(name, 0)
 
-        if name.startswith("do_"):
-            raise AttributeError(name)
         return function
 
-    def do_cublasSetStream_v2(self, handle: Any, stream: ctypes.c_void_p) -> int:  # noqa: N802
-        self.streams.append(stream.value or 0)
-        return 0
 
-    def do_cublasGemmEx(  # noqa: N802
-        self,
-        handle: Any,
-        op_a: int,
-        op_b: int,
-        m: int,
-        n: int,
-        k: int,
-        alpha: Any,
-        a: Any,
-        a_type: int,
-        lda: int,
-        b: Any,
-        b_type: int,
-        ldb: int,
-        beta: Any,
-        c: Any,
-        c_type: int,
-        ldc: int,
-        sums: int,
-        algorithm: int,
-    ) -> int:
-        def matrix(pointer: Any, kind: int, lines: int, rows: int, columns: int) -> np.ndarray:
-            # column-major with `lines` numbers from one column to the next
-            assert lines >= rows
-            size = (columns - 1) * lines + rows
-            flat = np.ctypeslib.as_array(ctypes.cast(pointer, ctypes.POINTER(CTYPES[kind])), (size,))
-            if kind == 14:
-                flat = (flat.astype(np.uint32) << 16).view(np.float32)
-            strides = (flat.itemsize, lines * flat.itemsize)
-            return np.lib.stride_tricks.as_strided(flat, (rows, columns), strides)
+def gemm(*arguments: Any) -> None:
+    """C <- alpha op(A) op(B), by arrays over the memory that is pointed at."""
+    op_a, op_b, m, n, k, alpha, a, a_type, lda, b, b_type, ldb, beta, c, c_type, ldc, _, algorithm = arguments
 
-        A = matrix(a, a_type, lda, *((k, m) if op_a else (m, k)))
-        B = matrix(b, b_type, ldb, *((n, k) if op_b else (k, n)))
-        C = matrix(c, c_type, ldc, m, n)
-        C[...] = alpha._obj.value * (A.T if op_a else A) @ (B.T if op_b else B)
-        assert (beta._obj.value, algorithm) == (0.0, -1)
-        self.sums.append(sums)
-        self.kinds.append((a_type, b_type, c_type))
-        return 0
+    def matrix(pointer: Any, kind: int, lines: int, rows: int, columns: int) -> np.ndarray:
+        # column-major with `lines` numbers from one column to the next
+        assert lines >= rows
+        size = (columns - 1) * lines + rows
+        flat = np.ctypeslib.as_array(ctypes.cast(pointer, ctypes.POINTER(CTYPES[kind])), (size,))
+        if kind == 14:
+            flat = (flat.astype(np.uint32) << 16).view(np.float32)
+        return np.lib.stride_tricks.as_strided(flat, (rows, columns), (flat.itemsize, lines * flat.itemsize))
+
+    A = matrix(a, a_type, lda, *((k, m) if op_a else (m, k)))
+    B = matrix(b, b_type, ldb, *((n, k) if op_b else (k, n)))
+    matrix(c, c_type, ldc, m, n)[...] = alpha._obj.value * (A.T if op_a else A) @ (B.T if op_b else B)
+    assert (beta._obj.value, algorithm) == (0.0, -1)
 
 
 def elementwise_kernel(inputs: str, outputs: str, operation: str, name: str) -> Any:
@@ -115,37 +87,53 @@ def elementwise_kernel(inputs: str, outputs: str, operation: str, name: str) -> 
 
 
 def stand_in(library: Library, precision: str = "float32") -> tuple[CuBLAS, Any]:
+    """Products by a library, and the module that takes CuPy's place."""
     cupy: Any = SimpleNamespace(
         empty=lambda shape, dtype: on_device(np.full(shape, np.nan, dtype)),
         ascontiguousarray=lambda x: on_device(np.ascontiguousarray(x)),
         ElementwiseKernel=elementwise_kernel,
         cuda=SimpleNamespace(
-            alloc=lambda size: SimpleNamespace(ptr=4096, size=size),
-            get_current_stream=lambda: SimpleNamespace(ptr=cupy.stream),
+            # every thread has a stream of its own
+            alloc=lambda size: SimpleNamespace(ptr=4096 + threading.get_ident()),
+            get_current_stream=lambda: SimpleNamespace(ptr=threading.get_ident()),
         ),
-        stream=0,
     )
     return CuBLAS(library, cupy, precision), cupy
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def layouts(x: np.ndarray) -> list[DeviceArray]:
+    """As it lies, transposed, and as a part of something wider."""
+    wide = np.zeros((x.shape[0], 2 * x.shape[1]), x.dtype)
+    wide[:, ::2] = x
+    return [on_device(x), on_device(np.asfortranarray(x)), on_device(wide[:, ::2])]
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype", "factors", "sums"),
+    [
+        ("float32", "float32", 0, 68),
+        ("tf32", "float32", 0, 77),
+        ("bf16", "float32", 14, 68),
+        ("bf16", "float64", 1, 70),
+    ],
+)
 @pytest.mark.parametrize(
     ("m", "k", "n"), [(2, 3, 4), (5, 1, 3), (1, 4, 1), (3, 2, 1), (1, 1, 6), (128, 10, 128)]
 )
-def test_products_of_every_layout(m: int, k: int, n: int, dtype: str, rng: np.random.Generator) -> None:
-    cublas, _ = stand_in(Library())
+def test_products_of_every_layout(
+    m: int, k: int, n: int, precision: str, dtype: str, factors: int, sums: int, rng: np.random.Generator
+) -> None:
+    library = Library()
+    cublas, _ = stand_in(library, precision)
     A, B = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
-    wide_A, wide_B = np.zeros((m, 2 * k), dtype), np.zeros((k, 3 * n), dtype)
-    wide_A[:, ::2], wide_B[:, ::3] = A, B
-    layouts_A = (A, np.asfortranarray(A), wide_A[:, ::2])
-    layouts_B = (B, np.asfortranarray(B), wide_B[:, ::3])
-    for left, right in product(layouts_A, layouts_B):
-        C = cublas.matmul(on_device(left), on_device(right))
-        assert C.dtype == dtype
-        assert C.flags.c_contiguous
-        np.testing.assert_allclose(
-            np.asarray(C), A @ B, rtol=1e-5 if dtype == "float32" else 1e-13, atol=1e-6
-        )
+    right = rounded(A, "bf16") @ rounded(B, "bf16") if factors == 14 else A @ B
+    for left, other in product(layouts(A), layouts(B)):
+        C = cublas.matmul(left, other)
+        assert (C.dtype, C.flags.c_contiguous) == (dtype, True)
+        np.testing.assert_allclose(np.asarray(C), right, atol=1e-5 if dtype == "float32" else 1e-13)
+        called = library.calls[-1]
+        assert (called[9], called[12], called[16]) == (factors, factors, int(dtype == "float64"))
+        assert called[18] == sums
 
 
 def test_a_transposed_view_is_not_copied(rng: np.random.Generator) -> None:
@@ -155,99 +143,34 @@ def test_a_transposed_view_is_not_copied(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(np.asarray(cublas.matmul(A.T, A)), np.asarray(A).T @ np.asarray(A))
 
 
-@pytest.mark.parametrize(
-    ("precision", "dtype", "expected"),
-    [("float32", "float32", 68), ("tf32", "float32", 77), ("bf16", "float32", 68), ("bf16", "float64", 70)],
-)
-def test_the_precision_is_asked_for(precision: str, dtype: str, expected: int) -> None:
-    library = Library()
-    cublas, _ = stand_in(library, precision)
-    one = on_device(np.ones((2, 2), dtype))
-    cublas.matmul(one, one)
-    assert library.sums == [expected]
-    kind = 0 if dtype == "float32" else 1
-    factors = 14 if expected == 68 and precision == "bf16" else kind
-    assert library.kinds == [(factors, factors, kind)]
-
-
-def bfloat16(x: np.ndarray) -> np.ndarray:
-    """The nearest numbers of 8 bits in all, ties to even: by arithmetic, not by bits."""
-    mantissa, exponent = np.frexp(x.astype(np.float64))
-    return np.ldexp(np.rint(mantissa * 256.0) / 256.0, exponent)  # rint: ties to even
-
-
-def test_bf16_multiplies_rounded_factors_in_full(rng: np.random.Generator) -> None:
-    """In every layout; the sums are those of float32."""
-    library = Library()
-    cublas, _ = stand_in(library, "bf16")
-    A, B = rng.standard_normal((7, 30)).astype(np.float32), rng.standard_normal((30, 5)).astype(np.float32)
-    wide = np.zeros((7, 60), np.float32)
-    wide[:, ::2] = A
-    right = bfloat16(A) @ bfloat16(B)
-    assert abs(right - A.astype(np.float64) @ B).max() > 1e-3
-    for left, other in product((A, np.asfortranarray(A), wide[:, ::2]), (B, np.asfortranarray(B))):
-        C = cublas.matmul(on_device(left), on_device(other))
-        assert C.dtype == np.float32
-        np.testing.assert_allclose(np.asarray(C), right, rtol=0, atol=1e-5)
-
-
 def test_rounding_is_to_the_nearest_and_keeps_what_is_not_finite() -> None:
     cublas, _ = stand_in(Library(), "bf16")
     hard = [0.0, -0.0, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, -1 - 2**-9, 1.4e-45, np.inf, -np.inf]
-    x = np.array([*hard, 3.4e38, -3.4e38], np.float32)
-    rounded = np.asarray(cublas._to_bfloat16(x.view(np.uint32))).astype(np.uint32) << 16
-    expected = [0.0, -0.0, 1.0, 1 + 2**-6, 1 + 2**-7, -1.0, 0.0, np.inf, -np.inf, np.inf, -np.inf]
-    assert rounded.view(np.float32).tolist() == expected
-    assert np.signbit(rounded.view(np.float32)[1])
+    bits = np.array([*hard, 3.4e38, -3.4e38], np.float32).view(np.uint32)
     nan = np.array([0x7F800001, 0xFFFFFFFF, 0x7FC00000], np.uint32)
-    assert np.isnan((np.asarray(cublas._to_bfloat16(nan)).astype(np.uint32) << 16).view(np.float32)).all()
+    found, nans = (
+        (np.asarray(cublas._to_bfloat16(x)).astype(np.uint32) << 16).view(np.float32) for x in (bits, nan)
+    )
+    assert found.tolist() == [0.0, 0.0, 1.0, 1 + 2**-6, 1 + 2**-7, -1.0, 0.0, *[np.inf, -np.inf] * 2]
+    assert np.signbit(found[1])
+    assert np.isnan(nans).all()
 
 
-def test_two_threads_do_not_mix_the_calls_of_their_products() -> None:
+def test_products_of_two_threads_are_each_on_their_stream_in_memory_of_that_stream() -> None:
+    """Two streams, or two recordings, never multiply in the same workspace."""
     library = Library()
     cublas, _ = stand_in(library)
-    by: list[int] = []
-
-    def noting(*arguments: Any) -> int:
-        by.append(threading.get_ident())
-        time.sleep(0.001)  # as in ctypes, where another thread may go on
-        return 0
-
-    for name in ("cublasSetStream_v2", "cublasSetWorkspace_v2", "cublasGemmEx"):
-        setattr(library, name, noting)
     one = on_device(np.ones((2, 2)))
-    with ThreadPoolExecutor(2) as threads:
+    library.pause = 0.001  # as in ctypes, where another thread may go on
+    with ThreadPoolExecutor(4) as threads:
         for found in [threads.submit(cublas.matmul, one, one) for _ in range(20)]:
             found.result()
-    assert [by[i] for i in range(0, 60, 3) for _ in range(3)] == by
-
-
-def test_the_handle_goes_with_its_object_but_not_at_exit() -> None:
-    library = Library()
-    cublas, _ = stand_in(library)
-    one = on_device(np.ones((2, 2)))
-    cublas.matmul(one, one)
-    assert "cublasDestroy_v2" not in library.calls
-    del cublas
-    gc.collect()
-    assert library.calls[-1] == "cublasDestroy_v2"
-    kept, _ = stand_in(library)
-    finalizers: Any = weakref.finalize._registry  # type: ignore[attr-defined]
-    (ours,) = [known for known in finalizers if (known.peek() or [None])[0] is kept]
-    assert ours.atexit is False
-
-
-def test_every_product_is_on_the_current_stream_and_in_the_workspace() -> None:
-    library = Library()
-    cublas, cupy = stand_in(library)
-    assert cublas.workspace.size == WORKSPACE
-    one = on_device(np.ones((2, 2)))
-    for stream in (0, 7, 0):
-        cupy.stream = stream
-        cublas.matmul(one, one)
-    product_calls = ["cublasSetStream_v2", "cublasSetWorkspace_v2", "cublasGemmEx"]
-    assert library.calls == ["cublasCreate_v2", *product_calls * 3]
-    assert library.streams == [0, 7, 0]
+    calls = library.calls[1:]
+    for set_stream, set_workspace, multiplied in zip(calls[::3], calls[1::3], calls[2::3], strict=True):
+        assert (set_stream[0], set_stream[2]) == ("cublasSetStream_v2", set_workspace[2] - 4096)
+        assert (set_workspace[0], set_workspace[3]) == ("cublasSetWorkspace_v2", WORKSPACE)
+        assert multiplied[0] == "cublasGemmEx"
+    assert len({call[2] for call in calls[::3]}) > 1
 
 
 @pytest.mark.parametrize("name", ["cublasSetStream_v2", "cublasSetWorkspace_v2", "cublasGemmEx"])
@@ -260,10 +183,16 @@ def test_a_failure_is_named(name: str) -> None:
         cublas.matmul(one, one)
 
 
-def test_a_cupy_without_pathfinder_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cuda.pathfinder", None)
-    with pytest.raises(CuBLASError, match=r"^cuBLAS cannot be loaded: .*cuda\.pathfinder"):
-        CuBLAS.load(SimpleNamespace(), "float32")
+def test_a_handle_is_made_once_for_a_device_and_a_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To destroy one would wait for the GPU, and so spoil what another thread is recording."""
+    library, module = Library(), type("CuPy", (), {"ElementwiseKernel": lambda *_: None})
+    monkeypatch.setattr(pathfinder, "load_nvidia_dynamic_lib", lambda name: SimpleNamespace(abs_path=name))
+    monkeypatch.setattr(ctypes, "CDLL", lambda path: library)
+    found = [load(module, *wanted) for wanted in ((0, "tf32"), (0, "tf32"), (1, "tf32"), (0, "bf16"))]
+    assert found[0] is found[1]
+    del found
+    load.cache_clear()
+    assert [call[0] for call in library.calls] == ["cublasCreate_v2"] * 3
 
 
 def test_a_machine_without_cublas_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,4 +201,7 @@ def test_a_machine_without_cublas_says_so(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(pathfinder, "load_nvidia_dynamic_lib", nowhere)
     with pytest.raises(CuBLASError, match=r"^cuBLAS cannot be loaded: Failure finding cublas$"):
-        CuBLAS.load(SimpleNamespace(), "float32")
+        load(None, 0, "float32")
+    monkeypatch.setitem(sys.modules, "cuda.pathfinder", None)  # as before CuPy 14
+    with pytest.raises(CuBLASError, match=r"^cuBLAS cannot be loaded: .*cuda\.pathfinder"):
+        load(None, 0, "float32")

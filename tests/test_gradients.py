@@ -1,31 +1,31 @@
-"""Every gradient against central differences, against torch's autograd, and across libraries, in float64."""
+"""Gradients against central differences, against the autograd of PyTorch and JAX, and on every library."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pytest
-import torch
 
+from tests.states import fetch, move
 from xpnet.backends import Backend
 from xpnet.nn.activations import ACTIVATIONS
-from xpnet.nn.dense import dense, dense_backward, dense_backward_input
 from xpnet.nn.loss import cross_entropy, cross_entropy_backward, log_softmax
 from xpnet.nn.network import Network, backward, forward
 from xpnet.nn.optimizers import SGD
 from xpnet.nn.step import TrainingStep
 
 H = 1e-5
-"""Half the width of a central difference: its own error is then about 1e-10."""
+"""Half the width of a central difference, whose own error is then about 1e-10."""
 
 CORNER = 1e-3
-"""How far every relu stays from its corner. A difference across it would measure two slopes at once."""
+"""How far the input of every relu stays from zero. A difference across zero would mix two slopes."""
 
 SIZES = {
     "none hidden": (3, 4),
     "one hidden": (3, 5, 4),
-    "two hidden": (3, 5, 4, 3),
+    "two hidden": (3, 5, 5, 3),
     "four hidden": (2, 4, 3, 4, 3, 3),
     "one unit in every layer but the last": (1, 1, 1, 2),
     "one class, which is always right": (3, 2, 1),
@@ -35,10 +35,11 @@ WEIGHTS = {
     "one row": [1.0],
     "weighted": [0.5, 2.0, 0.0, 1.0, 3.0, 0.0],
 }
+each_activation = pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 
 
 def differences(f: Callable[[], float], x: np.ndarray) -> np.ndarray:
-    """The slope of f() by every entry of `x`, which is changed in place and put back."""
+    """The slope of f() by every entry of `x`, which is changed in place and restored."""
     slopes = np.empty_like(x)
     for i in np.ndindex(x.shape):
         kept = x[i]
@@ -50,157 +51,139 @@ def differences(f: Callable[[], float], x: np.ndarray) -> np.ndarray:
     return slopes
 
 
-def assert_close(found: Any, expected: np.ndarray, tolerance: float, scale: float = 0.01) -> None:
-    """The largest error, by the largest entry, or by `scale` where all of them are smaller."""
-    assert found.shape == expected.shape
-    assert abs(found - expected).max() <= tolerance * max(abs(expected).max(), scale)
+def assert_close(found: Any, expected: Any, tolerance: float) -> None:
+    """Compare relative to the largest number, or to 0.01 where all are smaller."""
+    scale = max(abs(np.asarray(expected)).max(), 0.01)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * scale, strict=True)
 
 
-@dataclass
 class Case:
-    """A network, its parameters, and a batch."""
+    """A network, its parameters, and a batch, drawn again while a relu is near its corner."""
 
-    network: Network
-    parameters: dict[str, np.ndarray]
-    X: np.ndarray
-    y: np.ndarray
-    Y: np.ndarray
-    shares: np.ndarray
+    def __init__(self, rng: np.random.Generator, network: Network, weights: list[float]) -> None:
+        self.network, m = network, len(weights)
+        self.shares = np.array(weights) / sum(weights)
+        self.y = rng.integers(0, network.sizes[-1], m)
+        self.Y = np.eye(network.sizes[-1])[self.y]
+        while True:
+            self.parameters = {name: rng.standard_normal(shape) for name, shape in network.shapes.items()}
+            self.X = rng.standard_normal((m, network.sizes[0]))
+            Z, _ = forward(np, network, self.parameters, self.X)
+            if network.activation != "relu" or all(abs(Z[l]).min() > CORNER for l in range(1, network.depth)):
+                break
 
     def loss(self) -> float:
         """The weighted mean that is reported."""
         Z, _ = forward(np, self.network, self.parameters, self.X)
-        losses = cross_entropy(np, log_softmax(np, Z[self.network.depth]), self.Y)
-        return float(np.sum(self.shares * losses))
+        return float(np.sum(self.shares * cross_entropy(np, log_softmax(np, Z[self.network.depth]), self.Y)))
 
+    def gradients(self, xp: Any, parameters: Any, X: Any, Y: Any, shares: Any) -> dict[str, Any]:
+        """What our backpropagation finds, on any library."""
+        Z, A = forward(xp, self.network, parameters, X)
+        dZ = cross_entropy_backward(xp, log_softmax(xp, Z[self.network.depth]), Y, shares)
+        return backward(xp, self.network, parameters, Z, A, dZ)
 
-def draw(rng: np.random.Generator, sizes: tuple[int, ...], activation: str, weights: list[float]) -> Case:
-    """Draw a case, and draw again while a relu is near its corner."""
-    network, m = Network(sizes, activation), len(weights)
-    while True:
-        parameters = {name: rng.standard_normal(shape) for name, shape in network.shapes.items()}
-        X = rng.standard_normal((m, sizes[0]))
-        Z, _ = forward(np, network, parameters, X)
-        if activation != "relu" or all(abs(Z[l]).min() > CORNER for l in range(1, network.depth)):
-            break
-    y = rng.integers(0, sizes[-1], m)
-    return Case(network, parameters, X, y, np.eye(sizes[-1])[y], np.array(weights) / sum(weights))
+    def on_numpy(self) -> dict[str, np.ndarray]:
+        return self.gradients(np, self.parameters, self.X, self.Y, self.shares)
 
-
-def gradients_of(case: Case, xp: Any, move: Callable[[np.ndarray], Any]) -> dict[str, Any]:
-    """What our backpropagation finds, on any library."""
-    parameters = {name: move(array) for name, array in case.parameters.items()}
-    Z, A = forward(xp, case.network, parameters, move(case.X))
-    log_A = log_softmax(xp, Z[case.network.depth])
-    dZ = cross_entropy_backward(xp, log_A, move(case.Y), move(case.shares))
-    return backward(xp, case.network, parameters, Z, A, dZ)
-
-
-def test_dense_against_differences(rng: np.random.Generator) -> None:
-    """Of sum(dZ * Z), whose gradient by Z is dZ."""
-    A, W, b = rng.standard_normal((4, 3)), rng.standard_normal((3, 5)), rng.standard_normal(5)
-    dZ = rng.standard_normal((4, 5))
-
-    def f() -> float:
-        return float(np.sum(dZ * dense(np, A, W, b)))
-
-    dW, db = dense_backward(np, dZ, A)
-    assert_close(dW, differences(f, W), 1e-9)
-    assert_close(db, differences(f, b), 1e-9)
-    assert_close(dense_backward_input(np, dZ, W), differences(f, A), 1e-9)
-
-
-@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
-def test_activation_against_differences(activation: str, rng: np.random.Generator) -> None:
-    pair = ACTIVATIONS[activation]
-    Z, dA = 3 * rng.standard_normal((40, 5)), rng.standard_normal((40, 5))
-    while abs(Z).min() <= CORNER:
-        Z = 3 * rng.standard_normal((40, 5))
-    dZ = pair.backward(np, dA, Z, pair.forward(np, Z))
-    assert_close(dZ, differences(lambda: float(np.sum(dA * pair.forward(np, Z))), Z), 1e-8)
-
-
-@pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
-def test_loss_against_differences(weights: list[float], rng: np.random.Generator) -> None:
-    m = len(weights)
-    Z, Y = 2 * rng.standard_normal((m, 4)), np.eye(4)[rng.integers(0, 4, m)]
-    shares = np.array(weights) / sum(weights)
-    dZ = cross_entropy_backward(np, log_softmax(np, Z), Y, shares)
-
-    def loss() -> float:
-        return float(np.sum(shares * cross_entropy(np, log_softmax(np, Z), Y)))
-
-    assert_close(dZ, differences(loss, Z), 1e-8)
+    def logits(self, f: Callable[[Any], Any], parameters: dict[str, Any], X: Any) -> Any:
+        """The same network, written with the operators of another library."""
+        for l in range(1, self.network.depth + 1):
+            X = X @ parameters[f"W{l}"] + parameters[f"b{l}"]
+            X = f(X) if l < self.network.depth else X
+        return X
 
 
 @pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
-@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
-def test_network_against_differences_and_autograd(
+@each_activation
+def test_network_against_differences(
     activation: str, sizes: tuple[int, ...], weights: list[float], rng: np.random.Generator
 ) -> None:
-    case = draw(rng, sizes, activation, weights)
-    gradients = gradients_of(case, np, np.array)
-    assert gradients.keys() == case.parameters.keys()
-    loss, autograd = by_autograd(case)
-    assert case.loss() == pytest.approx(loss, rel=1e-12, abs=1e-14)
-    for name, dW in gradients.items():
+    case = Case(rng, Network(sizes, activation), weights)
+    found = case.on_numpy()
+    assert found.keys() == case.parameters.keys()
+    for name, dW in found.items():
         assert_close(dW, differences(case.loss, case.parameters[name]), 1e-7)
-        assert_close(dW, autograd[name], 1e-12)
 
 
-def by_autograd(case: Case) -> tuple[float, dict[str, np.ndarray]]:
-    """The same network in torch's own words, and the gradients that torch finds for it."""
-    functions: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-        "relu": torch.nn.functional.relu,
-        "tanh": torch.nn.functional.tanh,
-        "sigmoid": torch.nn.functional.sigmoid,
-        "identity": torch.nn.Identity(),
-    }
-    leaves = {name: torch.tensor(array, requires_grad=True) for name, array in case.parameters.items()}
-    A = torch.tensor(case.X)
-    for l in range(1, case.network.depth + 1):
-        A = torch.nn.functional.linear(A, leaves[f"W{l}"].T, leaves[f"b{l}"])
-        if l < case.network.depth:
-            A = functions[case.network.activation](A)
-    losses = torch.nn.functional.cross_entropy(A, torch.tensor(case.y), reduction="none")
-    loss = (torch.tensor(case.shares) * losses).sum()
-    loss.backward()
-    found = {}
-    for name, leaf in leaves.items():
-        assert leaf.grad is not None
-        found[name] = leaf.grad.numpy()
-    return float(loss.detach()), found
-
-
-@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+@each_activation
 def test_every_library_finds_the_gradients_that_numpy_finds(
     activation: str, backend: Backend, xp: Any, rng: np.random.Generator
 ) -> None:
-    case = draw(rng, (3, 5, 4, 3), activation, WEIGHTS["weighted"])
-    expected = gradients_of(case, np, np.array)
-    found = gradients_of(case, xp, backend.asarray)
-    assert found.keys() == expected.keys()
-    for name, dW in found.items():
-        assert_close(backend.to_numpy(dW), expected[name], 1e-12)
+    case = Case(rng, Network((3, 5, 4, 3), activation), WEIGHTS["weighted"])
+    given = move(backend, {"X": case.X, "Y": case.Y, "shares": case.shares})
+    found = fetch(backend, case.gradients(xp, move(backend, case.parameters), **given))
+    for name, dW in case.on_numpy().items():
+        assert_close(found.pop(name), dW, 1e-12)
+    assert not found
 
 
-@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+@each_activation
 def test_a_step_follows_the_slope_of_the_loss_that_it_reports(
     activation: str, rng: np.random.Generator
 ) -> None:
-    """From outside: at a rate of 1, a plain step moves each parameter by its gradient. One row is padding."""
-    case = draw(rng, (3, 5, 4), activation, [1.0] * 6)
+    """At a rate of 1, a plain step moves each parameter by its gradient. One row is padding."""
+    case = Case(rng, Network((3, 5, 4), activation), WEIGHTS["rows alike"])
     step = TrainingStep(np, case.network, SGD())
     data = {"X": case.X, "y": case.y, "classes": np.arange(4)}
-    rows = np.array([0, 3, 1, 5, -1])
 
     def run() -> dict[str, np.ndarray]:
         start = {name: array.copy() for name, array in case.parameters.items()}
         counters = {"loss": np.zeros(1), "t": np.zeros(1, dtype=np.int32), "rates": np.ones(1)}
-        return step(start | counters, rows, data)
+        return step(start | counters, np.array([0, 3, 1, 5, -1]), data)
 
     after = run()
     for name, W in case.parameters.items():
-        moved = W - after[name]
-        assert_close(moved, differences(lambda: float(run()["loss"][0]) / 4, W), 1e-7)
+        assert_close(W - after[name], differences(lambda: float(run()["loss"][0]) / 4, W), 1e-7)
+
+
+cases = st.builds(
+    lambda sizes, activation, weights, seed: Case(
+        np.random.default_rng(seed), Network(tuple(sizes), activation), [1.0, *weights]
+    ),
+    st.lists(st.sampled_from([1, 2, 5, 9]), min_size=2, max_size=5),
+    st.sampled_from(sorted(ACTIVATIONS)),
+    st.lists(st.floats(0.0, 3.0), min_size=0, max_size=8),
+    st.integers(0, 2**32 - 1),
+)
+fixed = hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
+
+
+@fixed
+@hypothesis.given(cases)
+def test_gradients_are_those_of_torch(case: Case) -> None:
+    import torch
+
+    functions = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "identity": torch.clone}
+    leaves = {name: torch.tensor(array, requires_grad=True) for name, array in case.parameters.items()}
+    logits = case.logits(functions[case.network.activation], leaves, torch.tensor(case.X))
+    losses = torch.nn.functional.cross_entropy(logits, torch.tensor(case.y), reduction="none")
+    loss = (torch.tensor(case.shares) * losses).sum()
+    loss.backward()
+
+    assert case.loss() == pytest.approx(loss.item(), rel=1e-12, abs=1e-14)
+    for name, dW in case.on_numpy().items():
+        gradient: Any = leaves[name].grad
+        assert_close(dW, gradient.numpy(), 1e-11)
+
+
+@pytest.mark.slow
+@hypothesis.settings(fixed, max_examples=10)  # JAX compiles every new shape
+@hypothesis.given(cases)
+def test_gradients_are_those_of_jax(case: Case) -> None:
+    import jax
+    from jax import numpy as jnp
+
+    functions = {"relu": jax.nn.relu, "tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid, "identity": jnp.asarray}
+
+    def objective(parameters: dict[str, Any]) -> Any:
+        log_A = jax.nn.log_softmax(case.logits(functions[case.network.activation], parameters, case.X))
+        return -jnp.sum(case.shares * jnp.take_along_axis(log_A, case.y[:, None], axis=1)[:, 0])
+
+    with jax.enable_x64(True):
+        leaves = {name: jnp.asarray(array) for name, array in case.parameters.items()}
+        loss, gradients = jax.value_and_grad(objective)(leaves)
+        assert case.loss() == pytest.approx(float(loss), rel=1e-12, abs=1e-14)
+        for name, dW in case.on_numpy().items():
+            assert_close(dW, np.asarray(gradients[name]), 1e-11)

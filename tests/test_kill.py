@@ -80,10 +80,3 @@ def test_half_written_files_of_a_killed_run_are_swept_away(data: Path, tmp_path:
     assert {path.name for path in (tmp_path / "killed").iterdir()} == RUN_FILES
     model = (tmp_path / "whole" / "model.safetensors").read_bytes()
     assert (tmp_path / "killed" / "model.safetensors").read_bytes() == model
-
-
-def test_a_run_killed_before_its_first_checkpoint_can_begin_again(data: Path, tmp_path: Path) -> None:
-    (tmp_path / "killed").mkdir()
-    (tmp_path / "killed" / ".checkpoint.safetensors.partial").write_bytes(b"cut o")
-    succeed(tmp_path, *begin(data, 1, "killed"))
-    assert {path.name for path in (tmp_path / "killed").iterdir()} == RUN_FILES

@@ -1,6 +1,6 @@
-"""What training asks of a backend, on every library and device: rows, products, and steps in a row.
+"""What training needs of a backend, on every library and device: rows, matrix products, and scans.
 
-On a GPU these are the tests of what is over a stand-in elsewhere: refilled arrays, cuBLAS, and recordings.
+On a GPU these tests cover what other tests cover with stand-ins: refilled arrays, cuBLAS, and recorded steps.
 """
 
 from typing import Any
@@ -9,10 +9,18 @@ import numpy as np
 import pytest
 
 import xpnet
-from tests.test_graph import NETWORK, fetch, make_batches, make_data, make_state, move
+from tests.states import (
+    NETWORK,
+    OPTIMIZERS,
+    assert_same,
+    fetch,
+    make_batches,
+    make_data,
+    make_state,
+    move,
+)
 from xpnet.backends import Backend
 from xpnet.backends.graph import CAPACITY
-from xpnet.nn.optimizers import SGD, Adam
 from xpnet.nn.step import EvaluationStep, TrainingStep
 
 
@@ -21,10 +29,10 @@ def dtypes(backend: Backend) -> list[str]:
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "float32"])
-def test_refilled_array_holds_the_new_numbers_alone(
+def test_a_refilled_array_holds_only_the_new_numbers(
     backend: Backend, dtype: str, rng: np.random.Generator
 ) -> None:
-    """Large enough for a copy to be under way still when the host array is overwritten."""
+    """The array is so large that a copy may still be under way when the host array is overwritten."""
     shape = (2000, 784)
     array = backend.asarray(np.zeros(shape, dtype))
     for _ in range(3):
@@ -37,49 +45,34 @@ def test_refilled_array_holds_the_new_numbers_alone(
     assert (host == 201).all()
 
 
-def test_scans_in_a_row_are_the_plain_loop_of_steps(backend: Backend, rng: np.random.Generator) -> None:
-    """In float64 longer than the buffer of a recording; in float32 too short for the weights to part."""
-    optimizer = Adam(weight_decay=0.01)
+@pytest.mark.parametrize("kind", ["training", "evaluation"])
+def test_scans_in_a_row_are_the_plain_loop_of_steps(
+    kind: str, backend: Backend, rng: np.random.Generator
+) -> None:
+    """In float64 longer than the buffer of a recording; in float32 too short for the weights to diverge."""
     for dtype in dtypes(backend):
-        state, data = make_state(rng, optimizer, dtype), make_data(rng)
+        start, data = make_state(rng, OPTIMIZERS["adam"], dtype), make_data(rng)
         sizes, tolerance = {"float32": ((3, 5, 1), 1e-4), "float64": ((3, CAPACITY + 2, 1), 1e-9)}[dtype]
         chunks = [make_batches(rng, steps) for steps in sizes]
-        found = []
+        step: Any = TrainingStep(backend.xp, NETWORK, OPTIMIZERS["adam"], 255.0)
+        if kind == "evaluation":
+            step = EvaluationStep(backend.xp, NETWORK, 255.0)
+            start = {name: start[name] for name in (*NETWORK.shapes, "loss")}
+            start |= {"outcomes": np.full((4, 6), -1, np.int32)}
+        ends = []
         with backend.running(dtype):
-            step = TrainingStep(backend.xp, NETWORK, optimizer, 255.0)
-            placed = move(backend, data)
             for scan in (type(backend).scan, Backend.scan):
-                after = move(backend, state)
+                state, placed = move(backend, start), move(backend, data)
                 for chunk in chunks:
-                    after = scan(backend, step, after, backend.asarray(chunk), placed)
-                found.append(fetch(backend, after))
-        assert found[0].keys() == found[1].keys()
-        assert found[0]["t"].tolist() == [sum(sizes)]
-        assert abs(found[0]["W1"] - state["W1"]).max() > 1e-2
-        for name, right in found[1].items():
-            atol = tolerance * max(1.0, abs(right).max())
-            np.testing.assert_allclose(found[0][name], right, rtol=0, atol=atol)
+                    state = scan(backend, step, state, backend.asarray(chunk), placed)
+                ends.append(fetch(backend, state))
+        assert_same(ends[0], ends[1], tolerance)
+        if kind == "evaluation":
+            assert ((ends[0]["outcomes"] >= 0) == (np.concatenate(chunks)[-4:] >= 0)).all()
+        else:
+            assert ends[0]["t"].tolist() == [sum(sizes)]
+            assert abs(ends[0]["W1"] - start["W1"]).max() > 1e-2
     assert (backend.execution.actual, backend.execution.reason) == (backend.executions()[0], "")
-
-
-def test_scans_of_the_evaluation_are_the_plain_loop_of_steps(
-    backend: Backend, rng: np.random.Generator
-) -> None:
-    dtype = dtypes(backend)[-1]
-    state = {name: array for name, array in make_state(rng, SGD(), dtype).items() if name in NETWORK.shapes}
-    state |= {"loss": np.zeros(1, dtype), "outcomes": np.full((4, 6), -1, np.int32)}
-    chunks = [make_batches(rng, steps) for steps in (2, 5)]
-    found = []
-    with backend.running(dtype):
-        step, placed = EvaluationStep(backend.xp, NETWORK, 255.0), move(backend, make_data(rng))
-        for scan in (type(backend).scan, Backend.scan):
-            after = move(backend, state)
-            for chunk in chunks:
-                after = scan(backend, step, after, backend.asarray(chunk), placed)
-            found.append(fetch(backend, after))
-    assert (found[0]["outcomes"] == found[1]["outcomes"]).all()
-    assert ((found[0]["outcomes"] >= 0) == (np.concatenate(chunks)[-4:] >= 0)).all()
-    np.testing.assert_allclose(found[0]["loss"], found[1]["loss"], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -87,33 +80,31 @@ def test_scans_of_the_evaluation_are_the_plain_loop_of_steps(
     [(1, 784, 128), (64, 784, 128), (64, 128, 10), (3, 1, 5), (1, 1, 1), (5, 7, 1), (1, 10, 128)],
 )
 def test_products_of_every_layout(backend: Backend, m: int, k: int, n: int, rng: np.random.Generator) -> None:
-    """As they lie, as transposed views, and as a part of something wider; each with each."""
+    """Contiguous, transposed, and a slice of a wider array, each with each."""
     xp = backend.xp
 
     def layouts(host: np.ndarray) -> list[Any]:
-        rows, columns = host.shape
-        wide = np.zeros((rows, columns + 3), host.dtype)
-        wide[:, 2 : columns + 2] = host
+        wide = np.pad(host, ((0, 0), (2, 1)))
         return [
             backend.asarray(host),
             xp.matrix_transpose(backend.asarray(np.ascontiguousarray(host.T))),
-            backend.asarray(wide)[:, 2 : columns + 2],
+            backend.asarray(wide)[:, 2:-1],
         ]
 
     for dtype in dtypes(backend):
         A, B = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
         right = A.astype(np.float64) @ B.astype(np.float64)
-        tolerance = (1e-5 if dtype == "float32" else 1e-13) * np.sqrt(k) * max(1.0, abs(right).max())
+        atol = (1e-5 if dtype == "float32" else 1e-13) * np.sqrt(k) * max(1.0, abs(right).max())
         with backend.running(dtype):
             for left in layouts(A):
                 for other in layouts(B):
                     found = backend.to_numpy(xp.matmul(left, other))
                     assert found.dtype == dtype
-                    np.testing.assert_allclose(found, right, rtol=0, atol=tolerance)
+                    np.testing.assert_allclose(found, right, rtol=0, atol=atol)
 
 
-def test_training_runs_its_steps_as_the_device_does_best(backend: Backend, rng: np.random.Generator) -> None:
-    """No silent fall-back: on a GPU that is the recorded step, compared and found right."""
+def test_training_never_falls_back_silently(backend: Backend, rng: np.random.Generator) -> None:
+    """On a GPU the steps are recorded, and the recording is compared and found right."""
     X, y = rng.standard_normal((700, 4)), np.arange(700) % 3
     for dtype in dtypes(backend):
         model = xpnet.MLP(NETWORK.sizes, dtype=dtype, backend=backend)

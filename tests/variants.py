@@ -1,4 +1,4 @@
-"""Two libraries made stricter than they are, to catch what would only fail on a GPU or under a compiler."""
+"""Two libraries made stricter, to catch mistakes that otherwise fail only on a GPU or under a compiler."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +12,12 @@ from xpnet.backends.array_api_strict import StrictBackend
 from xpnet.backends.base import Array, State, Step
 from xpnet.backends.numpy import NumPyBackend
 
+ARRAY = type(strict.asarray(0.0))
+CPU = strict.Device("CPU_DEVICE")
+
 
 class ReadOnlyNumPy(NumPyBackend):
-    """NumPy whose rows and batches cannot be written: a step that tried would raise."""
+    """NumPy with read-only data and batches: a step that writes to them raises."""
 
     def refill(self, array: Array, x: np.ndarray) -> Array:
         return self.from_numpy(x)
@@ -26,11 +29,11 @@ class ReadOnlyNumPy(NumPyBackend):
 
 
 class FakeDeviceStrict(StrictBackend):
-    """array-api-strict on a device of its own, where reading a value on the host is an error.
+    """array-api-strict on a device other than the CPU, where reading a value on the host is an error.
 
-    An operation between this device and the CPU raises by itself; what would slip through is an array turned
-    into a number, a truth, an index or a NumPy array, which on a GPU is a hidden wait. Within a step, moving
-    to the CPU is an error as well.
+    The library itself refuses operations between this device and the CPU. It does not refuse to turn an
+    array into a number, a bool, an index or a NumPy array, for which the host would wait for a GPU; this
+    class does. Inside a step, moving an array to the CPU is an error too.
     """
 
     device_object = strict.Device("device1")
@@ -43,35 +46,32 @@ class FakeDeviceStrict(StrictBackend):
         return strict.asarray(np.array(x, order="C"), copy=True, device=self.device_object)
 
     def to_numpy(self, array: Array) -> np.ndarray:
-        return super().to_numpy(array.to_device(strict.Device("CPU_DEVICE")))
+        return super().to_numpy(array.to_device(CPU))
 
     @contextmanager
     def running(self, dtype: str) -> Iterator[None]:
-        """Guard every read, in the strictest setting of the library."""
-        kind = type(strict.asarray(0.0))
+        """Guard every read, under the strictest flags of the library."""
         flags = strict.ArrayAPIStrictFlags(
             boolean_indexing=False, data_dependent_shapes=False, enabled_extensions=()
         )
         with super().running(dtype), flags, pytest.MonkeyPatch.context() as patch:
             for name in self.READS:
-                if hasattr(kind, name):
-                    patch.setattr(kind, name, _guarded(getattr(kind, name), name))
+                if hasattr(ARRAY, name):
+                    patch.setattr(ARRAY, name, _guarded(getattr(ARRAY, name), name))
             yield
 
     def scan(self, step: Step, state: State, batches: Array, data: State) -> State:
-        kind = type(strict.asarray(0.0))
-
         def refuse(array: Any, device: Any, /, **options: Any) -> Any:
             raise AssertionError(f"an array was moved to {device} inside a step")
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(kind, "to_device", refuse)
+            patch.setattr(ARRAY, "to_device", refuse)
             return super().scan(step, state, batches, data)
 
 
 def _guarded(method: Any, name: str) -> Any:
     def guarded(self: Any, *arguments: Any, **options: Any) -> Any:
-        if self.device != strict.Device("CPU_DEVICE"):
+        if self.device != CPU:
             raise AssertionError(f"{name}: a hidden read of an array on {self.device!r}")
         return method(self, *arguments, **options)
 

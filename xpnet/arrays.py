@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from xpnet.backends import Backend, owner
 from xpnet.errors import XpnetError
 from xpnet.nn.typing import Array
@@ -16,9 +18,11 @@ def check_owner(backend: Backend, array: Any, what: str) -> None:
     Raises
     ------
     XpnetError
-        It does not. An array is never moved unasked.
+        It does not, or some of its numbers are masked. An array is never moved unasked.
     """
     library = owner(array)
+    if np.ma.is_masked(array):
+        raise XpnetError(f"{what}: masked numbers; fill them first, as with {what}.filled(0)")
     if library is None:
         raise XpnetError(f"{what} is a {type(array).__name__}: give an array of {backend.name}")
     if library != backend.name:

@@ -71,10 +71,15 @@ def opened(path: FilePath) -> Iterator[BufferedReader]:
         raise XpnetError(f"{path}: {error.strerror or error}") from error
 
 
-def write_atomically(path: FilePath, content: bytes) -> None:
+def write_atomically(path: FilePath, content: bytes, *, parents: bool = True) -> None:
     """Write a file under another name, then rename it into place: a reader sees the old or the new one.
 
     Several processes may write the same file: the last one to finish wins.
+
+    Parameters
+    ----------
+    parents
+        Make the folder if it is missing.
 
     Raises
     ------
@@ -87,7 +92,8 @@ def write_atomically(path: FilePath, content: bytes) -> None:
         raise XpnetError(f"{path}: a link, folder, device or pipe, which is not replaced; give another path")
     partial = path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
         file = partial.open("xb")  # "x" opens no file that is there, and follows no link
         try:
             with file:
@@ -125,7 +131,12 @@ def read_json(path: FilePath) -> dict[str, Any]:
 
 
 def write_tensors(
-    path: FilePath, fields: Mapping[str, Kind], arrays: Mapping[str, np.ndarray], described: Mapping[str, Any]
+    path: FilePath,
+    fields: Mapping[str, Kind],
+    arrays: Mapping[str, np.ndarray],
+    described: Mapping[str, Any],
+    *,
+    parents: bool = True,
 ) -> None:
     """Write arrays and their description as one safetensors file, atomically, equal bytes for equal input.
 
@@ -135,6 +146,8 @@ def write_tensors(
         What the description must have.
     described
         The fields, and whatever else JSON can hold.
+    parents
+        Make the folder if it is missing.
 
     Raises
     ------
@@ -148,7 +161,7 @@ def write_tensors(
     _check_finite(arrays, path)
     # safetensors 0.8 writes an array that is not C-contiguous wrongly, and says nothing
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    write_atomically(path, save(whole, metadata={METADATA: text}))
+    write_atomically(path, save(whole, metadata={METADATA: text}), parents=parents)
 
 
 def read_tensors(
@@ -181,6 +194,25 @@ def read_tensors(
     check(described, fields, str(path))
     _check_finite(arrays, path)
     return arrays, described
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line to a file that is there: all of it or, if the disk is full, nothing.
+
+    Raises
+    ------
+    XpnetError
+        The file is not there, or cannot be written.
+    """
+    content = line.encode()
+    try:
+        with path.open("r+b", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            if file.write(content) < len(content):
+                file.truncate(end)
+                raise OSError("the disk is full")
+    except OSError as error:
+        raise XpnetError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _parsed(text: str | bytes, path: FilePath) -> dict[str, Any]:

@@ -31,6 +31,9 @@ EXECUTIONS = ("auto", "eager", "captured")
 MALLOC_HINT = 2**25 - 2**16
 """Bytes, a little less than 32 MB, the largest size that glibc learns from on machines of 64 bits."""
 
+COMMON = "?bBhHiIlLqQfd"
+"""NumPy's characters for the dtypes that every library has: truth, whole numbers, float32 and float64."""
+
 CAST = "give an array of another dtype, such as float32"
 """What to do about numbers that a library does not take."""
 
@@ -162,7 +165,7 @@ class Backend:
             if given not in known:
                 raise UsageError(f"{what} {given!r:.60}: choose one of {', '.join(known)}")
         self.module = self.imported()
-        self.index = index
+        self.kind, self.index = kind, index
         _let_malloc_keep_memory()
         self.device = kind if kind == "cpu" else f"{kind}:{index}"
         self.xp = importlib.import_module(self.namespace)
@@ -182,7 +185,7 @@ class Backend:
     def __reduce__(self) -> tuple[Callable[..., "Backend"], tuple[str, int]]:
         """Copied and pickled as what it was made from; modules cannot be."""
         made = partial(type(self), precision=self.precision, execution=self.execution.asked)
-        return made, (self.device.partition(":")[0], self.index)
+        return made, (self.kind, self.index)
 
     @classmethod
     def imported(cls) -> ModuleType:
@@ -195,12 +198,9 @@ class Backend:
         """
         try:
             return importlib.import_module(cls.library)
-        except ModuleNotFoundError as error:
-            if error.name != cls.library.partition(".")[0]:
-                raise XpnetError(f"{cls.name} cannot be imported: {error}") from error
-            raise XpnetError(f"{cls.name} is not installed: {cls.install}") from error
-        except (ImportError, OSError, RuntimeError) as error:
-            # a shared library or a version does not fit
+        except (ImportError, OSError, RuntimeError) as error:  # a shared library or a version may not fit
+            if isinstance(error, ModuleNotFoundError) and error.name == cls.library.partition(".")[0]:
+                raise XpnetError(f"{cls.name} is not installed: {cls.install}") from error
             raise XpnetError(f"{cls.name} cannot be imported: {said(error)}") from error
 
     @classmethod
@@ -271,26 +271,33 @@ class Backend:
             numbers, or numbers of a dtype that this library or NumPy does not have.
         """
         name = owner(x)
-        theirs = self if name == self.name else backend_class(name or "numpy")
-        place = theirs.device_of(x)
-        if place not in ("cpu", self.device):
-            raise XpnetError(
-                f"the array is on {place}, but {self.name} computes on {self.device}: "
-                f"copy it to the host first, or take the network there with model.to(device={place!r})"
-            )
-        if theirs is self and place == self.device and name != "numpy":
-            return x
         try:
-            if place != "cpu":
-                with self.running("float64"):  # JAX would halve float64 otherwise
-                    return self.xp.from_dlpack(theirs.exported(x))
-            x = theirs.exported(x)
-            host = np.asarray(x if name in (None, "numpy") else np.from_dlpack(x), order="C")
+            if name is None or name == "numpy":
+                if np.ma.is_masked(x):
+                    raise XpnetError("some of the numbers are masked: fill them, or leave them out")
+                host = np.asarray(x, order="C")
+            else:
+                theirs = self if name == self.name else backend_class(name)
+                place = theirs.device_of(x)
+                if theirs is self and place == self.device:
+                    return x
+                if place not in ("cpu", self.device):
+                    raise XpnetError(
+                        f"the array is on {place}, but {self.name} computes on {self.device}: copy it to the "
+                        f"host first, or take the network there with model.to(device={place!r})"
+                    )
+                if place != "cpu":
+                    with self.running("float64"):  # JAX would halve float64 otherwise
+                        return self.xp.from_dlpack(theirs.exported(x))
+                host = np.asarray(np.from_dlpack(theirs.exported(x)), order="C")
         except (TypeError, ValueError, RuntimeError, BufferError) as error:
             raise XpnetError(f"{self.name} cannot take these numbers ({said(error)}): {CAST}") from error
-        if host.dtype.kind not in "biufc" or not hasattr(self.xp, host.dtype.name):
+        known = host.dtype.char in COMMON or (
+            host.dtype.kind in "biufc" and hasattr(self.xp, host.dtype.name)
+        )
+        if not known or (host.dtype.char == "d" and not self.supports("float64")):
             raise XpnetError(f"{self.name} takes no {host.dtype} numbers: {CAST}")
-        return self.from_numpy(host.astype(host.dtype.newbyteorder("="), copy=False))
+        return self.from_numpy(host if host.dtype.isnative else host.astype(host.dtype.newbyteorder("=")))
 
     def from_numpy(self, x: np.ndarray) -> Array:
         """Copy a host array in C order to the device, in its own dtype."""

@@ -6,13 +6,10 @@ Source: NVIDIA, "cuBLAS library", sections 2.4 (helper functions) and 2.8.12 (cu
 
 import ctypes
 import threading
-from collections.abc import Callable
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any
 
-from xpnet.backends.base import said
-
-Array: TypeAlias = Any
+from xpnet.backends.base import Array, said
 
 NORMAL, TRANSPOSED = 0, 1  # cublasOperation_t
 TYPES = {"float32": (0, ctypes.c_float), "float64": (1, ctypes.c_double)}  # cudaDataType_t, and its scalar
@@ -134,8 +131,7 @@ class CuBLAS:
         return self.module.ascontiguousarray(A), NORMAL
 
     def _call(self, name: str, *arguments: Any) -> None:
-        function: Callable[..., int] = getattr(self.library, name)
-        status = function(*arguments)
+        status = getattr(self.library, name)(*arguments)
         if status != 0:
             raise CuBLASError(f"{name} returned status {status}")
 

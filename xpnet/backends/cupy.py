@@ -101,8 +101,7 @@ class CuPyBackend(RecordingBackend):
 
     def to_numpy(self, array: Array) -> np.ndarray:
         """Copy to the host."""
-        host: np.ndarray = self.module.asnumpy(array)
-        return host
+        return np.asarray(self.module.asnumpy(array))
 
     def synchronize(self, state: State) -> None:
         """Wait for the current stream."""

@@ -72,8 +72,7 @@ class DpnpBackend(Backend):
     @classmethod
     def exported(cls, array: Array) -> np.ndarray:
         """As NumPy's, because dpnp shares with nobody."""
-        host: np.ndarray = cls.imported().asnumpy(array)
-        return host
+        return np.asarray(cls.imported().asnumpy(array))
 
     def synchronize(self, state: State) -> None:
         """Wait for the queues of the arrays."""

@@ -11,7 +11,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TypeAlias
 
 import numpy as np
@@ -220,14 +220,11 @@ def _undisturbed() -> Iterator[None]:
 
     The end of an object, such as a handle of a library, may wait for the device, which spoils a recording.
     """
-    with _ONE_AT_A_TIME:
-        enabled = gc.isenabled()
-        gc.disable()
-        try:
-            yield
-        finally:
-            if enabled:
-                gc.enable()
+    with _ONE_AT_A_TIME, ExitStack() as afterwards:
+        if gc.isenabled():
+            gc.disable()
+            afterwards.callback(gc.enable)
+        yield
 
 
 def _form(state: State) -> dict[str, tuple[object, ...]]:

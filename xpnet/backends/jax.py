@@ -3,7 +3,8 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,22 +34,22 @@ class JAXBackend(Backend):
         super().__init__(kind, index, **options)
         self.jax_device = self.module.devices("gpu" if kind == "cuda" else kind)[index]
         self._run = self.module.jit(self._steps, static_argnums=(0, 1), donate_argnums=2)
+        # arrays of -1, moved to the device the first time
+        self._filled = cache(lambda *shape: self.from_numpy(np.full(shape, -1, dtype=np.int32)))
         if self.precision == "bf16":
             self.xp = _rounding(self.xp)
 
     @classmethod
     def devices(cls) -> list[str]:
         """The CPU, and the GPUs of an installed CUDA plugin."""
-        jax = cls.imported()
-        try:
-            gpus = len(jax.devices("gpu"))
-        except RuntimeError:  # JAX knows no "gpu" where no plugin is installed
-            gpus = 0
-        return ["cpu", *(f"cuda:{i}" for i in range(gpus))]
+        found = ["cpu"]
+        with suppress(RuntimeError):  # JAX knows no "gpu" where no plugin is installed
+            found += [f"cuda:{i}" for i in range(len(cls.imported().devices("gpu")))]
+        return found
 
     def precisions(self) -> tuple[str, ...]:
         """TF32 needs an NVIDIA GPU; bfloat16 is computed everywhere."""
-        return ("float32", "bf16") if self.device == "cpu" else ("float32", "tf32", "bf16")
+        return ("float32", "bf16") if self.kind == "cpu" else ("float32", "tf32", "bf16")
 
     def executions(self) -> tuple[str, ...]:
         """A step is always compiled."""
@@ -114,39 +115,34 @@ class JAXBackend(Backend):
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
     def _steps(
-        self, step: Step, count: int, state: State, first: Array, batches: Array, data: State
+        self, step: Step, count: int, state: State, last: Array, batches: Array, data: State
     ) -> tuple[State, Array]:
-        """Take `count` steps from batch number `first` on; also returns the number of the next batch."""
+        """Take `count` steps after batch number `last`; also returns the number of the last batch then."""
         lax = self.module.lax
 
         def one(i: Array, state: State) -> State:
-            return step(state, lax.dynamic_index_in_dim(batches, first + i, keepdims=False), data)
+            return step(state, lax.dynamic_index_in_dim(batches, last + 1 + i, keepdims=False), data)
 
-        return lax.fori_loop(0, count, one, state), first + count
+        return lax.fori_loop(0, count, one, state), last + count
 
-    def _take(self, steps: int, step: Step, state: State, batches: Array, data: State) -> State:
-        """Take the first `steps` steps, in blocks, and what is left one by one.
+    def scan(self, step: Step, state: State, batches: Array, data: State, steps: int = 0) -> State:
+        """Take the first `steps` steps, or all, in blocks, and what is left one by one. Donate the state.
 
         Rows of -1 fill the batches up. The device puts them together, because of all ways this compiles
         fastest, which is needed once for every number of batches.
         """
-        missing = -batches.shape[0] % PADDED
-        if missing:
-            rows = self.from_numpy(np.full((missing, batches.shape[1]), -1, np.int32))
-            batches = self.module.lax.concatenate([batches, rows], 0)
-        first = self.from_numpy(np.zeros((), np.int32))
-        for count in [BLOCK] * (steps // BLOCK) + [1] * (steps % BLOCK):
-            state, first = self._run(step, count, state, first, batches, data)
+        rows, m = batches.shape
+        if rows % PADDED:
+            batches = self.module.lax.concatenate([batches, self._filled(-rows % PADDED, m)], 0)
+        blocks, rest = divmod(steps or rows, BLOCK)
+        last = self._filled()
+        for count in [BLOCK] * blocks + [1] * rest:
+            state, last = self._run(step, count, state, last, batches, data)
         return state
-
-    def scan(self, step: Step, state: State, batches: Array, data: State) -> State:
-        """Compiled loops. The state is donated to them."""
-        return self._take(batches.shape[0], step, state, batches, data)
 
     def warm_up(self, step: Step, state: State, batches: Array, data: State) -> None:
         """Compile for the shapes of `batches`, and take a few steps."""
-        some = min(BLOCK + 1, batches.shape[0])
-        self.synchronize(self._take(some, step, self.copy(state), batches, data))
+        self.synchronize(self.scan(step, self.copy(state), batches, data, min(BLOCK + 1, batches.shape[0])))
 
 
 def _rounding(jnp: Any) -> Patched:

@@ -1,6 +1,6 @@
 """The array libraries that xpnet runs on: where the backend of each is, and whose an array is."""
 
-import importlib
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from xpnet.errors import UsageError
@@ -33,8 +33,7 @@ def backend_class(name: str) -> type["Backend"]:
     """
     if not isinstance(name, str) or name not in LIBRARIES:
         raise UsageError(f"unknown backend {name!r:.60}: choose one of {', '.join(LIBRARIES)}")
-    module, _, attribute = LIBRARIES[name].partition(":")
-    found: type[Backend] = getattr(importlib.import_module(module), attribute)
+    found: type[Backend] = resolve_name(LIBRARIES[name])
     return found
 
 

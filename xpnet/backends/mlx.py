@@ -37,7 +37,7 @@ class MLXBackend(Backend):
 
     def supports(self, dtype: str) -> bool:
         """Apple's GPUs have no float64."""
-        return dtype == "float32" or self.device == "cpu"
+        return dtype == "float32" or self.kind == "cpu"
 
     @contextmanager
     def running(self, dtype: str) -> Iterator[None]:

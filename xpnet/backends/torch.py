@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -42,26 +43,24 @@ class TorchBackend(RecordingBackend):
 
     def supports(self, dtype: str) -> bool:
         """Apple's GPUs have no float64."""
-        return dtype == "float32" or not self.device.startswith("mps")
+        return dtype == "float32" or self.kind != "mps"
 
     @classmethod
     def device_of(cls, array: Array) -> str:
         """From the tensor."""
-        device = array.device
-        return str(device.type) if device.type == "cpu" else f"{device.type}:{device.index}"
+        return str(array.device)
 
     def precisions(self) -> tuple[str, ...]:
         """A CPU rounds to bf16, and may compute faster for it. NVIDIA's GPUs have instructions for both from
         compute capability 8.0 on.
         """
-        kind = self.device.partition(":")[0]
-        if kind == "cuda" and self.module.cuda.get_device_capability(self.index) >= (8, 0):
+        if self.kind == "cuda" and self.module.cuda.get_device_capability(self.index) >= (8, 0):
             return ("float32", "tf32", "bf16")
-        return ("float32", "bf16") if kind == "cpu" else ("float32",)
+        return ("float32", "bf16") if self.kind == "cpu" else ("float32",)
 
     def executions(self) -> tuple[str, ...]:
         """An NVIDIA GPU waits for the host all through an eager step, so a recording comes first."""
-        return ("captured", "eager") if self.device.startswith("cuda") else ("eager",)
+        return ("captured", "eager") if self.kind == "cuda" else ("eager",)
 
     @contextmanager
     def running(self, dtype: str) -> Iterator[None]:
@@ -70,21 +69,26 @@ class TorchBackend(RecordingBackend):
 
         PyTorch keeps the precision for the whole process, so another thread sees ours meanwhile.
         """
-        torch, kind = self.module, self.device.partition(":")[0]
-        products = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+        torch, kind = self.module, self.kind
         # of factors that are bf16 already: see `_rounded`
         ours = {"tf32": ("tf32", "ieee"), "bf16": ("ieee", "bf16")}.get(self.precision, ("ieee", "ieee"))
         with ExitStack() as settings:
-            for product in products:
-                settings.callback(setattr, product, "fp32_precision", product.fp32_precision)
+
+            def hold(setting: Callable[[Any], object], before: Any, now: Any) -> None:
+                if before != now:
+                    settings.callback(setting, before)
+                    setting(now)
+
             with suppress(RuntimeError):  # the older setting cannot be read by whoever uses the newer ones
-                settings.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
-                torch.set_float32_matmul_precision("highest")
-            for product, precision in zip(products, ours, strict=True):
-                product.fp32_precision = precision
+                older = torch.get_float32_matmul_precision()
+                hold(torch.set_float32_matmul_precision, older, "highest")
+            for place, precision in zip((torch.backends.cuda, torch.backends.mkldnn), ours, strict=True):
+                product = place.matmul
+                hold(partial(setattr, product, "fp32_precision"), product.fp32_precision, precision)
+            hold(partial(torch.set_autocast_enabled, kind), torch.is_autocast_enabled(kind), False)
+            hold(torch.set_grad_enabled, torch.is_grad_enabled(), False)
             try:
-                with torch.no_grad(), torch.autocast(kind, enabled=False):
-                    yield
+                yield
             except torch.OutOfMemoryError as error:
                 raise MemoryError(str(error)) from error
 
@@ -106,14 +110,13 @@ class TorchBackend(RecordingBackend):
 
     def to_numpy(self, array: Array) -> np.ndarray:
         """Copy to the host; on the CPU, the same memory."""
-        host: np.ndarray = array.detach().cpu().numpy()
-        return host
+        return np.asarray(array.detach().cpu())
 
     def synchronize(self, state: State) -> None:
         """Wait for the current stream; on a GPU that is not NVIDIA's, for the whole device."""
-        if self.device.startswith("cuda"):
+        if self.kind == "cuda":
             self.module.cuda.current_stream(self.device).synchronize()
-        elif self.device != "cpu":
+        elif self.kind != "cpu":
             self.module.accelerator.synchronize(self.device)
 
     @classmethod

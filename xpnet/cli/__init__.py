@@ -4,6 +4,7 @@ Results go to standard output, progress and errors to standard error. The exit c
 the command line itself is wrong, 1 after any other failure, and 130 after Ctrl-C or SIGTERM.
 """
 
+import signal
 import sys
 
 from xpnet.cli import signals
@@ -11,9 +12,9 @@ from xpnet.cli import signals
 
 def main() -> None:
     """Run the command line and exit."""
-    signals.listen()
+    signals.handle(signals.stop)
     from xpnet.cli.commands import run  # imports NumPy and more: signals are handled by then
 
     code = run()
-    signals.ignore()
+    signals.handle(signal.SIG_IGN)  # the command has ended, and its exit code is known
     sys.exit(code)

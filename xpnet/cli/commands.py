@@ -20,16 +20,15 @@ LONGEST = 500
 """Characters of an error message; of a longer one the middle is left out."""
 
 FOREIGN = {
-    "--batch-size": "bs minibatch-size",
     "--device cpu": "cpu",
     "--device cuda": "gpu cuda",
-    "--epochs": "iterations max-iter num-epochs",
-    "--hidden": "layers units",
+    "--epochs": "max-iter num-epochs",
     "--lr": "learning-rate learning-rate-init",
     "--optimizer": "solver",
-    "--patience": "early-stopping n-iter-no-change",
+    "--out": "output-dir",
+    "--patience": "early-stopping",
     "--seed": "random-state",
-    "--threads": "jobs n-jobs workers",
+    "--threads": "jobs n-jobs",
     "--weight-decay": "alpha l2",
 }
 """Our options, and what other programs call them."""

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from xpnet.backends import get_backend
 from xpnet.cli.folder import CHECKPOINT, MODEL, resume_command
 from xpnet.cli.options import JSON, MEMORY, PLACE, Command, option
-from xpnet.cli.tables import columns, lay_out, place, place_json, print_table
+from xpnet.cli.tables import columns, lay_out, place, print_table
 from xpnet.data import load_data
 from xpnet.errors import XpnetError
 from xpnet.files import read_json
@@ -20,11 +21,8 @@ from xpnet.schema import WHOLE, check
 from xpnet.training import Evaluation
 from xpnet.training import evaluate as evaluate_model
 
-MOST_CLASSES = 100
-"""Classes whose accuracy is printed if the confusion table does not fit."""
-
 MOST_CONFUSIONS = 20
-"""Confusions that are printed then."""
+"""Confusions that are printed if the confusion table does not fit."""
 
 DATA = option("--data", "Test rows, as for train.  [default: the data of the run]", metavar="mnist|PATH")
 GROUPS = {"Data": (DATA, MEMORY), "Where and how to compute": PLACE, "Output": (JSON,)}
@@ -57,8 +55,10 @@ def evaluate(path: Path, data: str | None, memory: int | None, as_json: bool, **
             "rows": result.rows,
             "accuracy_by_class": result.accuracy_by_class,
             "confusion": result.confusion.tolist(),
+            "precision": backend.precision,
+            "execution": asdict(backend.execution),
         }
-        click.echo(json.dumps(described | place_json(model), indent=2))
+        click.echo(json.dumps(described, indent=2))
         return
     accuracy, loss = ("accuracy", f"{result.accuracy:.2%}"), ("loss", f"{result.loss:.4f}")
     print_table([accuracy, loss, ("rows", f"{result.rows:,} of {data}"), *place(model)])
@@ -94,13 +94,10 @@ def _print_classes(result: Evaluation) -> None:
             title = "rows: the true class; columns: how many of its rows were predicted as each class"
             click.echo("\n".join(["", title, *lines]))
             return
-    right = [1.0 if share is None else share for share in result.accuracy_by_class]
-    worst = sorted(sorted(classes, key=right.__getitem__)[:MOST_CLASSES])
-    which = "classes" if len(worst) == len(classes) else f"{len(worst)} least accurate classes"
-    click.echo(f"\nthe {which}; --json prints the whole confusion table")
-    print_table([[str(i), shares[i], str(sum(confusion[i]))] for i in worst], ["class", "right", "rows"], 0)
-    wrong = confusion - np.diag(np.diagonal(confusion))
-    largest = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSIONS]
-    pairs = [(i, j) for i, j in zip(*np.unravel_index(largest, wrong.shape), strict=True) if wrong[i, j]]
+    click.echo("\naccuracy by class; --json prints the whole confusion table")
+    print_table([[str(i), shares[i], str(sum(confusion[i]))] for i in classes], ["class", "right", "rows"], 0)
+    wrong = confusion * (1 - np.eye(len(classes), dtype=confusion.dtype))
+    largest = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSIONS].tolist()
+    pairs = [divmod(where, len(classes)) for where in largest if wrong.flat[where]]
     click.echo("\nthe largest confusions" if pairs else "\nno confusions")
     print_table([[str(i), str(j), str(wrong[i, j])] for i, j in pairs], ["class", "predicted", "rows"], 0)

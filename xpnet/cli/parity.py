@@ -4,6 +4,8 @@ import json
 import sys
 from dataclasses import asdict
 from functools import partial
+from math import isfinite
+from typing import Any
 
 import click
 
@@ -15,38 +17,37 @@ from xpnet.errors import UsageError, XpnetError
 from xpnet.model import DTYPES
 from xpnet.parity import Reference, Report, compare
 
-NAMES = option(
-    "--backend names",
-    "A library to compare; may be repeated.  [default: all that are installed]",
-    multiple=True,
-    metavar="NAME",
-)
-KINDS = option("--dtype dtypes", "May be repeated.  [default: both]", DTYPES, multiple=True)
-STEPS = option("--run-steps", "Steps of the free run.", int, 1000)
-GROUPS = {"What to compare": (DEVICE, NAMES, KINDS, PRECISION, EXECUTION, STEPS), "Output": (JSON,)}
+GROUPS = {
+    "What to compare": (
+        DEVICE,
+        option(
+            "--backend names", "May be repeated.  [default: all installed]", multiple=True, metavar="NAME"
+        ),
+        option("--dtype dtypes", "May be repeated.  [default: both]", DTYPES, multiple=True),
+        option("--run-steps", "Steps of the free run.", click.IntRange(1, 100_000), 1000),
+        PRECISION,
+        EXECUTION,
+    ),
+    "Output": (JSON,),
+}
 
 
 @click.command(cls=Command, groups=GROUPS)
 def parity(
-    device: str | None,
-    names: tuple[str, ...],
-    dtypes: tuple[str, ...],
-    precision: str,
-    execution: str,
-    run_steps: int,
-    as_json: bool,
+    names: tuple[str, ...], dtypes: tuple[str, ...], run_steps: int, as_json: bool, **place: Any
 ) -> None:
     """Compare libraries with NumPy in float64, number by number.
 
     This compares every operation, the whole forward pass and gradient, single training steps from the
-    reference's own state, and a free run. If an error is above its gate, the command fails and names the first
-    such quantity. With a reduced precision, which exists for float32 only, the reference rounds the factors of
-    its products in the same way. The command also fails if steps fall back to eager execution.
+    reference's own state, and a free run. If an error is above its gate, the command fails and names the
+    first such quantity. With a reduced precision, which exists for float32 only, the reference rounds the
+    factors of its products in the same way. The command also fails if steps fall back to eager execution.
     """
+    precision = place["precision"]
     reduced = precision != "float32"
     if reduced and "float64" in dtypes:
         raise UsageError(f"precision {precision} belongs to float32, not to float64")
-    backends = _chosen(device, names, precision=precision, execution=execution)
+    backends = _chosen(names, **place)
     say(f"reference: numpy float64{f', factors rounded to {precision}' if reduced else ''}")
     reference = Reference.prepare(run_steps, precision=precision)
     reports = []
@@ -69,27 +70,23 @@ def parity(
             _print([report for report in reports if report.dtype == dtype])
     failed = [report for report in reports if not report.passed]
     if failed:
-        raise XpnetError(
-            "; ".join(f"{report.backend} {report.dtype}: {_verdict(report)}" for report in failed)
-        )
+        raise XpnetError("; ".join(f"{r.backend} {r.dtype}: {_verdict(r)}" for r in failed))
 
 
-def _chosen(device: str | None, names: tuple[str, ...], *, precision: str, execution: str) -> list[Backend]:
-    """The libraries to compare: those named, or all installed ones that can compute in this way on the device."""
-    if names:
-        return [
-            get_backend(device, name, precision=precision, execution=execution)
-            for name in dict.fromkeys(names)
-        ]
-    device = device or "cpu"
-    get_backend(device)  # an unknown or missing device is an error, not an empty list
+def _chosen(names: tuple[str, ...], device: str | None, precision: str, execution: str) -> list[Backend]:
+    """The libraries that are named, or all installed ones that can compute in this way on the device."""
+    if not names:
+        device = device or "cpu"
+        get_backend(device)  # an unknown or missing device is an error, not an empty list
+    kind = str(device).partition(":")[0]
     found = []
-    for name in LIBRARIES:
-        if device.partition(":")[0] in backend_class(name).kinds:
-            try:
-                found.append(get_backend(device, name, precision=precision, execution=execution))
-            except XpnetError as error:
-                say(f"left out: {error}")
+    for name in dict.fromkeys(names or (name for name in LIBRARIES if kind in backend_class(name).kinds)):
+        try:
+            found.append(get_backend(device, name, precision=precision, execution=execution))
+        except XpnetError as error:
+            if names:
+                raise
+            say(f"left out: {error}")
     if not found:
         how = precision if execution == "auto" else f"{precision} with {execution} execution"
         raise XpnetError(f"nothing to compare: no library has {how} on {device}")
@@ -109,15 +106,11 @@ def _verdict(report: Report) -> str:
 
 
 def _described(report: Report) -> dict[str, object]:
+    rows = [asdict(row) | {"passed": row.passed} for row in report.rows]
+    for row in rows:
+        row["error"] = row["error"] if isfinite(row["error"]) else None
     first = report.first_failure
-    return asdict(report) | {
-        "rows": [
-            asdict(row) | {"error": row.error if row.error < float("inf") else None, "passed": row.passed}
-            for row in report.rows
-        ],
-        "passed": report.passed,
-        "first_failure": first.quantity if first else None,
-    }
+    return asdict(report) | {"rows": rows, "passed": report.passed, "first_failure": first and first.quantity}
 
 
 def _print(reports: list[Report]) -> None:
@@ -125,9 +118,10 @@ def _print(reports: list[Report]) -> None:
     cells = []
     for rows in zip(*(report.rows for report in reports), strict=True):
         gate = "-" if rows[0].gate is None else f"{rows[0].gate:.0e}"
-        errors = [f"{row.error:.1e}" if row.error else "0" for row in rows]
-        verdicts = ["" if row.passed else " FAIL" for row in rows]
-        cells.append([rows[0].quantity, gate, *map("".join, zip(errors, verdicts, strict=True))])
+        errors = [
+            (f"{row.error:.1e}" if row.error else "0") + ("" if row.passed else " FAIL") for row in rows
+        ]
+        cells.append([rows[0].quantity, gate, *errors])
     cells.append(["verdict", "", *("pass" if report.passed else "FAIL" for report in reports)])
     lines = lay_out(cells, ["quantity", "gate", *(report.backend for report in reports)], right=1)
     if len(reports) > 1 and max(map(len, lines)) > columns(sys.stdout):

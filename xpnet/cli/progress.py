@@ -8,7 +8,7 @@ import click
 from xpnet.cli.tables import columns
 from xpnet.training import History, Progress
 
-BAR = 30
+BAR = 20
 """Characters of a full bar."""
 
 
@@ -18,9 +18,10 @@ def say(line: str) -> None:
     click.echo(f"{clear}{line}", err=True)
 
 
-def show(line: str) -> None:
+def show(title: str, text: str) -> None:
     """Print a line that the next one replaces; on a terminal only."""
     if sys.stderr.isatty():
+        line = f"{title}: {text}"
         click.echo(f"\r\x1b[2K{line[: columns(sys.stderr) - 1]}", err=True, nl=False)
 
 
@@ -37,7 +38,7 @@ class Lines(Progress):
         self.done += rows
         share, speed = self.done / self.rows, self.done / (time.perf_counter() - self.since)
         bar = f"{'━' * round(BAR * share):<{BAR}} {100 * share:>3.0f} %"
-        show(f"epoch {epoch}/{self.epochs} {bar}  loss {loss:.4f}  {speed:,.0f} rows/s")
+        show(f"epoch {epoch}/{self.epochs}", f"{bar}  loss {loss:.4f}  {speed:,.0f} rows/s")
 
     def on_epoch(self, history: History) -> None:
         """Print the epoch's line."""

@@ -36,7 +36,7 @@ def repair() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by the caller, as by >&-
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         elif sys.platform == "win32":  # a console is no file there
             stream.reconfigure(errors="backslashreplace")
         else:

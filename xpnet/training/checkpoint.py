@@ -94,8 +94,6 @@ class Checkpoint:
         XpnetError
             The file cannot be written, or its folder has vanished since the run began.
         """
-        if standing.history.epochs and not self.path.parent.is_dir():
-            raise XpnetError(f"{self.path}: cannot be written: the folder of the run is no longer there")
         arrays = standing.state | {BEST + name: array for name, array in standing.best.items()}
         described = {
             "kind": "checkpoint",
@@ -104,7 +102,9 @@ class Checkpoint:
             "notes": standing.notes,
             "best": standing.history.best,
         }
-        write_tensors(self.path, CHECKPOINT, arrays | {HISTORY: standing.history.table()}, described)
+        arrays[HISTORY] = standing.history.table()
+        # a folder that vanishes during the run is not made anew
+        write_tensors(self.path, CHECKPOINT, arrays, described, parents=not standing.history.epochs)
 
     def mark_diverged(self) -> None:
         """Note that the run diverged after the epoch that was saved last, if the file can be written."""

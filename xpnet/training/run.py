@@ -184,9 +184,9 @@ class Run:
             raise self._diverged(list(state)[int(np.argmin(finite))], "at the end of an epoch")
 
     def _diverged(self, what: str, when: str) -> DivergedError:
-        lr = self.settings.rate
-        hint = f"give a smaller one, such as {lr / 10:g}, or scale the rows"
-        return DivergedError(f"diverged: {what} is no longer finite {when} at learning rate {lr:g}; {hint}")
+        rate = f"learning rate {self.settings.rate:g}"
+        hint = f"give a smaller one, such as {self.settings.lower_rate:g}, or scale the rows"
+        return DivergedError(f"diverged: {what} is no longer finite {when} at {rate}; {hint}")
 
 
 def _forms(arrays: State) -> dict[str, tuple[object, ...]]:

@@ -94,8 +94,7 @@ class Settings:
         plain["weight_decay"] = number(
             "weight_decay", self.weight_decay, "0 or more", lambda value: 0 <= value < inf
         )
-        default = DEFAULT_LR[self.optimizer] * (1 - plain["momentum"])
-        lr = default if self.lr is None else self.lr
+        lr = DEFAULT_LR[self.optimizer] * (1 - plain["momentum"]) if self.lr is None else self.lr
         plain["lr"] = number("lr", lr, "greater than 0", lambda value: 0 < value < inf)
         if self.patience is not None:
             plain["patience"] = whole("patience", self.patience, 1)
@@ -113,6 +112,11 @@ class Settings:
         """`lr`, which is a number once the default is filled in."""
         assert self.lr is not None
         return self.lr
+
+    @property
+    def lower_rate(self) -> float:
+        """A learning rate to try after the run has diverged."""
+        return min(self.rate / 10, DEFAULT_LR[self.optimizer] * (1 - self.momentum))
 
     def make_optimizer(self) -> Optimizer:
         """Make the optimizer of these settings."""
