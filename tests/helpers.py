@@ -1,6 +1,8 @@
 """What several test files share: catching an error, comparing two runs, and writing damaged files."""
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,13 @@ from safetensors.numpy import save_file
 
 from xpnet import MLP, History, Progress
 from xpnet.errors import XpnetError
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other devices, links and locks")
+
+
+def pipe(path: Path) -> None:
+    """Make a named pipe."""
+    os.mkfifo(path)
 
 
 def refused(call: Callable[[], object], kind: type[Exception] = XpnetError) -> str:

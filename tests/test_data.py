@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from tests.helpers import refused
+from tests.helpers import pipe, posix, refused
 from xpnet.data import Dataset, load_data
 from xpnet.data.checks import check_labels, check_rows
 from xpnet.data.dataset import MNIST
@@ -204,6 +204,7 @@ def test_two_training_rows_and_one_test_row_are_enough(tmp_path: Path) -> None:
 # --- what is refused ----------------------------------------------------------------------------------------
 
 
+@posix
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -222,7 +223,7 @@ def test_two_training_rows_and_one_test_row_are_enough(tmp_path: Path) -> None:
 )
 def test_name_that_is_no_data_set_is_an_error_of_one_line(tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / "rows.csv").write_text("1,2,3\n")
-    os.mkfifo(tmp_path / "pipe.npz")
+    pipe(tmp_path / "pipe.npz")
     (tmp_path / "folder.npz").mkdir()
     (tmp_path / "loop.npz").symlink_to("loop.npz")
     message = refused(lambda: load_data(tmp_path / name))
@@ -230,9 +231,10 @@ def test_name_that_is_no_data_set_is_an_error_of_one_line(tmp_path: Path, name: 
     assert len(message.replace(str(tmp_path), "")) < 500
 
 
+@posix
 @pytest.mark.parametrize("kind", ["idx", "gz", "npy"])
 @pytest.mark.parametrize("memory", [None, 1])
-@pytest.mark.parametrize("endless", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+@pytest.mark.parametrize("endless", [Path.mkdir, pipe, lambda path: path.symlink_to("/dev/zero")])
 def test_file_of_a_folder_that_is_none_is_named_and_not_read(
     tmp_path: Path, kind: str, memory: int | None, endless: Callable[[Path], None]
 ) -> None:
@@ -583,6 +585,7 @@ def test_any_view_of_a_mapped_file_is_read_from_it(
     assert bool(file_of(view(array))) == (mode != "c")
 
 
+@posix
 def test_a_mapped_file_that_has_lost_its_name_is_read_through_its_pages(tmp_path: Path) -> None:
     np.save(tmp_path / "array.npy", np.arange(8))
     array = np.load(tmp_path / "array.npy", mmap_mode="r")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import stat
 import struct
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from tests.helpers import refused
+from tests.helpers import pipe, posix, refused
 from xpnet.files import opened, read_json, read_tensors, write_atomically, write_json, write_tensors
 from xpnet.schema import check
 
@@ -36,6 +35,7 @@ def test_file_is_written_into_folders_that_are_made_and_replaced(tmp_path: Path)
         assert names(path.parent) == ["file"]
 
 
+@posix
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
 def test_file_has_the_rights_that_the_user_gives_to_new_files(tmp_path: Path, mask: int) -> None:
     before = os.umask(mask)
@@ -46,17 +46,19 @@ def test_file_has_the_rights_that_the_user_gives_to_new_files(tmp_path: Path, ma
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~mask
 
 
+@posix
 def test_file_of_the_longest_name_is_written(tmp_path: Path) -> None:
     write_atomically(tmp_path / ("x" * 255), b"new")
     assert names(tmp_path) == ["x" * 255]
 
 
+@posix
 def test_what_others_prepared_is_neither_followed_nor_read_nor_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("secrets.token_hex", lambda size: "guessed")  # the worst case
     (tmp_path / "precious").write_bytes(b"old")
-    for prepare in (lambda at: at.symlink_to("precious"), os.mkfifo, Path.touch):
+    for prepare in (lambda at: at.symlink_to("precious"), pipe, Path.touch):
         partial = tmp_path / ".guessed.partial"
         prepare(partial)
         assert refused(lambda: write_atomically(tmp_path / "file", b"new")).endswith("File exists")
@@ -65,13 +67,14 @@ def test_what_others_prepared_is_neither_followed_nor_read_nor_removed(
     assert (tmp_path / "precious").read_bytes() == b"old"
 
 
+@posix
 @pytest.mark.parametrize(
     "prepare",
     [
         lambda at: at.symlink_to("elsewhere"),
         lambda at: at.symlink_to("/dev/null"),
         lambda at: at.symlink_to(at.name),
-        os.mkfifo,
+        pipe,
         Path.mkdir,
     ],
     ids=["link", "link to a device", "loop", "pipe", "folder"],
@@ -87,11 +90,13 @@ def test_only_regular_files_are_replaced(tmp_path: Path, prepare: Callable[[Path
     assert names(tmp_path) == ["elsewhere", "file"]
 
 
+@posix
 def test_a_device_is_not_replaced() -> None:
     refused(lambda: write_atomically(Path("/dev/null"), b"new"))
     assert Path("/dev/null").is_char_device()
 
 
+@posix
 @pytest.mark.parametrize("name", ["file/below", "a\0b", "\ud800", "x" * 256, "x" * 5000, "", ".."], ids=ascii)
 def test_name_that_no_file_can_have_is_an_error_of_one_line(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_bytes(b"old")
@@ -100,6 +105,7 @@ def test_name_that_no_file_can_have_is_an_error_of_one_line(tmp_path: Path, name
     assert names(tmp_path) == ["file"]
 
 
+@posix
 def test_writers_at_the_same_time_leave_the_file_of_one_of_them(tmp_path: Path) -> None:
     contents = [bytes([number]) * 300_000 for number in range(8)]
     seen: set[bytes] = set()
@@ -119,6 +125,7 @@ def test_failing_write_leaves_what_was_there(tmp_path: Path, old: bytes | None) 
     path = tmp_path / "file"
     if old:
         path.write_bytes(old)
+    resource: Any = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**24, limits[1]))  # a file system that takes no more
     try:
@@ -146,6 +153,7 @@ def test_failure_after_writing_leaves_the_old_tensors_readable(
     assert names(tmp_path) == ["file"]
 
 
+@posix
 def test_folder_is_synced_after_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[tuple[bool, list[str]]] = []
 
@@ -266,9 +274,10 @@ def test_bad_file_is_named(tmp_path: Path, content: bytes) -> None:
     assert refused(lambda: read_tensors(path, {})) == f"{path}: not a safetensors file, or cut off"
 
 
+@posix
 @pytest.mark.parametrize(
     "prepare",
-    [None, Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")],
+    [None, Path.mkdir, pipe, lambda path: path.symlink_to("/dev/zero")],
     ids=["missing", "a folder", "a pipe", "a device"],
 )
 def test_what_is_no_file_is_named_and_not_read(

@@ -9,7 +9,6 @@ import gzip
 import io
 import json
 import os
-import resource
 import struct
 import subprocess
 import sys
@@ -222,7 +221,9 @@ READERS = ("idx", "idx.gz", "npy", "npz", "model", "checkpoint", "config.json")
 
 def complaint(read: Callable[[Path], object], folder: Path) -> str:
     """What is wrong with how a folder is read, if anything, with little memory."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
+    import resource  # which Windows does not have
+
     limits = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, limits[1]))
     started = time.monotonic()

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.helpers import Interrupting, bits, mapped, refused, timeless
+from tests.helpers import Interrupting, bits, mapped, posix, refused, timeless
 from tests.process import PATIENCE, environment, run, start, succeed, wait_for, write_idx
 from xpnet import MLP, Checkpoint, History, Progress, evaluate, train
 from xpnet.backends import Backend, get_backend
@@ -195,6 +195,7 @@ def replaced(path: Path) -> None:
     path.with_suffix(".new").replace(path)
 
 
+@posix
 @pytest.mark.parametrize("file", ["X.npy", "y.npy"])
 @pytest.mark.parametrize("change", [cut_off, written_over, replaced, Path.unlink])
 @pytest.mark.usefixtures("small_blocks")
@@ -218,6 +219,7 @@ def test_a_file_that_changes_while_it_is_streamed_ends_the_run(
     assert len(Checkpoint(tmp_path / "checkpoint").load().history.epochs) == 1
 
 
+@posix
 def test_a_file_that_was_cut_off_before_it_is_moved_at_once_is_an_error(tmp_path: Path) -> None:
     X, y = mapped(tmp_path / "X.npy", np.ones((2000, FEATURES), np.uint8)), np.arange(2000) % 3
     cut_off(tmp_path / "X.npy")
@@ -558,7 +560,7 @@ class Recorder(RecordingBackend):
     def executions(self) -> tuple[str, ...]:
         return ("captured",)
 
-    def record(self, body: Callable[[], None]) -> Callable[[], object]:
+    def record(self, body: Callable[[], object]) -> Callable[[], object]:
         self.recorded += 1
         return body
 
@@ -906,7 +908,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text())
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
 
 
