@@ -216,10 +216,10 @@ def test_patience_stops_early_and_keeps_the_best_weights(backend: Backend) -> No
     assert bits(same) == bits(model)
 
 
-def test_patience_that_is_never_tried_ends_with_the_last_epoch() -> None:
-    history = train(MLP(SIZES), *separable(100), epochs=3, patience=50)
-    assert len(history.epochs) == 3
-    assert history.best is not None
+@pytest.mark.parametrize(("patience", "epochs"), [(50, 9), (3, 4)])
+def test_first_of_equally_good_epochs_is_the_best(patience: int, epochs: int) -> None:
+    history = train(MLP(SIZES), *separable(100), epochs=9, patience=patience, lr=1e-30)
+    assert (history.best, len(history.epochs)) == (1, epochs)
 
 
 ARRAY = np.eye(3)
@@ -357,12 +357,19 @@ def test_divergence_in_the_first_step_is_said(backend: Backend) -> None:
     assert bits(model) == before
 
 
-def test_validation_loss_that_is_not_finite_is_divergence() -> None:
-    # the only step leaves weights that are finite, and logits that are not
-    options: dict[str, Any] = {"lr": 1e300, "epochs": 1, "batch_size": 100, "schedule": "constant"}
-    model = MLP(SIZES, dtype="float64")
+@pytest.mark.parametrize(
+    ("dtype", "lr", "validation", "said"),
+    [
+        ("float64", 1e300, 0.1, "the loss of 6 rows is "),  # the logits overflow
+        ("float32", 1e39, 0, "diverged: W1 is no longer finite at the end of an epoch"),
+    ],
+)
+def test_divergence_by_the_last_step_is_said(dtype: str, lr: float, validation: float, said: str) -> None:
+    options: dict[str, Any] = {"epochs": 1, "batch_size": 100, "schedule": "constant", "lr": lr}
+    model = MLP(SIZES, dtype=dtype)
     before = bits(model)
-    refused(lambda: train(model, *separable(60), **options), DivergedError)
+    message = refused(lambda: train(model, *separable(60), validation=validation, **options), DivergedError)
+    assert message.startswith(said)
     assert bits(model) == before
 
 
@@ -703,6 +710,18 @@ def test_memory_does_not_grow_with_the_square_of_the_classes() -> None:
     assert result.accuracy_by_class[26] is None
     said = "the confusion table of 5,000 classes would have 200 MB, more than 64: "
     assert refused(lambda: result.confusion).startswith(said)
+
+
+def test_memory_does_not_grow_with_the_width_of_a_layer_times_the_rows() -> None:
+    model, X = MLP((4, 2**18, 3)), np.ones((500, 4), dtype=np.float32)
+    for call in (partial(evaluate, y=np.zeros(500, dtype=int)), MLP.predict):
+        tracemalloc.start()
+        try:
+            call(model, X=X)
+            memory = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert memory < 200e6  # one output of the layer would have 500 MB
 
 
 def test_confusion_table_of_many_classes() -> None:
