@@ -252,7 +252,9 @@ def test_argument_that_makes_no_sense_is_named(name: str) -> None:
             assert len(message) < 250
 
 
-@pytest.mark.parametrize("what", [None, "rows", 3, {"a": 1}, object()], ids=repr)
+@pytest.mark.parametrize(
+    "what", [None, "rows", 3, {"a": 1}, object()], ids=["None", "text", "number", "dict", "object"]
+)
 def test_what_is_no_array_and_no_network_is_named(what: Any) -> None:
     model, (X, y) = MLP(SIZES), separable(40)
     for call in (train, evaluate):

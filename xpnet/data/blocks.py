@@ -3,7 +3,7 @@
 import numpy as np
 
 from xpnet.data.checks import check_finite, check_labels, check_type
-from xpnet.data.mapped import file_of, read, version_of
+from xpnet.data.mapped import file_of, reader, version_of
 from xpnet.errors import XpnetError
 
 BLOCK = 2**18
@@ -69,15 +69,17 @@ class Blocks:
             A number that is not finite, whose row the message names; or a file that is cut off, or that has
             changed since its labels were checked.
         """
-        for number in numbers:
-            begin = int(number) * self.rows
-            end = min(begin + self.rows, len(self.X))
-            block = X[start : start + end - begin]
-            with np.errstate(over="ignore"):  # found to be infinite below
-                block[...] = read(self.X[begin:end])
-            check_finite(block, file_of(self.X) or "X", begin)
-            y[start : start + end - begin] = read(self.y[begin:end])
-            start += end - begin
+        name = file_of(self.X) or "X"
+        with reader(self.X) as fill_rows, reader(self.y) as fill_labels:
+            for number in numbers:
+                begin = int(number) * self.rows
+                end = min(begin + self.rows, len(self.X))
+                block = X[start : start + end - begin]
+                with np.errstate(over="ignore"):  # found to be infinite below
+                    fill_rows(begin, end, block)
+                check_finite(block, name, begin)
+                fill_labels(begin, end, y[start : start + end - begin])
+                start += end - begin
         for file, version in self.versions.items():
             if version_of(file) != version:
                 raise XpnetError(f"{file}: changed while it was read; begin again")

@@ -6,7 +6,8 @@ looked at stay in memory. Reading does neither.
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,29 +17,53 @@ from xpnet.errors import XpnetError
 from xpnet.files import opened, status
 
 
-def read(array: np.ndarray) -> np.ndarray:
-    """Copy an array into memory; one that is mapped comes from its file.
+@contextmanager
+def reader(array: np.ndarray) -> Iterator[Callable[[int, int, np.ndarray], None]]:
+    """Open the file that an array is mapped from, if it is.
+
+    Returns
+    -------
+    fill
+        A function of two row numbers and an array in memory: it copies the rows from the one number up to the
+        other into that array, and casts them to its dtype.
 
     Raises
     ------
     XpnetError
-        The file is gone, cannot be read, or ends before the array does.
+        The file cannot be read, or ends before the rows do.
     """
-    whole = _mapped(array)
-    if whole is None or array.size == 0:
-        return np.array(array)
-    low, high = byte_bounds(array)
-    content = np.empty(high - low, np.uint8)
-    with opened(Path(str(whole.filename))) as file:
-        file.seek(whole.offset + low - byte_bounds(whole)[0])
-        if file.readinto(content.data) < len(content):
-            raise XpnetError(f"{whole.filename}: cut off since it was opened")
-    first = array.__array_interface__["data"][0] - low
-    return np.ndarray(array.shape, array.dtype, content.data, first, array.strides)
+    whole, array = _mapped(array), np.asarray(array)
+    if whole is None:
+        yield lambda begin, end, into: np.copyto(into, array[begin:end], casting="unsafe")
+        return
+    with opened(str(whole.filename)) as file:
+        origin = byte_bounds(whole)[0] - whole.offset
+
+        def fill(begin: int, end: int, into: np.ndarray) -> None:
+            rows = array[begin:end]
+            low, high = byte_bounds(rows) if rows.size else (origin, origin)
+            direct = rows.dtype == into.dtype and rows.flags.c_contiguous and into.flags.c_contiguous
+            content = into.reshape(-1).view(np.uint8) if direct else np.empty(high - low, np.uint8)
+            file.seek(low - origin)
+            if file.readinto(content.data) < len(content):
+                raise XpnetError(f"{whole.filename}: cut off since it was opened")
+            if not direct:
+                first = rows.__array_interface__["data"][0] - low
+                into[...] = np.ndarray(rows.shape, rows.dtype, content.data, first, rows.strides)
+
+        yield fill
+
+
+def read(array: np.ndarray) -> np.ndarray:
+    """Copy an array into memory; see `reader` for the errors."""
+    into = np.empty_like(array, order="C", subok=False)
+    with reader(array) as fill:
+        fill(0, len(array), into)
+    return into
 
 
 def pieces(array: np.ndarray, rows: int) -> Iterator[np.ndarray]:
-    """Copies of so many consecutive rows at a time."""
+    """Copy so many consecutive rows at a time into memory."""
     return (read(array[start : start + rows]) for start in range(0, len(array), rows))
 
 
