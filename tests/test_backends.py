@@ -89,7 +89,7 @@ BROKEN = {
     "cannot be imported": [
         *("raise ImportError('undefined symbol: x\\n  in lib.so')", "import a_module_that_nobody_has"),
         *(
-            "from json import no_such_name",
+            "raise ImportError('cannot import name', name=__name__)",
             "raise OSError('libcudart.so.12: cannot open shared object file')",
         ),
         "raise RuntimeError('jaxlib is newer than jax')",
