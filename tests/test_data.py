@@ -424,8 +424,11 @@ WRONG: dict[str, tuple[dict[str, np.ndarray], str]] = {
     "no training rows": ({"x_train": zeros(0, 2, 2), "y_train": zeros(0)}, "(0, 2, 2)"),
     "no test rows": ({"x_test": zeros(0, 2, 2), "y_test": zeros(0)}, "(0, 2, 2)"),
     "rows of nothing": ({"x_train": zeros(6, 0, 2), "x_test": zeros(2, 0, 2)}, "(6, 0, 2)"),
-    "one training row": ({"x_train": zeros(1, 2, 2), "y_train": zeros(1)}, "1 training row(s)"),
-    "one class": ({"y_train": zeros(6), "y_test": zeros(2)}, "1 class(es); there must be 2 or more of each"),
+    "one training row": ({"x_train": zeros(1, 2, 2), "y_train": zeros(1)}, "1 training rows"),
+    "one class": (
+        {"y_train": zeros(6), "y_test": zeros(2)},
+        "6 training rows of 1 classes; give 2 or more of each",
+    ),
     "a NaN among the rows": (
         images("float32") | {"x_train": np.where(np.eye(6, 4), np.nan, 1).astype("f4")},
         "row 0, counted from 0: NaN",
@@ -586,7 +589,12 @@ def test_a_mapped_file_that_has_lost_its_name_is_read_through_its_pages(tmp_path
     assert read(array[2:]).tolist() == [2, 3, 4, 5, 6, 7]
 
 
-@pytest.mark.parametrize("memory", [0, -1, 1.5, "4GB", True], ids=repr)
+@pytest.mark.parametrize("memory", [0, -1, 1.5, "4GB", True, 10**30], ids=repr)
 def test_memory_that_is_no_number_of_bytes_is_refused(memory: Any) -> None:
-    with pytest.raises(UsageError, match="memory must be a whole number of bytes, 1 or more"):
-        load_data(memory=memory)
+    message = refused(lambda: load_data(memory=memory), UsageError)
+    assert message.startswith(("memory must be a whole number, 1 or more, not", "memory 10000"))
+
+
+@pytest.mark.parametrize("source", [None, 0, b"mnist", ["mnist"]], ids=repr)
+def test_source_that_is_no_path_is_refused(source: Any) -> None:
+    assert refused(lambda: load_data(source), UsageError).startswith("source must be mnist or a path, not ")

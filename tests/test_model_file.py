@@ -10,6 +10,7 @@ import xpnet
 from tests.helpers import refused, tensors, write_tensors
 from xpnet import MLP
 from xpnet.backends import LIBRARIES, Backend, backend_class, get_backend
+from xpnet.errors import UsageError
 
 SIZES = (4, 6, 3)
 ON_CPU = [name for name in LIBRARIES if "cpu" in backend_class(name).kinds]
@@ -145,3 +146,9 @@ def test_parameters_that_could_not_be_loaded_are_not_saved(tmp_path: Path, W1: n
     model.parameters["W1"], model.scale = np.zeros((2, 3), dtype=np.float32), 3.0
     assert "unexpected scale: 3.0" in refused(lambda: model.save(tmp_path / "model.safetensors"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_path_or_no_model_is_refused() -> None:
+    path: Any = None
+    for call in (lambda: xpnet.load(path), lambda: MLP(SIZES).save(path), lambda: xpnet.save(path, "model")):
+        assert "must be a" in refused(call, UsageError)

@@ -676,7 +676,7 @@ def test_rows_of_a_file_that_fit_are_moved_without_a_copy_on_the_way(tmp_path: P
 def test_memory_that_is_no_number_of_bytes_is_refused(memory: Any) -> None:
     for call in (train, evaluate):
         message = refused(lambda call=call: call(MLP(SIZES), *learnable(), memory=memory), UsageError)  # type: ignore[misc]
-        assert message == f"memory must be a whole number of bytes, 1 or more, not {memory!r}"
+        assert message == f"memory must be a whole number, 1 or more, not {memory!r}"
 
 
 def test_memory_for_rows_on_a_device_is_refused(backend: Backend) -> None:

@@ -50,12 +50,12 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def whole(name: str, value: Any, least: int) -> int:
-    """Check that a value is a whole number from `least` to `MOST`."""
+def whole(name: str, value: Any, least: int, most: int = MOST) -> int:
+    """Check that a value is a whole number from `least` to `most`."""
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
         raise UsageError(f"{name} must be a whole number, {least} or more, not {brief(value)}")
-    if int(value) > MOST:
-        raise UsageError(f"{name} {brief(value)} is too large: {MOST} is the most")
+    if int(value) > most:
+        raise UsageError(f"{name} {brief(value)} is too large: {most} is the most")
     return int(value)
 
 

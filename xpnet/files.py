@@ -8,25 +8,24 @@ from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from xpnet.arguments import brief
+from xpnet.arguments import brief, instance
 from xpnet.errors import XpnetError
 from xpnet.schema import Kind, check
 
+FilePath: TypeAlias = str | os.PathLike[str]
+
 METADATA = "xpnet"
 """The one metadata key of our safetensors files: several keys would come out in random order."""
-
-PARTIAL = ".partial"
-"""The end of the name of a file that is being written."""
 
 LONGEST_JSON = 2**22
 """The most characters of JSON that are read."""
 
 
-def status(path: Path, *, follow: bool = True) -> os.stat_result | None:
+def status(path: FilePath, *, follow: bool = True) -> os.stat_result | None:
     """Ask the system about a path. The answer is None where nothing has that name.
 
     Parameters
@@ -36,9 +35,12 @@ def status(path: Path, *, follow: bool = True) -> os.stat_result | None:
 
     Raises
     ------
+    UsageError
+        It is no path.
     XpnetError
         The path must not be looked at, or no file can have such a name.
     """
+    instance("path", path, (str, os.PathLike), "a path")
     try:
         return os.stat(path, follow_symlinks=follow)
     except FileNotFoundError:
@@ -49,7 +51,7 @@ def status(path: Path, *, follow: bool = True) -> os.stat_result | None:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BufferedReader]:
+def opened(path: FilePath) -> Iterator[BufferedReader]:
     """Open a regular file for reading. What the system says while it is read becomes an error that names it.
 
     Raises
@@ -69,7 +71,7 @@ def opened(path: Path) -> Iterator[BufferedReader]:
         raise XpnetError(f"{path}: {error.strerror or error}") from error
 
 
-def write_atomically(path: Path, content: bytes, *, parents: bool = True) -> None:
+def write_atomically(path: FilePath, content: bytes, *, parents: bool = True) -> None:
     """Write a file under another name, then rename it into place: a reader sees the old or the new one.
 
     Several processes may write the same file: the last one to finish wins.
@@ -85,11 +87,10 @@ def write_atomically(path: Path, content: bytes, *, parents: bool = True) -> Non
         The folder cannot be made or written, the disk is full, or `path` is something else than a regular
         file: a symbolic link, a folder, a device. What stood at `path` still stands.
     """
-    path = Path(path)
-    found = status(path, follow=False)
+    found, path = status(path, follow=False), Path(path)
     if found is not None and not S_ISREG(found.st_mode):
         raise XpnetError(f"{path}: a link, folder, device or pipe, which is not replaced; give another path")
-    partial = path.with_name(f".{secrets.token_hex(8)}{PARTIAL}")
+    partial = path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
         if parents:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,12 +113,12 @@ def write_atomically(path: Path, content: bytes, *, parents: bool = True) -> Non
             os.close(folder)
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: FilePath, content: Mapping[str, Any]) -> None:
     """Write a mapping as JSON, atomically; a number that is not finite is an error."""
     write_atomically(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: FilePath) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises
@@ -130,7 +131,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_tensors(
-    path: Path,
+    path: FilePath,
     fields: Mapping[str, Kind],
     arrays: Mapping[str, np.ndarray],
     described: Mapping[str, Any],
@@ -164,7 +165,7 @@ def write_tensors(
 
 
 def read_tensors(
-    path: Path, fields: Mapping[str, Kind], *, with_arrays: bool = True
+    path: FilePath, fields: Mapping[str, Kind], *, with_arrays: bool = True
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read the arrays and the description that `write_tensors` wrote.
 
@@ -214,7 +215,7 @@ def append_line(path: Path, line: str) -> None:
         raise XpnetError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def _parsed(text: str | bytes, path: Path) -> dict[str, Any]:
+def _parsed(text: str | bytes, path: FilePath) -> dict[str, Any]:
     if len(text) > LONGEST_JSON:
         raise XpnetError(f"{path}: its description has more than {LONGEST_JSON:,} characters")
     try:
@@ -225,7 +226,7 @@ def _parsed(text: str | bytes, path: Path) -> dict[str, Any]:
     return found
 
 
-def _check_finite(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+def _check_finite(arrays: Mapping[str, np.ndarray], path: FilePath) -> None:
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise XpnetError(f"{path}: {brief(name)} holds NaN or infinity")

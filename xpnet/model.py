@@ -210,7 +210,7 @@ class MLP:
         XpnetError
             The file cannot be written, or `parameters` are no longer those of this network.
         """
-        write_model(Path(path), self.host_parameters(), self.description)
+        write_model(path, self.host_parameters(), self.description)
 
 
 def _network(sizes: Any, activation: Any) -> Network:
@@ -266,6 +266,7 @@ def _elsewhere(backend: Backend, device: str | None) -> Backend:
 
 def save(model: MLP, path: str | Path) -> None:
     """Write a network; see `MLP.save`."""
+    instance("model", model, MLP, "an xpnet.MLP")
     model.save(path)
 
 
@@ -277,7 +278,7 @@ def load(path: str | Path, *, device: str | None = None, backend: str | Backend 
     XpnetError
         The file is missing, damaged, not an xpnet model, or holds other shapes than it says.
     """
-    return MLP(device=device, backend=backend, **read_model(Path(path)))
+    return MLP(device=device, backend=backend, **read_model(path))
 
 
 def rows_at_once(network: Network, most: int) -> int:

@@ -1,7 +1,6 @@
 """The file of a network: its parameters, and one metadata key of JSON that describes it."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ import numpy as np
 from xpnet.arguments import brief
 from xpnet.arrays import SCALES
 from xpnet.errors import XpnetError
-from xpnet.files import read_tensors, write_tensors
+from xpnet.files import FilePath, read_tensors, write_tensors
 from xpnet.nn.activations import ACTIVATIONS
 from xpnet.nn.network import Network
 
@@ -26,7 +25,7 @@ DESCRIPTION = {
 MODEL = {"kind": "model", "format": 1} | DESCRIPTION
 
 
-def write_model(path: Path, arrays: Mapping[str, np.ndarray], described: Mapping[str, Any]) -> None:
+def write_model(path: FilePath, arrays: Mapping[str, np.ndarray], described: Mapping[str, Any]) -> None:
     """Write a network.
 
     Parameters
@@ -43,7 +42,7 @@ def write_model(path: Path, arrays: Mapping[str, np.ndarray], described: Mapping
     write_tensors(path, MODEL, arrays, {"kind": "model", "format": 1, **described})
 
 
-def read_model(path: Path) -> dict[str, Any]:
+def read_model(path: FilePath) -> dict[str, Any]:
     """Read a network: the arguments of `xpnet.MLP`, which are its description and its ``parameters``.
 
     Raises
@@ -56,7 +55,7 @@ def read_model(path: Path) -> dict[str, Any]:
     return {name: described[name] for name in DESCRIPTION} | {"parameters": arrays}
 
 
-def _check(path: Path, arrays: Mapping[str, np.ndarray], described: Mapping[str, Any]) -> None:
+def _check(path: FilePath, arrays: Mapping[str, np.ndarray], described: Mapping[str, Any]) -> None:
     """Check that a description is that of its arrays."""
     sizes = described["sizes"]
     found = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}

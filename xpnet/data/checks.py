@@ -1,14 +1,16 @@
 """What must be true of rows and labels before they reach the mathematics."""
 
-from operator import index
-
 import numpy as np
 
+from xpnet.arguments import whole
 from xpnet.data.mapped import pieces, read
-from xpnet.errors import UsageError, XpnetError
+from xpnet.errors import XpnetError
 
 AT_ONCE = 2**20
 """Labels, or numbers of rows, that are looked at together."""
+
+MOST_MEMORY = 2**60
+"""Bytes. More are taken for a mistake."""
 
 MOST_CLASSES = 2**15
 """A label of this or more is taken for a mistake, rather than for a reason to make so many outputs."""
@@ -25,11 +27,7 @@ def check_memory(memory: int | None) -> int | None:
     UsageError
         It is not.
     """
-    if memory is None:
-        return None
-    if isinstance(memory, bool) or not hasattr(memory, "__index__") or memory < 1:
-        raise UsageError(f"memory must be a whole number of bytes, 1 or more, not {memory!r}")
-    return index(memory)
+    return None if memory is None else whole("memory", memory, 1, MOST_MEMORY)
 
 
 def check_type(X: np.ndarray, what: str, floats: str | None = None) -> np.dtype:
@@ -149,15 +147,13 @@ def check_labels(y: np.ndarray, classes: int | None, what: str, *, taught: bool 
     limit = MOST_CLASSES if classes is None else classes
     seen = np.zeros(limit, dtype=bool)
     for labels in pieces(y, AT_ONCE):
-        whole = labels.dtype.kind in "iub" or (
-            labels.dtype.kind == "f" and np.isfinite(labels).all() and (labels == np.floor(labels)).all()
-        )
-        if not whole:
+        kind = labels.dtype.kind
+        if not (kind in "iub" or (kind == "f" and (labels == np.trunc(labels)).all())):
             raise XpnetError(f"{what}: {y.dtype} labels; they must be whole numbers from 0")
-        low, high = int(labels.min()), int(labels.max())
+        low, high = float(labels.min()), float(labels.max())
         if low < 0 or high >= limit:
             wrong = low if low < 0 else high
-            raise XpnetError(f"{what}: label {wrong} is outside the classes 0 … {limit - 1}")
+            raise XpnetError(f"{what}: label {wrong:.0f} is outside the classes 0 … {limit - 1}")
         seen[labels.astype(np.int64)] = True
     found = np.flatnonzero(seen)
     largest = int(found[-1])

@@ -1,11 +1,13 @@
 """A data set in two parts, wherever it comes from."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISDIR
 
 import numpy as np
 
+from xpnet.arguments import instance
 from xpnet.data.checks import AT_ONCE, check_finite, check_labels, check_memory, check_rows, check_type
 from xpnet.data.idx import NAMES, read_idx_folder
 from xpnet.data.mapped import file_of, pieces, read
@@ -76,6 +78,7 @@ def load_data(source: str | Path = "mnist", *, memory: int | None = None) -> Dat
         streamed; the message names the file.
     """
     memory = check_memory(memory)
+    instance("source", source, (str, os.PathLike), "mnist or a path")
     path = MNIST if source == "mnist" else Path(source)
     found = status(path)
     if found is None:
@@ -90,16 +93,11 @@ def load_data(source: str | Path = "mnist", *, memory: int | None = None) -> Dat
 
     X_train, y_train, classes = _part(arrays, "train", None, memory)
     if len(X_train) < 2 or classes < 2:
-        raise XpnetError(
-            f"{path}: {len(X_train)} training row(s) of {classes} class(es); there must be 2 or more of each"
-        )
+        raise XpnetError(f"{path}: {len(X_train)} training rows of {classes} classes; give 2 or more of each")
     X_test, y_test, _ = _part(arrays, "test", classes, memory)
-    types = {check_type(X, str(path)) for X in (X_train, X_test)}  # they may be as in their files
-    if X_test.shape[1] != X_train.shape[1] or len(types) > 1:
-        raise XpnetError(
-            f"{path}: training rows are {X_train.shape[1]} x {X_train.dtype}, "
-            f"test rows {X_test.shape[1]} x {X_test.dtype}; they must be alike"
-        )
+    train, test = (f"{X.shape[1]} x {check_type(X, str(path))}" for X in (X_train, X_test))
+    if train != test:
+        raise XpnetError(f"{path}: training rows are {train}, test rows {test}; they must be alike")
     return Dataset(X_train, y_train, X_test, y_test)
 
 

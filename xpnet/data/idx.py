@@ -72,10 +72,8 @@ def read_idx(path: Path) -> np.ndarray:
                 # one byte past the end as well, to see what should not be there
                 while chunk := unpacked.read(min(AT_ONCE, promised + 1 - len(content))):
                     content += chunk
-        except gzip.BadGzipFile as error:
-            raise XpnetError(f"{path}: not a gzip file, although named so, or damaged") from error
-        except (EOFError, zlib.error) as error:
-            raise XpnetError(f"{path}: the gzip data are cut off or damaged") from error
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise XpnetError(f"{path}: not gzip data, or cut off or damaged") from error
         _check_size(path, promised, len(content))
         return np.frombuffer(content, dtype).reshape(shape)
 
