@@ -1,22 +1,22 @@
 """Backends: how a library and a device are picked, and what each promises about arrays and settings."""
 
 import copy
-import os
 import pickle
 import subprocess
 import sys
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import array_api_strict
 import jax
 import numpy as np
 import pytest
 import torch
 
 import xpnet
-from tests.test_torch import products as products_of_torch
+from tests.helpers import refused
+from tests.process import environment
 from xpnet.backends import (
     EXECUTIONS,
     KINDS,
@@ -29,57 +29,29 @@ from xpnet.backends import (
     owner,
 )
 from xpnet.backends.jax import BLOCK, PADDED, JAXBackend
-from xpnet.errors import UsageError, XpnetError
+from xpnet.backends.torch import TorchBackend
+from xpnet.errors import UsageError
 
 ON_CPU = [name for name in LIBRARIES if "cpu" in backend_class(name).kinds]
+ON_CUDA = [name for name in LIBRARIES if "cuda" in backend_class(name).kinds]
 OPTIONAL = [name for name in LIBRARIES if name != "numpy"]
-ARRAYS: dict[str, Any] = {
-    "numpy": np.ones(2),
-    "torch": torch.ones(2),
-    "jax": jax.numpy.ones(2),
-    "array-api-strict": array_api_strict.ones(2),
-}
 
 
-def isolated(code: str, **environment: str) -> str:
+def isolated(code: str, **extra: str) -> str:
     """What a fresh Python prints."""
-    kept = os.environ | {"PYTHONPATH": str(Path(xpnet.__file__).parents[1])} | environment
-    ended = subprocess.run(
-        [sys.executable, "-c", code], env=kept, capture_output=True, text=True, check=False, timeout=60
-    )
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout.strip()
-
-
-def one_line(error: pytest.ExceptionInfo[XpnetError]) -> str:
-    """The message, which is one line."""
-    assert len(str(error.value).splitlines()) == 1
-    return str(error.value)
-
-
-def test_default_is_numpy_on_the_cpu() -> None:
-    made = get_backend()
-    assert (made.name, made.device) == ("numpy", "cpu")
-    assert (get_backend("cpu").name, get_backend(backend="numpy").device) == ("numpy", "cpu")
-
-
-@pytest.mark.parametrize("name", ON_CPU)
-def test_library_alone_implies_its_first_device(name: str) -> None:
-    made = get_backend(backend=name)
-    assert (made.name, made.device) == (name, "cpu")
+    command, known = [sys.executable, "-c", code], environment(None, **extra)
+    return subprocess.check_output(command, env=known, text=True, timeout=60).strip()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_first_library_that_drives_a_kind_of_device_is_its_default(kind: str) -> None:
     first = next(name for name in LIBRARIES if kind in backend_class(name).kinds)
     assert first == {"cpu": "numpy", "cuda": "cupy", "xpu": "dpnp", "mps": "mlx"}[kind]
+    assert get_backend().name == get_backend("cpu").name == "numpy"
     if f"{kind}:0" in backend_class(first).devices() or kind == "cpu":
         assert get_backend(kind).name == first
     else:
-        with pytest.raises(XpnetError, match=f"no device {kind}:0: {first} finds ") as caught:
-            get_backend(kind)
-        assert not isinstance(caught.value, UsageError)
-        one_line(caught)
+        assert refused(lambda: get_backend(kind)).startswith(f"no device {kind}:0: {first} finds ")
 
 
 @pytest.mark.parametrize(
@@ -87,126 +59,81 @@ def test_first_library_that_drives_a_kind_of_device_is_its_default(kind: str) ->
     [(kind, name) for kind in KINDS for name in LIBRARIES if kind not in backend_class(name).kinds],
 )
 def test_pair_that_cannot_be_names_who_can(device: str, name: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        get_backend(device, name)
-    message = one_line(caught)
-    head, _, able = message.partition(": ")
-    assert head == f"{name} does not run on {device}"
-    expected = [other for other in LIBRARIES if device in backend_class(other).kinds]
-    assert able == f"for {device} choose {', '.join(expected)}"
+    able = ", ".join(other for other in LIBRARIES if device in backend_class(other).kinds)
+    said = refused(lambda: get_backend(device, name), UsageError)
+    assert said == f"{name} does not run on {device}: for {device} choose {able}"
 
 
-@pytest.mark.parametrize("name", ["tensorflow", "", "NumPy", "array_api_strict"])
-def test_unknown_library_lists_the_known_ones(name: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        get_backend("cpu", name)
-    message = one_line(caught)
-    assert repr(name) in message
-    assert all(known in message for known in LIBRARIES)
+@pytest.mark.parametrize("name", ["tensorflow", "", "NumPy", "array_api_strict", [], 1, {}, 5000 * "x"])
+def test_unknown_library_lists_the_known_ones(name: Any) -> None:
+    said = refused(lambda: get_backend("cpu", name), UsageError)
+    assert said == f"unknown backend {name!r:.60}: choose one of {', '.join(LIBRARIES)}"
 
 
 @pytest.mark.parametrize(
     "device",
-    ["gpu", "", "CPU", "cpu:0", "cuda:", "cuda:x", "cuda:-1", "cuda:1:2", "cuda:²", "cuda:1.5", ":0"],
+    [
+        *("gpu", "", "CPU", "cpu:0", "cuda:", "cuda:x", "cuda:-1", "cuda:1:2", "cuda:²", "cuda:1.5", ":0"),
+        *(0, [], b"cpu", "cuda:" + 5000 * "1"),
+    ],
+    ids=lambda device: repr(device)[:20],
 )
-def test_unknown_device_is_named(device: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        get_backend(device)
-    message = one_line(caught)
-    assert f"unknown device {device!r}" in message
-    assert "cuda:N" in message
+def test_unknown_device_is_named(device: Any) -> None:
+    said = refused(lambda: get_backend(device), UsageError)
+    assert said == f"unknown device {device!r:.60}: choose cpu, cuda, cuda:N, xpu or mps"
 
 
-@pytest.mark.parametrize("name", [name for name in LIBRARIES if "cuda" in backend_class(name).kinds])
+@pytest.mark.parametrize("name", ON_CUDA)
 def test_cuda_is_there_or_an_error_says_what_is_missing(name: str) -> None:
+    assert refused(lambda: get_backend("cuda:99", name)).startswith(f"no device cuda:99: {name} finds ")
     if backend_class("cupy").devices():
         assert get_backend("cuda", name).device == "cuda:0"
-        return
-    with pytest.raises(XpnetError) as caught:
-        get_backend("cuda", name)
-    assert not isinstance(caught.value, UsageError)
-    message = one_line(caught)
-    assert message.startswith(f"no device cuda:0: {name} finds ")
-    assert "driver" in message or "CPU build" in message or "jax[cuda" in message
-
-
-def test_cuda_without_a_driver_is_said_by_the_default() -> None:
-    if backend_class("cupy").devices():
-        assert get_backend("cuda").name == "cupy"
-        return
-    with pytest.raises(XpnetError, match=r"cupy finds none .*no NVIDIA driver"):
-        get_backend("cuda")
-
-
-@pytest.mark.parametrize("name", [name for name in LIBRARIES if "cuda" in backend_class(name).kinds])
-def test_gpu_that_is_not_there_is_never_replaced(name: str) -> None:
-    with pytest.raises(XpnetError, match="no device cuda:99") as caught:
-        get_backend("cuda:99", name)
-    one_line(caught)
-
-
-def forget(monkeypatch: pytest.MonkeyPatch, root: str) -> None:
-    """Let a library not be imported yet, until the test is over."""
-    for module in [module for module in sys.modules if module.partition(".")[0] == root]:
-        monkeypatch.delitem(sys.modules, module)
-
-
-class Missing:
-    """Looks for modules before anybody else, and finds that one is not installed."""
-
-    def __init__(self, root: str) -> None:
-        self.root = root
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        if name == self.root:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-
-@pytest.mark.parametrize("name", OPTIONAL)
-def test_library_that_is_not_installed_names_the_command(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    root = backend_class(name).library.partition(".")[0]
-    forget(monkeypatch, root)
-    monkeypatch.setattr(sys, "meta_path", [Missing(root), *sys.meta_path])
-    with pytest.raises(XpnetError) as caught:
-        get_backend(backend=name)
-    assert not isinstance(caught.value, UsageError)
-    assert one_line(caught).startswith(f"{name} is not installed: pip install ")
+    else:
+        said = refused(lambda: get_backend("cuda", name))
+        assert "driver" in said or "CPU build" in said or "jax[cuda" in said
 
 
 BROKEN = {
-    "a missing symbol": "raise ImportError('undefined symbol: x\\n  in lib.so')",
-    "a missing part": "import a_module_that_nobody_has",
-    "a missing shared library": "raise OSError('libcudart.so.12: cannot open shared object file')",
-    "a version that does not fit": "raise RuntimeError('jaxlib is newer than jax')",
+    "cannot be imported": [
+        *("raise ImportError('undefined symbol: x\\n  in lib.so')", "import a_module_that_nobody_has"),
+        *(
+            "from json import no_such_name",
+            "raise OSError('libcudart.so.12: cannot open shared object file')",
+        ),
+        "raise RuntimeError('jaxlib is newer than jax')",
+    ],
+    "is not installed": [
+        "raise ModuleNotFoundError('No module named it', name=__name__)"
+    ],  # as if it were not
 }
 
 
 @pytest.mark.parametrize("name", OPTIONAL)
-@pytest.mark.parametrize("code", BROKEN.values(), ids=BROKEN)
-def test_library_that_is_broken_is_an_error_of_one_line(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, code: str
+@pytest.mark.parametrize(("said", "code"), [(said, code) for said, codes in BROKEN.items() for code in codes])
+def test_library_that_cannot_be_imported_is_an_error_of_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, said: str, code: str
 ) -> None:
     root = backend_class(name).library.partition(".")[0]
     (tmp_path / root).mkdir()
     (tmp_path / root / "__init__.py").write_text(code)
-    forget(monkeypatch, root)
+    for module in [module for module in sys.modules if module.partition(".")[0] == root]:
+        monkeypatch.delitem(sys.modules, module)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(XpnetError) as caught:
-        get_backend(backend=name)
-    assert one_line(caught).startswith(f"{name} cannot be imported: ")
+    message = refused(lambda: get_backend(backend=name))
+    assert message.startswith(f"{name} {said}: ")
+    assert said == "cannot be imported" or "pip install" in message
 
 
-@pytest.mark.parametrize("threads", [0, -1])
-@pytest.mark.parametrize("name", ON_CPU)
-def test_no_threads_at_all_is_a_usage_error(name: str, threads: int) -> None:
-    with pytest.raises(UsageError, match=f"threads must be 1 or more, not {threads}"):
-        get_backend("cpu", name, threads=threads)
+@pytest.mark.parametrize("threads", [0, -1, 4097, 10**30, 2.0, "2", [1], float("nan")])
+def test_threads_that_cannot_be_meant_are_a_usage_error(threads: Any) -> None:
+    said = refused(lambda: get_backend("cpu", "torch", threads=threads), UsageError)
+    assert said == f"threads must be a whole number from 1 to 4096, not {threads!r:.60}"
 
 
 @pytest.mark.parametrize("name", [None, "cupy", "torch", "jax"])
 def test_threads_on_a_gpu_are_a_usage_error(name: str | None) -> None:
-    with pytest.raises(UsageError, match="threads applies to the CPU, not to cuda"):
-        get_backend("cuda", name, threads=2)
+    said = refused(lambda: get_backend("cuda", name, threads=2), UsageError)
+    assert said == "threads applies to the CPU, not to cuda"
 
 
 @pytest.mark.parametrize("name", ["numpy", "torch", "array-api-strict"])
@@ -222,84 +149,57 @@ def test_threads_are_what_was_asked_for(name: str) -> None:
         cls.set_threads(before)
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_threads_of_jax_are_set_before_it_is_imported(threads: int) -> None:
+@pytest.mark.parametrize("told", ["2", "²", 5000 * "1"], ids=lambda told: told[:2])
+def test_threads_of_jax_are_set_before_it_is_imported(told: str) -> None:
     code = (
-        "from xpnet.backends import get_backend\n"
-        f"backend = get_backend('cpu', 'jax', threads={threads})\n"
-        "import numpy as np\n"
-        "backend.asarray(np.ones(3)).sum().block_until_ready()\n"
-        "print(backend.threads())"
+        "from xpnet.backends import backend_class, get_backend\n"
+        "before = backend_class('jax').threads()\n"
+        "backend = get_backend('cpu', 'jax', threads=3)\n"
+        "backend.asarray([1.0]).sum().block_until_ready()\n"
+        "print(before, backend.threads())"
     )
-    assert isolated(code, NPROC="2") == str(threads)
-
-
-def test_threads_of_a_running_jax_are_refused() -> None:
-    with pytest.raises(XpnetError, match="NPROC before it is imported") as caught:
-        get_backend("cpu", "jax", threads=2)
-    one_line(caught)
+    before, after = isolated(code, NPROC=told).split()
+    assert after == "3"
+    assert told != "2" or before == told
+    assert "NPROC before it is imported" in refused(lambda: get_backend("cpu", "jax", threads=2))
 
 
 def test_library_without_threads_to_set_says_so() -> None:
-    class Bare(Backend):
-        name = "bare"
-
-    assert Bare.threads() is None
-    with pytest.raises(UsageError, match="bare has no CPU threads to set"):
-        Bare.set_threads(2)
-
-
-@pytest.mark.parametrize("name", ON_CPU)
-def test_by_default_products_are_of_float32_and_steps_as_the_library_runs_them(name: str) -> None:
-    made = get_backend("cpu", name)
-    assert (made.precision, made.execution.asked, made.execution.reason) == ("float32", "auto", "")
-    assert made.precisions()[0] == "float32"
-    assert made.execution.actual == made.executions()[0] == ("compiled" if name == "jax" else "eager")
+    said = refused(lambda: get_backend("cpu", "dpnp", threads=2), UsageError)
+    assert (backend_class("dpnp").threads(), said) == (None, "threads: dpnp has no CPU threads to set")
 
 
 @pytest.mark.parametrize(
     ("what", "known"), [("precision", list(PRECISIONS)), ("execution", list(EXECUTIONS))]
 )
-@pytest.mark.parametrize("given", ["fp8", "", "compiled", "TF32"])
-def test_unknown_precision_or_execution_lists_the_known_ones(what: str, known: list[str], given: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        get_backend("cpu", "numpy", **{what: given})  # type: ignore[arg-type]
-    assert one_line(caught) == f"{what} {given!r}: choose one of {', '.join(known)}"
+@pytest.mark.parametrize("given", ["fp8", "", "compiled", "TF32", None, 32, [], {}])
+def test_unknown_precision_or_execution_lists_the_known_ones(what: str, known: list[str], given: Any) -> None:
+    said = refused(lambda: get_backend("cpu", "numpy", **{what: given}), UsageError)
+    assert said == f"{what} {given!r}: choose one of {', '.join(known)}"
 
 
-@pytest.mark.parametrize("precision", list(PRECISIONS))
 @pytest.mark.parametrize("name", ON_CPU)
-def test_precision_is_had_or_an_error_names_who_has_it(name: str, precision: str) -> None:
-    if precision in get_backend("cpu", name).precisions():
-        assert get_backend("cpu", name, precision=precision).precision == precision
-        return
-    with pytest.raises(XpnetError) as caught:
-        get_backend("cpu", name, precision=precision)
-    assert not isinstance(caught.value, UsageError)
-    message = one_line(caught)
-    assert message.startswith(f"no {precision} matrix products: {name} on cpu has float32")
-    assert message.endswith(f"({precision}: {PRECISIONS[precision]})")
+def test_precision_is_had_or_an_error_names_who_has_it(name: str) -> None:
+    made = get_backend("cpu", name)
+    assert (made.precision, made.precisions()[0]) == ("float32", "float32")
+    assert (name in PRECISIONS["bf16"].partition(" on a CPU")[0].split()) is ("bf16" in made.precisions())
+    for precision, who in PRECISIONS.items():
+        if precision in made.precisions():
+            assert get_backend("cpu", name, precision=precision).precision == precision
+        else:
+            said = refused(lambda precision=precision: get_backend("cpu", name, precision=precision))  # type: ignore[misc]
+            assert said.startswith(f"no {precision} matrix products: {name} on cpu has float32")
+            assert said.endswith(f"({precision}: {who})")
 
 
-def test_the_libraries_that_are_named_for_a_precision_have_it() -> None:
-    having = [name for name in ON_CPU if "bf16" in get_backend("cpu", name).precisions()]
-    assert PRECISIONS["bf16"].startswith(f"{' and '.join(having)} on a CPU")
-    assert not any("tf32" in get_backend("cpu", name).precisions() for name in ON_CPU)
-
-
-@pytest.mark.parametrize("execution", ["eager", "captured"])
 @pytest.mark.parametrize("name", ON_CPU)
-def test_steps_run_as_asked_or_the_request_is_refused(name: str, execution: str) -> None:
-    available = get_backend("cpu", name).executions()
-    if execution in available:
-        made = get_backend("cpu", name, execution=execution)
-        assert made.execution == Execution(execution, execution)
-        return
-    with pytest.raises(UsageError) as caught:
-        get_backend("cpu", name, execution=execution)
-    assert one_line(caught).startswith(
-        f"execution cannot be {execution}: {name} on cpu runs steps {available[0]}"
-    )
+def test_steps_run_as_asked_or_the_request_is_refused(name: str) -> None:
+    first = "compiled" if name == "jax" else "eager"
+    assert get_backend("cpu", name).execution == Execution("auto", first)
+    said = refused(lambda: get_backend("cpu", name, execution="captured"), UsageError)
+    assert said == f"execution cannot be captured: {name} on cpu runs steps {first}; leave it at auto"
+    if first == "eager":
+        assert get_backend("cpu", name, execution="eager").execution == Execution("eager", "eager")
 
 
 def test_copies_of_a_backend_keep_precision_and_execution() -> None:
@@ -309,82 +209,80 @@ def test_copies_of_a_backend_keep_precision_and_execution() -> None:
             assert (again.precision, again.execution.asked) == (made.precision, made.execution.asked)
 
 
-@pytest.mark.parametrize("failing", [False, True])
-def test_running_gives_torch_its_settings_back(failing: bool) -> None:
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        chosen = products_of_torch()
-        assert "ieee" not in chosen
-        with suppress(KeyboardInterrupt), get_backend("cpu", "torch").running("float32"):
-            assert products_of_torch() == ["ieee", "ieee"]
-            assert not torch.is_grad_enabled()
-            if failing:
-                raise KeyboardInterrupt
-        assert products_of_torch() == chosen
-        assert torch.get_float32_matmul_precision() == "medium"
-        assert torch.is_grad_enabled()
-    finally:
-        torch.set_float32_matmul_precision(before)
+@pytest.mark.parametrize("name", ["numpy", "torch", "mlx"])
+def test_copy_of_a_namespace_is_one(name: str) -> None:
+    made = get_backend("cpu", name)
+    again = copy.copy(made.xp)
+    assert (again.matmul, again.tanh) == (made.xp.matmul, made.xp.tanh)
+    with pytest.raises(AttributeError, match="no_such_function"):
+        _ = again.no_such_function
 
 
-def test_running_keeps_torch_grad_mode_off_where_it_was_off() -> None:
-    with torch.no_grad():
-        with get_backend("cpu", "torch").running("float64"):
-            pass
-        assert not torch.is_grad_enabled()
-
-
-def test_torch_settings_of_the_older_kind_can_be_read_while_running() -> None:
-    code = (
-        "import torch\n"
-        "from xpnet.backends import get_backend\n"
-        "torch.set_float32_matmul_precision('high')\n"
-        "with get_backend('cpu', 'torch').running('float32'):\n"
-        "    print(torch.backends.cuda.matmul.allow_tf32, torch.get_float32_matmul_precision())\n"
-        "print(torch.backends.cuda.matmul.allow_tf32, torch.get_float32_matmul_precision())"
-    )
-    assert isolated(code).split() == ["False", "highest", "True", "high"]
-
-
-def test_torch_settings_of_the_newer_kind_are_no_obstacle() -> None:
-    code = (
-        "import torch\n"
-        "from xpnet.backends import get_backend\n"
-        "torch.backends.cuda.matmul.fp32_precision = 'tf32'\n"
-        "with get_backend('cpu', 'torch').running('float32'):\n"
-        "    pass\n"
-        "print(torch.backends.cuda.matmul.fp32_precision)"
-    )
-    assert isolated(code) == "tf32"
-
-
-@pytest.mark.parametrize("failing", [False, True])
-@pytest.mark.parametrize("precision", ["bfloat16", None])
+@pytest.mark.parametrize("name", ["numpy", "torch"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_running_gives_jax_its_settings_back(failing: bool, precision: str | None, dtype: str) -> None:
-    config: Any = jax.config
-    before = config.jax_enable_x64, config.jax_default_matmul_precision
-    try:
-        config.update("jax_default_matmul_precision", precision)
-        with suppress(KeyboardInterrupt), get_backend("cpu", "jax").running(dtype):
-            assert config.jax_enable_x64 is (dtype == "float64")
-            assert config.jax_default_matmul_precision == "highest"
-            assert jax.numpy.zeros(1, dtype=dtype).dtype == dtype
-            if failing:
-                raise KeyboardInterrupt
-        assert config.jax_enable_x64 is before[0]
-        assert config.jax_default_matmul_precision == precision
-    finally:
-        config.update("jax_default_matmul_precision", before[1])
+def test_short_cuts_lead_where_the_functions_of_numpy_do(
+    name: str, dtype: str, rng: np.random.Generator
+) -> None:
+    backend = get_backend("cpu", name)
+    x, wide = rng.standard_normal((6, 5)).astype(dtype), rng.standard_normal((3, 40)).astype(dtype)
+    host = (x, wide, rng.integers(0, 5, 6).astype(np.int32))
+    cases: list[Any] = [
+        lambda xp, x, wide, y: xp.matmul(x, xp.matrix_transpose(x)),
+        lambda xp, x, wide, y: xp.sum(x, axis=1, dtype=xp.float64),
+        lambda xp, x, wide, y: xp.sum(x > 0, axis=1),
+        lambda xp, x, wide, y: xp.take(x, y, axis=0),
+        lambda xp, x, wide, y: xp.take(wide, y, axis=1),
+        lambda xp, x, wide, y: xp.take(y, y),
+    ]
+    for axis, keepdims, i in product((None, 0, 1, -1), (False, True), range(3)):
+        if i < 2 or axis in (None, 0):
+            how = {"axis": axis, "keepdims": keepdims}
+            cases += [lambda xp, *a, i=i, how=how: xp.max(a[i], **how)]
+            cases += [lambda xp, *a, i=i, how=how: xp.sum(a[i], **how)]
+    with backend.running(dtype):
+        arrays = [backend.asarray(array) for array in host]
+        for case in cases:
+            found, right = backend.to_numpy(case(backend.xp, *arrays)), np.asarray(case(np, *host))
+            assert (found.dtype, found.shape) == (right.dtype, right.shape)
+            np.testing.assert_allclose(found, right, rtol=1e-5 if right.dtype == "float32" else 1e-13)
+        with pytest.raises(IndexError):
+            backend.xp.take(arrays[0], backend.asarray([6]), axis=0)
 
 
-def test_tf32_of_jax_is_held_while_running(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["numpy", "torch"])
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int32", "int64", "float32", "float64"])
+def test_short_cuts_take_every_dtype(name: str, dtype: str) -> None:
+    backend, host = get_backend("cpu", name), np.array([0, 1, 3]).astype(dtype)
+    xp, x = backend.xp, backend.asarray(host)
+    for y in (0.5, float("nan"), 1, True, np.array([1, 0, 2]).astype(dtype)):
+        for function in ("maximum", "minimum"):
+            other = backend.asarray(y) if isinstance(y, np.ndarray) else y
+            found = backend.to_numpy(getattr(xp, function)(x, other))
+            np.testing.assert_array_equal(found, getattr(np, function)(host, y))
+            assert found.dtype == dtype or not (host.dtype.kind == "f" or isinstance(y, bool | np.ndarray))
+    for target in ("int32", "float32", "float64"):
+        cast = xp.astype(x, backend.dtype(target))
+        assert (backend.to_numpy(cast).tolist(), cast.dtype) == (host.tolist(), backend.dtype(target))
+        assert backend.to_numpy(xp.astype(x[1:], cast.dtype)).tolist() == host[1:].tolist()
+        assert (xp.astype(x, cast.dtype, copy=False) is x) is (target == dtype)
+        cast += 1
+        assert backend.to_numpy(x).tolist() == host.tolist()
+
+
+@pytest.mark.parametrize(("precision", "held"), [("float32", "highest"), ("tf32", "tensorfloat32")])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_settings_of_jax_are_held_while_running_and_given_back(
+    monkeypatch: pytest.MonkeyPatch, precision: str, held: str, dtype: str
+) -> None:
     monkeypatch.setattr(JAXBackend, "precisions", lambda self: ("float32", "tf32"))  # as on a GPU
     config: Any = jax.config
-    with get_backend("cpu", "jax", precision="tf32").running("float32"):
-        assert config.jax_default_matmul_precision == "tensorfloat32"
-    assert config.jax_default_matmul_precision is None
+    for caller in ("bfloat16", None):
+        config.update("jax_default_matmul_precision", caller)
+        with suppress(KeyboardInterrupt), get_backend("cpu", "jax", precision=precision).running(dtype):
+            assert (config.jax_enable_x64, config.jax_default_matmul_precision) == (dtype == "float64", held)
+            assert jax.numpy.zeros(1, dtype=dtype).dtype == dtype
+            raise KeyboardInterrupt
+        assert (config.jax_enable_x64, config.jax_default_matmul_precision) == (False, caller)
 
 
 @pytest.mark.parametrize("name", [n for n in ON_CPU if "bf16" in get_backend("cpu", n).precisions()])
@@ -408,91 +306,112 @@ def test_running_gives_numpy_its_error_handling_back(name: str) -> None:
     with np.errstate(all="raise"):
         before = np.geterr()
         made = get_backend("cpu", name)
-        with made.running("float32"):
-            large = made.asarray(np.full(2, 1e38, dtype=np.float32))
-            assert np.isinf(made.to_numpy(large * large)).all()
+        with made.running("float64"):
+            assert np.isinf(made.to_numpy(made.asarray([1e308]) * 1e308)).all()
         assert np.geterr() == before
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int32", "float32", "float64"])
-@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0, 4)], ids=str)
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int32", "float32", "float64", ">f8"])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0, 4), (64, 64)], ids=str)
 def test_array_there_and_back_is_the_same(backend: Backend, dtype: str, shape: tuple[int, ...]) -> None:
-    host = (np.arange(np.prod(shape, dtype=int)).reshape(shape) * 37 % 256).astype(dtype)
-    array = backend.asarray(host)
-    assert tuple(array.shape) == shape
-    assert array.dtype == backend.dtype(dtype)
-    back = backend.to_numpy(array)
-    assert isinstance(back, np.ndarray)
-    assert back.dtype == host.dtype
-    assert back.shape == shape
-    assert back.tolist() == host.tolist()
+    """And shares no memory, however it lies in the host's, which may be read-only."""
+    native = np.dtype(dtype).newbyteorder("=").name
+    host = np.array(np.arange(np.prod(shape, dtype=int)).reshape(shape) * 37 % 256, dtype)
+    for view in (host, host.T, host[::-1, ::-1] if host.ndim == 2 else host):
+        kept = view.tolist()
+        view.flags.writeable = False
+        array = backend.asarray(view)
+        assert (tuple(array.shape), array.dtype) == (view.shape, backend.dtype(native))
+        view.flags.writeable = host.flags.writeable = True
+        host[...] = ~host if dtype == "bool" else host + 1
+        back = backend.to_numpy(array)
+        assert (type(back), back.dtype, back.tolist()) == (np.ndarray, native, kept)
 
 
-def test_arrays_that_are_views_arrive_right(backend: Backend) -> None:
-    host = np.arange(12.0).reshape(3, 4)
-    for view in (host.T, host[:, ::2], host[::-1], np.asfortranarray(host)):
-        assert backend.to_numpy(backend.asarray(view)).tolist() == view.tolist()
+def test_array_that_is_there_already_stays_as_it_is(backend: Backend) -> None:
+    array = backend.asarray([[1.0, 2.0]])
+    again = backend.asarray(array)
+    assert (again is array) is (backend.name != "numpy")  # whose arrays are everybody's host arrays
+    assert backend.to_numpy(again).tolist() == [[1.0, 2.0]]
+    assert backend.to_numpy(backend.asarray(3)).tolist() == 3
 
 
-def test_array_that_cannot_be_written_is_taken(backend: Backend) -> None:
-    host = np.arange(3.0)
-    host.flags.writeable = False
-    assert backend.to_numpy(backend.asarray(host)).tolist() == [0.0, 1.0, 2.0]
+def holdings() -> dict[str, Any]:
+    """Rows in the hands of every library, as a user may have them."""
+    rows = np.arange(12, dtype=np.float32).reshape(4, 3) / 8
+    made = {name: get_backend("cpu", name).asarray(rows) for name in ON_CPU}
+    return made | {
+        "torch with a gradient": torch.tensor(rows, requires_grad=True),
+        "torch transposed": torch.tensor(rows.T.copy()).T,
+        "jax on the CPU": jax.device_put(rows),
+        "a list": rows.tolist(),
+    }
 
 
-@pytest.mark.parametrize("size", [3, 4096])
-def test_array_shares_no_memory_with_the_host(backend: Backend, size: int) -> None:
-    host = np.zeros(size)
-    array = backend.asarray(host)
-    host += 1.0
-    assert (backend.to_numpy(array) == 0.0).all()
+@pytest.mark.parametrize("name", ON_CPU)
+@pytest.mark.parametrize("holder", holdings())
+def test_advice_about_foreign_rows_works_when_it_is_followed(name: str, holder: str) -> None:
+    X = holdings()[holder]
+    model = xpnet.MLP((3, 4, 2), backend=name)
+    if owner(X) != name:
+        said = refused(lambda: model.predict_proba(X))
+        assert f"give an array of {name}" in said or "say with model.backend.asarray(X) or" in said
+    found = model.backend.to_numpy(model.predict_proba(model.backend.asarray(X)))
+    expected = xpnet.MLP((3, 4, 2)).predict_proba(np.asarray(holdings()["a list"], np.float32))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_copy_shares_no_memory(backend: Backend) -> None:
-    state = {"W1": backend.asarray(np.zeros((2, 3))), "t": backend.asarray(np.zeros(1, dtype=np.int32))}
-    copy = backend.copy(state)
-    assert list(copy) == list(state)
-    state["W1"] += 1.0
-    state["t"] += 1
-    assert backend.to_numpy(copy["W1"]).tolist() == [[0.0] * 3] * 2
-    assert backend.to_numpy(copy["t"]).tolist() == [0]
-    assert backend.to_numpy(state["W1"]).tolist() == [[1.0] * 3] * 2
+@pytest.mark.parametrize("name", ON_CPU)
+@pytest.mark.parametrize("holder", ["torch", "jax", "mlx"])
+def test_rows_of_bfloat16_go_elsewhere_when_they_are_cast(name: str, holder: str) -> None:
+    backend, library = get_backend("cpu", name), get_backend("cpu", holder)
+    rows = library.xp.astype(library.asarray(np.ones((4, 3), np.float32)), library.dtype("bfloat16"))
+    if name == holder:
+        assert backend.asarray(rows) is rows
+        return
+    assert refused(lambda: backend.asarray(rows)).endswith("give an array of another dtype, such as float32")
+    cast = library.xp.astype(rows, library.dtype("float32"))
+    assert backend.to_numpy(backend.asarray(cast)).tolist() == [[1.0] * 3] * 4
 
 
-class Adding:
-    """A step that adds the rows it is given, weighted, to a sum, in place where that can be."""
-
-    def __call__(self, state: dict[str, Any], rows: Any, data: dict[str, Any]) -> dict[str, Any]:
-        state = dict(state)
-        state["sum"] += data["X"] * 2.0
-        state["t"] += 1
-        return state
-
-
-def adding(backend: Backend) -> tuple[dict[str, Any], Any, dict[str, Any]]:
-    """A state, five batches and data for `Adding`."""
-    state = {"sum": backend.asarray(np.zeros(3)), "t": backend.asarray(np.zeros(1, dtype=np.int32))}
-    index = backend.asarray(np.zeros((5, 2), dtype=np.int32))
-    return state, index, {"X": backend.asarray(np.arange(3.0))}
-
-
-def test_copy_outlives_a_scan_that_consumes_the_state(backend: Backend) -> None:
-    state, index, data = adding(backend)
-    kept = backend.copy(state)
-    after = backend.scan(Adding(), state, index, data)
-    assert backend.to_numpy(after["sum"]).tolist() == [0.0, 10.0, 20.0]
-    assert backend.to_numpy(after["t"]).tolist() == [5]
-    assert backend.to_numpy(kept["sum"]).tolist() == [0.0] * 3
-    assert backend.to_numpy(kept["t"]).tolist() == [0]
+@pytest.mark.parametrize(
+    "x",
+    [
+        *(
+            "rows",
+            None,
+            object(),
+            ["a", "b"],
+            [[1.0], [1.0, 2.0]],
+            np.array(["2026-01-01"], "M8[D]"),
+            {"W1": 1},
+        ),
+        *(np.ones(2, np.longdouble), np.zeros(2, [("a", "f4")]), np.ma.array([1.0, 2.0], mask=[False, True])),
+        *(torch.ones(2).to_sparse(), torch.ones(2, device="meta")),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+@pytest.mark.parametrize("name", ["torch", "jax", "dpnp", "mlx", "array-api-strict"])
+def test_what_holds_no_numbers_for_a_library_is_refused_in_one_line(name: str, x: Any) -> None:
+    backend = get_backend("cpu", name)
+    if owner(x) != name or backend.device_of(x) != "cpu":
+        refused(lambda: backend.asarray(x))
 
 
-def test_warm_up_leaves_the_state_as_it_was(backend: Backend) -> None:
-    state, index, data = adding(backend)
-    backend.warm_up(Adding(), state, index, data)
-    backend.synchronize(state)
-    assert backend.to_numpy(state["sum"]).tolist() == [0.0] * 3
-    assert backend.to_numpy(state["t"]).tolist() == [0]
-    assert backend.to_numpy(data["X"]).tolist() == [0.0, 1.0, 2.0]
+def test_rows_on_a_gpu_are_shared_there_and_never_moved_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over two libraries whose arrays are said to be on GPUs."""
+    monkeypatch.setattr(TorchBackend, "device_of", classmethod(lambda cls, array: "cuda:1"))
+    rows = torch.arange(4096, dtype=torch.float64).requires_grad_()
+    backend = get_backend("cpu", "jax")
+    backend.device = "cuda:1"
+    shared = backend.asarray(rows)
+    assert (owner(shared), shared.dtype) == ("jax", "float64")
+    assert shared.unsafe_buffer_pointer() == rows.data_ptr()
+    backend.device = "cuda:0"
+    said = refused(lambda: backend.asarray(rows))
+    assert said.startswith("the array is on cuda:1, but jax computes on cuda:0: copy it to the host first, ")
+    assert said.endswith("model.to(device='cuda:1')")
+    refused(lambda: get_backend("cpu", "torch").asarray(rows))  # nor do its own library's
 
 
 class Tracing:
@@ -506,26 +425,27 @@ class Tracing:
         return {"sum": state["sum"] * 3 + rows.sum(), "t": state["t"] + 1}
 
 
-@pytest.mark.parametrize("block", [1, BLOCK], ids=["as on a CPU", "as on a GPU"])
-def test_jax_compiles_once_for_any_number_of_steps(block: int) -> None:
+def test_jax_compiles_once_for_any_number_of_steps_and_reads_nothing() -> None:
     made: Any = get_backend("cpu", "jax")
-    made._block = block
     step = Tracing()
 
     def steps(count: int) -> None:
         rows = np.arange(2 * count, dtype=np.int32).reshape(count, 2) % 7
-        state = {"sum": np.zeros(1, np.int32), "t": np.zeros(1, np.int32)}
         expected = np.zeros(1, np.int32)
         for pair in rows:
             expected = expected * 3 + pair.sum(dtype=np.int32)  # wraps around, as on the device
-        placed = {name: made.asarray(array) for name, array in state.items()}
-        after = made.scan(step, placed, made.asarray(rows), {})
+        index, state = (
+            made.asarray(rows),
+            {name: made.asarray(np.zeros(1, np.int32)) for name in ("sum", "t")},
+        )
+        with jax.transfer_guard_device_to_host("disallow_explicit"):
+            after = made.scan(step, state, index, {})
         assert made.to_numpy(after["t"]).tolist() == [count]
         assert made.to_numpy(after["sum"]).tolist() == expected.tolist()
 
     with made.running("float32"):
         state = {name: made.asarray(np.zeros(1, np.int32)) for name in ("sum", "t")}
-        made.warm_up(step, state, made.asarray(np.zeros((3, 2), np.int32)), {})
+        made.warm_up(step, state, made.asarray(np.zeros((BLOCK + 2, 2), np.int32)), {})
         compiled = step.times
         for count in (1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 106, PADDED - 1, PADDED):
             steps(count)
@@ -534,21 +454,13 @@ def test_jax_compiles_once_for_any_number_of_steps(block: int) -> None:
         assert step.times > compiled
 
 
-def test_jax_moves_nothing_in_a_scan_that_is_warm() -> None:
+def test_loops_of_jax_have_a_length_that_is_known_when_they_are_compiled() -> None:
+    """A GPU would ask the host before every turn otherwise."""
     made: Any = get_backend("cpu", "jax")
-    state = {"sum": made.asarray(np.zeros(1, np.int32)), "t": made.asarray(np.zeros(1, np.int32))}
-    index = made.asarray(np.ones((121, 2), np.int32))  # not a multiple of PADDED
-
-    def refuse(array: Any) -> None:
-        raise AssertionError("read back")
-
-    with made.running("float32"), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(made, "to_numpy", refuse)  # reading from a CPU is no transfer that the guard would see
-        step = Tracing()
-        state = made.scan(step, state, index, {})
-        with jax.transfer_guard("disallow_explicit"):
-            state = made.scan(step, state, index, {})
-    assert made.to_numpy(state["t"]).tolist() == [242]
+    state = {name: made.asarray(np.zeros(1, np.int32)) for name in ("sum", "t")}
+    index, last = made.asarray(np.zeros((PADDED, 2), np.int32)), made.asarray(np.array(-1, np.int32))
+    program = made._run.lower(Tracing(), BLOCK, state, last, index, {}).compile().as_text()
+    assert f'"known_trip_count":{{"n":"{BLOCK}"}}' in program
 
 
 def test_dpnp_beside_another_library_does_not_wait_for_ever() -> None:
@@ -567,39 +479,27 @@ def test_dpnp_beside_another_library_does_not_wait_for_ever() -> None:
 
 def test_backend_knows_its_own_arrays(backend: Backend) -> None:
     array = backend.asarray(np.ones(2))
-    assert owner(array) == backend.name
-    assert owner(backend.xp.sum(array * 2.0)) == backend.name
+    assert owner(array) == owner(backend.xp.sum(array * 2.0)) == backend.name
     assert backend.device_of(array) == backend.device
-    others = [name for name in LIBRARIES if name != backend.name]
-    assert not any(backend_class(name).owns(array) for name in others)
 
 
-@pytest.mark.parametrize("name", ARRAYS)
-def test_owner_is_the_library_of_the_array(name: str) -> None:
-    assert owner(ARRAYS[name]) == name
-
-
-def test_owner_knows_arrays_of_classes_derived_from_a_library() -> None:
+def test_owner_is_the_library_of_a_class_or_of_what_it_derives_from() -> None:
     class Mine(np.ndarray):
         pass
 
     assert owner(np.ones(2).view(Mine)) == "numpy"
     assert owner(torch.nn.Parameter(torch.ones(2))) == "torch"
-
-
-def test_owner_of_what_is_no_array_is_nobody() -> None:
     for thing in ([1.0, 2.0], None, (1,), "numpy", 1.0, {"W1": 1}, memoryview(b"12"), object()):
         assert owner(thing) is None
 
 
-def test_owner_imports_no_library() -> None:
-    roots = [backend_class(name).library.partition(".")[0] for name in OPTIONAL]
+def test_owner_imports_no_library_and_no_backend() -> None:
     code = (
         "import sys\n"
         "import numpy as np\n"
         "from xpnet.backends import owner\n"
-        "print(owner(np.ones(1)), owner([1.0]), owner(None))\n"
-        f"print(*sorted({{*{roots}}} & {{*sys.modules}}))"
+        "before = {*sys.modules}\n"
+        "print(owner(np.ones(1)), owner([1.0]), owner(None), *({*sys.modules} - before))"
     )
     assert isolated(code) == "numpy None None"
 

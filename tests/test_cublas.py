@@ -18,6 +18,7 @@ import pytest
 from cuda import pathfinder
 
 from xpnet.backends.cublas import WORKSPACE, CuBLAS, CuBLASError, load
+from xpnet.parity.formats import rounded
 
 CTYPES: dict[int, Any] = {0: ctypes.c_float, 1: ctypes.c_double, 14: ctypes.c_uint16}
 
@@ -40,10 +41,12 @@ class Library:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.fails: dict[str, int] = {}
+        self.pause = 0.0
 
     def __getattr__(self, name: str) -> Any:
         def function(*arguments: Any) -> int:
             self.calls.append((name, *(getattr(value, "value", value) for value in arguments)))
+            time.sleep(self.pause)
             if name == "cublasGemmEx" and name not in self.fails:
                 gemm(*arguments[1:])
             return self.fails.get(name, 0)
@@ -90,10 +93,10 @@ def stand_in(library: Library, precision: str = "float32") -> tuple[CuBLAS, Any]
         ascontiguousarray=lambda x: on_device(np.ascontiguousarray(x)),
         ElementwiseKernel=elementwise_kernel,
         cuda=SimpleNamespace(
-            alloc=lambda size: SimpleNamespace(ptr=4096 + cupy.stream, size=size),
-            get_current_stream=lambda: SimpleNamespace(ptr=cupy.stream),
+            # every thread has a stream of its own
+            alloc=lambda size: SimpleNamespace(ptr=4096 + threading.get_ident()),
+            get_current_stream=lambda: SimpleNamespace(ptr=threading.get_ident()),
         ),
-        stream=1,
     )
     return CuBLAS(library, cupy, precision), cupy
 
@@ -105,38 +108,6 @@ def layouts(x: np.ndarray) -> list[DeviceArray]:
     return [on_device(x), on_device(np.asfortranarray(x)), on_device(wide[:, ::2])]
 
 
-def bfloat16(x: np.ndarray) -> np.ndarray:
-    """The nearest numbers of 8 bits in all, ties to even: by arithmetic, not by bits."""
-    mantissa, exponent = np.frexp(x.astype(np.float64))
-    return np.ldexp(np.rint(mantissa * 256.0) / 256.0, exponent)  # rint: ties to even
-
-
-@pytest.mark.parametrize(
-    ("precision", "dtype"), [("float32", "float32"), ("tf32", "float64"), ("bf16", "float32")]
-)
-@pytest.mark.parametrize(
-    ("m", "k", "n"), [(2, 3, 4), (5, 1, 3), (1, 4, 1), (3, 2, 1), (1, 1, 6), (128, 10, 128)]
-)
-def test_products_of_every_layout(
-    m: int, k: int, n: int, precision: str, dtype: str, rng: np.random.Generator
-) -> None:
-    cublas, _ = stand_in(Library(), precision)
-    A, B = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
-    right = bfloat16(A) @ bfloat16(B) if precision == "bf16" else A.astype(np.float64) @ B
-    for left, other in product(layouts(A), layouts(B)):
-        C = cublas.matmul(left, other)
-        assert (C.dtype, C.flags.c_contiguous) == (dtype, True)
-        tolerance = 1e-5 if dtype == "float32" else 1e-13
-        np.testing.assert_allclose(np.asarray(C), right, rtol=tolerance, atol=tolerance)
-
-
-def test_a_transposed_view_is_not_copied(rng: np.random.Generator) -> None:
-    cublas, cupy = stand_in(Library())
-    A = on_device(rng.standard_normal((4, 3)))
-    cupy.ascontiguousarray = None  # any copy would be an error
-    np.testing.assert_allclose(np.asarray(cublas.matmul(A.T, A)), np.asarray(A).T @ np.asarray(A))
-
-
 @pytest.mark.parametrize(
     ("precision", "dtype", "factors", "sums"),
     [
@@ -146,63 +117,60 @@ def test_a_transposed_view_is_not_copied(rng: np.random.Generator) -> None:
         ("bf16", "float64", 1, 70),
     ],
 )
-def test_the_precision_is_asked_for(precision: str, dtype: str, factors: int, sums: int) -> None:
+@pytest.mark.parametrize(
+    ("m", "k", "n"), [(2, 3, 4), (5, 1, 3), (1, 4, 1), (3, 2, 1), (1, 1, 6), (128, 10, 128)]
+)
+def test_products_of_every_layout(
+    m: int, k: int, n: int, precision: str, dtype: str, factors: int, sums: int, rng: np.random.Generator
+) -> None:
     library = Library()
     cublas, _ = stand_in(library, precision)
-    one = on_device(np.ones((2, 2), dtype))
-    cublas.matmul(one, one)
-    called = library.calls[-1]
-    assert (called[9], called[12], called[16], called[18]) == (
-        factors,
-        factors,
-        int(dtype == "float64"),
-        sums,
-    )
+    A, B = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
+    right = rounded(A, "bf16") @ rounded(B, "bf16") if factors == 14 else A @ B
+    for left, other in product(layouts(A), layouts(B)):
+        C = cublas.matmul(left, other)
+        assert (C.dtype, C.flags.c_contiguous) == (dtype, True)
+        np.testing.assert_allclose(np.asarray(C), right, atol=1e-5 if dtype == "float32" else 1e-13)
+        called = library.calls[-1]
+        assert (called[9], called[12], called[16]) == (factors, factors, int(dtype == "float64"))
+        assert called[18] == sums
+
+
+def test_a_transposed_view_is_not_copied(rng: np.random.Generator) -> None:
+    cublas, cupy = stand_in(Library())
+    A = on_device(rng.standard_normal((4, 3)))
+    cupy.ascontiguousarray = None  # any copy would be an error
+    np.testing.assert_allclose(np.asarray(cublas.matmul(A.T, A)), np.asarray(A).T @ np.asarray(A))
 
 
 def test_rounding_is_to_the_nearest_and_keeps_what_is_not_finite() -> None:
     cublas, _ = stand_in(Library(), "bf16")
     hard = [0.0, -0.0, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, -1 - 2**-9, 1.4e-45, np.inf, -np.inf]
-    x = np.array([*hard, 3.4e38, -3.4e38], np.float32)
-    rounded = np.asarray(cublas._to_bfloat16(x.view(np.uint32))).astype(np.uint32) << 16
-    expected = [0.0, -0.0, 1.0, 1 + 2**-6, 1 + 2**-7, -1.0, 0.0, np.inf, -np.inf, np.inf, -np.inf]
-    assert rounded.view(np.float32).tolist() == expected
-    assert np.signbit(rounded.view(np.float32)[1])
+    bits = np.array([*hard, 3.4e38, -3.4e38], np.float32).view(np.uint32)
     nan = np.array([0x7F800001, 0xFFFFFFFF, 0x7FC00000], np.uint32)
-    assert np.isnan((np.asarray(cublas._to_bfloat16(nan)).astype(np.uint32) << 16).view(np.float32)).all()
+    found, nans = (
+        (np.asarray(cublas._to_bfloat16(x)).astype(np.uint32) << 16).view(np.float32) for x in (bits, nan)
+    )
+    assert found.tolist() == [0.0, 0.0, 1.0, 1 + 2**-6, 1 + 2**-7, -1.0, 0.0, *[np.inf, -np.inf] * 2]
+    assert np.signbit(found[1])
+    assert np.isnan(nans).all()
 
 
-def test_two_threads_do_not_mix_the_calls_of_their_products() -> None:
-    library = Library()
-    cublas, _ = stand_in(library)
-    by: list[int] = []
-
-    def noting(*arguments: Any) -> int:
-        by.append(threading.get_ident())
-        time.sleep(0.001)  # as in ctypes, where another thread may go on
-        return 0
-
-    for name in ("cublasSetStream_v2", "cublasSetWorkspace_v2", "cublasGemmEx"):
-        setattr(library, name, noting)
-    one = on_device(np.ones((2, 2)))
-    with ThreadPoolExecutor(2) as threads:
-        for found in [threads.submit(cublas.matmul, one, one) for _ in range(20)]:
-            found.result()
-    assert [by[i] for i in range(0, 60, 3) for _ in range(3)] == by
-
-
-def test_every_product_is_on_the_current_stream_in_memory_of_that_stream() -> None:
+def test_products_of_two_threads_are_each_on_their_stream_in_memory_of_that_stream() -> None:
     """Two streams, or two recordings, never multiply in the same workspace."""
     library = Library()
-    cublas, cupy = stand_in(library)
+    cublas, _ = stand_in(library)
     one = on_device(np.ones((2, 2)))
-    for stream in (1, 7, 1):
-        cupy.stream = stream
-        cublas.matmul(one, one)
-        (set_stream, set_workspace, multiplied) = library.calls[-3:]
-        assert (set_stream[0], set_stream[2]) == ("cublasSetStream_v2", stream)
-        assert (set_workspace[0], set_workspace[2:]) == ("cublasSetWorkspace_v2", (4096 + stream, WORKSPACE))
+    library.pause = 0.001  # as in ctypes, where another thread may go on
+    with ThreadPoolExecutor(4) as threads:
+        for found in [threads.submit(cublas.matmul, one, one) for _ in range(20)]:
+            found.result()
+    calls = library.calls[1:]
+    for set_stream, set_workspace, multiplied in zip(calls[::3], calls[1::3], calls[2::3], strict=True):
+        assert (set_stream[0], set_stream[2]) == ("cublasSetStream_v2", set_workspace[2] - 4096)
+        assert (set_workspace[0], set_workspace[3]) == ("cublasSetWorkspace_v2", WORKSPACE)
         assert multiplied[0] == "cublasGemmEx"
+    assert len({call[2] for call in calls[::3]}) > 1
 
 
 @pytest.mark.parametrize("name", ["cublasSetStream_v2", "cublasSetWorkspace_v2", "cublasGemmEx"])

@@ -269,7 +269,9 @@ def test_bad_file_is_named(tmp_path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "prepare", [None, Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=str
+    "prepare",
+    [None, Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")],
+    ids=["missing", "a folder", "a pipe", "a device"],
 )
 def test_what_is_no_file_is_named_and_not_read(
     tmp_path: Path, prepare: Callable[[Path], None] | None

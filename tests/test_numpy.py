@@ -19,11 +19,6 @@ SIDE = int((LARGE / 4) ** 0.5) + 1
 """Of a square of float32 that is large enough to be kept."""
 
 
-@pytest.fixture
-def xp() -> Any:
-    return xpnet.get_backend("cpu", "numpy").xp
-
-
 def square(value: float, side: int = SIDE) -> np.ndarray:
     return np.full((side, side), value, np.float32)
 
@@ -34,11 +29,12 @@ def address(array: np.ndarray) -> int:
 
 def test_a_result_that_nobody_refers_to_leaves_its_memory_to_the_next() -> None:
     products = Products()
-    first = products.matmul(square(1), square(1))
-    where = address(first)
-    del first
+    held = [products.matmul(square(1), square(1)) for _ in range(5)]
+    addresses = [address(C) for C in held]
+    assert len(set(addresses)) == 5
+    held.pop(1)
     second = products.matmul(square(1), square(2))
-    assert address(second) == where
+    assert address(second) == addresses[1]
     assert (second == 2 * SIDE).all()
 
 
@@ -51,13 +47,6 @@ def test_a_result_stays_as_it_is_while_anything_refers_to_it(hold: Any) -> None:
     for value in (2, 3):
         products.matmul(square(1), square(value))
     assert (np.asarray(held) == SIDE).all()
-
-
-def test_the_products_of_a_step_do_not_share_memory(rng: np.random.Generator) -> None:
-    products = Products()
-    A = rng.standard_normal((SIDE, SIDE), np.float32)
-    results = [products.matmul(A, A) for _ in range(5)]
-    assert len({address(C) for C in results}) == 5
 
 
 def test_no_more_than_so_much_unused_memory_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,43 +109,6 @@ def test_a_prediction_is_the_callers_to_keep() -> None:
     for _ in range(3):
         model.logits(X + 1)
     assert (before == copy).all()
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_shorter_ways_lead_to_the_same(xp: Any, dtype: str, rng: np.random.Generator) -> None:
-    x = rng.standard_normal((6, 5)).astype(dtype)
-    wide = rng.standard_normal((3, 40)).astype(dtype)
-    y = rng.integers(0, 5, 6).astype(np.int32)
-    pairs = [
-        (xp.astype(x, np.float32), np.astype(x, np.float32)),
-        (xp.matrix_transpose(x), np.matrix_transpose(x)),
-        (xp.max(x, axis=1, keepdims=True), np.max(x, axis=1, keepdims=True)),
-        (xp.max(x, axis=1), np.max(x, axis=1)),
-        (xp.max(wide, axis=1, keepdims=True), np.max(wide, axis=1, keepdims=True)),
-        (xp.max(x), np.max(x)),
-        (xp.maximum(x, 0.0), np.maximum(x, 0.0)),
-        (xp.maximum(y, 2), np.maximum(y, 2)),
-        (xp.maximum(x, -x), np.maximum(x, -x)),
-        (xp.sum(x, axis=0), np.sum(x, axis=0)),
-        (xp.sum(x, axis=1, keepdims=True), np.sum(x, axis=1, keepdims=True)),
-        (xp.sum(x, axis=1), np.sum(x, axis=1)),
-        (xp.sum(wide, axis=1), np.sum(wide, axis=1)),
-        (xp.sum(x, axis=1, dtype=np.float64), np.sum(x, axis=1, dtype=np.float64)),
-        (xp.sum(x > 0, axis=1), np.sum(x > 0, axis=1)),
-        (xp.sum(y), np.sum(y)),
-        (xp.sum(x > 0, axis=0), np.sum(x > 0, axis=0)),
-        (xp.sum(x, dtype=np.float64), np.sum(x, dtype=np.float64)),
-        (xp.take(x, y, axis=0), np.take(x, y, axis=0)),
-        (xp.take(y, y), np.take(y, y)),
-    ]
-    for ours, numpys in pairs:
-        assert ours.dtype == numpys.dtype
-        assert ours.shape == numpys.shape
-        np.testing.assert_allclose(ours, numpys, rtol=1e-6 if numpys.dtype == np.float32 else 1e-14)
-    assert xp.astype(x, x.dtype, copy=False) is x
-    assert not np.shares_memory(xp.astype(x, x.dtype), x)
-    with pytest.raises(IndexError):
-        xp.take(x, np.asarray([6]), axis=0)
 
 
 FAULTS = """

@@ -3,8 +3,10 @@
 What needs a GPU is run over a stand-in, which shows that the calls are those that are meant, in order.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,9 +15,11 @@ import pytest
 import torch
 
 import xpnet
+from tests.process import environment
 from xpnet.backends import get_backend
-from xpnet.backends.torch import TorchBackend, _rounded
+from xpnet.backends.torch import TorchBackend
 from xpnet.errors import XpnetError
+from xpnet.parity.formats import rounded
 
 
 @pytest.fixture
@@ -25,85 +29,10 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: [(7, 5), (8, 0)][index])
 
 
-@pytest.fixture
-def xp() -> Iterator[Any]:
-    """The namespace that is handed to nn."""
-    backend = get_backend("cpu", "torch")
-    with backend.running("float32"):
-        yield backend.xp
-
-
 def products() -> list[str]:
     """How torch multiplies float32 matrices, on a GPU and on a CPU."""
     parts: Any = torch.backends
     return [part.matmul.fp32_precision for part in (parts.cuda, parts.mkldnn)]
-
-
-def to_bfloat16(x: np.ndarray) -> np.ndarray:
-    """Round float32 to the 7 explicit bits of bfloat16, ties to even, by the bits of the numbers."""
-    bits = x.astype(np.float32).view(np.uint32)
-    rounded: np.ndarray = (bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)
-    return rounded.view(np.float32)
-
-
-@pytest.mark.parametrize("source", [torch.bool, torch.uint8, torch.int32, torch.float32, torch.float64])
-@pytest.mark.parametrize("target", [torch.int32, torch.float32, torch.float64])
-@pytest.mark.parametrize("copy", [True, False])
-def test_astype(xp: Any, source: torch.dtype, target: torch.dtype, copy: bool) -> None:
-    x = torch.tensor([[0, 1, 3], [1, 0, 2]]).to(source)
-    before = x.tolist()
-    cast = xp.astype(x, target, copy=copy)
-    assert cast.dtype == target
-    assert cast.tolist() == [[float(value) for value in row] for row in before]
-    assert (cast is x) is (source == target and not copy)
-    if cast is not x:
-        cast += 1
-        assert x.tolist() == before
-
-
-def test_astype_of_a_view(xp: Any) -> None:
-    x = torch.arange(12).reshape(3, 4)
-    assert xp.astype((x > 5).mT[1:], torch.float32).tolist() == [[0, 0, 1], [0, 1, 1], [0, 1, 1]]
-    assert xp.astype(x[0, 0] == 0, torch.float64).tolist() == 1.0
-
-
-def test_take(xp: Any) -> None:
-    x = torch.arange(12).reshape(3, 4)
-    rows = torch.tensor([2, 0, 2], dtype=torch.int32)
-    assert xp.take(x, rows, axis=0).tolist() == [[8, 9, 10, 11], [0, 1, 2, 3], [8, 9, 10, 11]]
-    assert xp.take(x, rows, axis=1).tolist() == [[2, 0, 2], [6, 4, 6], [10, 8, 10]]
-    assert xp.take(x[0, :], rows).tolist() == [2, 0, 2]
-    with pytest.raises(ValueError, match="axis must be specified"):
-        xp.take(x, rows)
-
-
-def test_maximum_and_minimum_of_an_array_and_a_number_or_an_array(xp: Any) -> None:
-    x = torch.tensor([-1.0, 0.0, 2.0, float("nan")])
-    for y in (0.5, torch.full((4,), 0.5), torch.tensor(0.5, dtype=torch.float32)):
-        np.testing.assert_array_equal(xp.maximum(x, y), [0.5, 0.5, 2.0, np.nan])
-        np.testing.assert_array_equal(xp.minimum(x, y), [-1.0, 0.0, 0.5, np.nan])
-    assert xp.maximum(torch.tensor([-1, 3], dtype=torch.int32), 0).dtype == torch.int32
-
-
-@pytest.mark.parametrize("axis", [None, 0, 1, -1])
-@pytest.mark.parametrize("keepdims", [False, True])
-@pytest.mark.parametrize("dtype", ["uint8", "int32", "float32", "float64"])
-def test_sum_and_max(xp: Any, axis: int | None, keepdims: bool, dtype: str) -> None:
-    host = np.arange(12).reshape(3, 4)[::-1].astype(dtype)
-    x = torch.tensor(host.copy())
-    found = xp.max(x, axis=axis, keepdims=keepdims)
-    assert found.dtype == x.dtype
-    np.testing.assert_array_equal(found, np.max(host, axis=axis, keepdims=keepdims))
-    found = xp.sum(x, axis=axis, keepdims=keepdims)
-    assert found.dtype == (x.dtype if x.dtype.is_floating_point else torch.int64)
-    np.testing.assert_array_equal(found, np.sum(host, axis=axis, keepdims=keepdims))
-    assert xp.sum(x, axis=axis, keepdims=keepdims, dtype=torch.float64).dtype == torch.float64
-
-
-def test_shapes_are_those_of_the_standard(xp: Any) -> None:
-    x = torch.arange(24).reshape(2, 3, 4)
-    assert xp.matrix_transpose(x).shape == (2, 4, 3)
-    assert xp.matmul(x, xp.matrix_transpose(x)).shape == (2, 3, 3)
 
 
 class Doubling:
@@ -118,24 +47,15 @@ class Doubling:
 def test_arrays_of_a_scan_may_be_used_as_any_others() -> None:
     """Those that are made in inference mode may not: autograd refuses them."""
     backend = get_backend("cpu", "torch")
-    state = {"sum": torch.ones(3), "t": torch.zeros(1)}
-    with backend.running("float32"):
-        after = backend.scan(Doubling(), state, torch.zeros((5, 2), dtype=torch.int32), {})
-    assert after["t"] is state["t"]
-    assert not any(array.is_inference() for array in after.values())
-    w = torch.ones(3, requires_grad=True)
-    (w * after["sum"] * after["t"]).sum().backward()
-    assert w.grad is not None
-    assert w.grad.tolist() == [160.0] * 3
-    after["sum"] += 1.0
-
-
-def test_parameters_that_want_a_gradient_can_be_trained() -> None:
-    backend = get_backend("cpu", "torch")
     state = {"sum": torch.ones(3), "t": torch.nn.Parameter(torch.zeros(1))}
     with backend.running("float32"):
         after = backend.scan(Doubling(), state, torch.zeros((5, 2), dtype=torch.int32), {})
-    assert after["t"].tolist() == [5.0]
+    assert after["t"] is state["t"]
+    w = torch.ones(3, requires_grad=True)
+    (w * after["sum"] * after["t"].detach()).sum().backward()
+    assert w.grad is not None
+    assert w.grad.tolist() == [160.0] * 3
+    after["sum"] += 1.0
 
 
 def test_precisions_of_each_device(gpus: None) -> None:
@@ -144,57 +64,76 @@ def test_precisions_of_each_device(gpus: None) -> None:
     assert get_backend("cuda:0", "torch").precisions() == ("float32",)
     with pytest.raises(XpnetError, match="no bf16 matrix products: torch on cuda:0 has float32"):
         get_backend("cuda:0", "torch", precision="bf16")
-    with pytest.raises(XpnetError, match="tf32"):
-        TorchBackend("cpu", precision="tf32")
 
 
 def test_only_an_nvidia_gpu_records(gpus: None) -> None:
-    assert (get_backend("cpu", "torch").executions(), get_backend("cpu", "torch").execution.actual) == (
-        ("eager",),
-        "eager",
-    )
-    made = get_backend("cuda:1", "torch")
-    assert (made.executions(), made.execution.actual) == (("captured", "eager"), "captured")
-    assert TorchBackend("cuda", 1, execution="eager").execution.actual == "eager"
+    ways = {device: get_backend(device, "torch").executions() for device in ("cpu", "cuda:1")}
+    assert ways == {"cpu": ("eager",), "cuda:1": ("captured", "eager")}
+
+
+HELD = {"float32": ["ieee", "ieee"], "bf16": ["ieee", "bf16"], "tf32": ["tf32", "ieee"]}
 
 
 @pytest.mark.parametrize(
-    ("device", "precision", "held"),
-    [
-        ("cpu", "float32", ["ieee", "ieee"]),
-        ("cpu", "bf16", ["ieee", "bf16"]),
-        ("cuda:1", "float32", ["ieee", "ieee"]),
-        ("cuda:1", "tf32", ["tf32", "ieee"]),
-        ("cuda:1", "bf16", ["ieee", "bf16"]),
-    ],
+    ("device", "precision"),
+    [("cpu", "float32"), ("cpu", "bf16"), ("cuda:1", "float32"), ("cuda:1", "tf32"), ("cuda:1", "bf16")],
 )
 @pytest.mark.parametrize("caller", ["highest", "medium"])
-def test_precision_is_held_while_running(
-    gpus: None, device: str, precision: str, held: list[str], caller: str
+def test_settings_are_held_while_running_and_given_back(
+    gpus: None, device: str, precision: str, caller: str
 ) -> None:
-    older = torch.get_float32_matmul_precision()
+    backend, older = get_backend(device, "torch", precision=precision), torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(caller)
     try:
         before = products()
-        backend = get_backend(device, "torch", precision=precision)
-        with backend.running("float32"):
-            assert products() == held
+        with torch.autocast("cpu"), suppress(KeyboardInterrupt), backend.running("float32"):
             with backend.running("float64"):
-                assert products() == held
-            assert products() == held
-        assert products() == before
-        assert torch.get_float32_matmul_precision() == caller
+                assert products() == HELD[precision]
+            assert products() == HELD[precision]
+            assert torch.is_autocast_enabled("cpu") is (device != "cpu")
+            assert not torch.is_grad_enabled()
+            raise KeyboardInterrupt
+        assert (products(), torch.get_float32_matmul_precision()) == (before, caller)
+        assert torch.is_grad_enabled()
+        assert not torch.is_autocast_enabled("cpu")
     finally:
         torch.set_float32_matmul_precision(older)
 
 
-def test_bf16_rounds_to_the_nearest_and_ties_to_even() -> None:
-    x = np.array([[1.0, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, -1 - 2**-9, 3e38, 1e-30]], np.float32)
-    assert to_bfloat16(x)[0, :4].tolist() == [1.0, 1.0, 1 + 2**-6, 1 + 2**-7]
-    backend = TorchBackend("cpu", precision="bf16")
-    with backend.running("float32"):
-        found = backend.xp.matmul(backend.asarray(x), torch.eye(7))
-    assert backend.to_numpy(found).tolist() == to_bfloat16(x).tolist()
+@pytest.mark.parametrize(
+    ("before", "within", "told"),
+    [
+        ("torch.set_float32_matmul_precision('high')", "torch.backends.cuda.matmul.allow_tf32", "False True"),
+        (
+            "torch.backends.cuda.matmul.fp32_precision = 'tf32'",
+            "torch.backends.cuda.matmul.fp32_precision",
+            "ieee tf32",
+        ),
+    ],
+)
+def test_older_and_newer_settings_of_the_caller_can_be_read(before: str, within: str, told: str) -> None:
+    code = (
+        f"import torch\n"
+        f"from xpnet.backends import get_backend\n"
+        f"{before}\n"
+        f"with get_backend('cpu', 'torch').running('float32'):\n"
+        f"    print({within}, end=' ')\n"
+        f"print({within})"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.strip() == told
+
+
+def test_training_within_autocast_is_in_float32(rng: np.random.Generator) -> None:
+    X, y, found = rng.standard_normal((300, 6)), np.arange(300) % 3, []
+    for enabled in (False, True):
+        model = xpnet.MLP((6, 16, 3), backend="torch")
+        with torch.autocast("cpu", enabled=enabled):
+            loss = xpnet.train(model, X, y, epochs=1).epochs[-1].loss
+            found.append((loss, model.predict_proba(model.backend.asarray(X)).tolist()))
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("m", [1, 7, 64])
@@ -213,44 +152,16 @@ def test_bf16_products_have_float32_sums(m: int, rng: np.random.Generator) -> No
             )
             found = backend.xp.matmul(A, B)
             assert found.dtype == torch.float32
-            right = to_bfloat16(a).astype(np.float64) @ to_bfloat16(b).astype(np.float64)
+            right = rounded(a, "bf16").astype(np.float64) @ rounded(b, "bf16").astype(np.float64)
             size = abs(right).max()
             assert abs(backend.to_numpy(found) - right).max() < 2e-6 * size
             assert abs(a.astype(np.float64) @ b - right).max() > 1e-4 * size
 
 
-def test_bf16_leaves_float64_alone(rng: np.random.Generator) -> None:
-    A, B = (torch.tensor(rng.standard_normal(shape)) for shape in ((5, 6), (6, 7)))
-    backend = TorchBackend("cpu", precision="bf16")
-    with backend.running("float64"):
-        assert torch.equal(backend.xp.matmul(A, B), torch.matmul(A, B))
-
-
-def test_bf16_trains(rng: np.random.Generator) -> None:
-    X, y = rng.standard_normal((300, 6)), np.arange(300) % 3
-    X[np.arange(300), y] += 3.0
-    losses = []
-    for precision in ("float32", "bf16"):
-        model = xpnet.MLP((6, 16, 3), backend=TorchBackend("cpu", precision=precision))
-        losses.append(xpnet.train(model, X, y, epochs=3, validation=0).epochs[-1].loss)
-    assert losses[0] != losses[1]
-    np.testing.assert_allclose(losses[1], losses[0], rtol=0.02)
-
-
-def test_bf16_on_a_gpu_multiplies_what_is_rounded_into_float32() -> None:
-    def matrix(name: str) -> Any:
-        rounded = SimpleNamespace(name=name, is_cuda=True)
-        return SimpleNamespace(dtype=torch.float32, bfloat16=lambda: rounded)
-
-    def mm(a: Any, b: Any, out_dtype: Any) -> Any:
-        return a.name, b.name, out_dtype
-
-    stand_in = SimpleNamespace(float32=torch.float32, mm=mm)
-    assert _rounded(stand_in)(matrix("A"), matrix("B")) == ("A", "B", torch.float32)
-    # and that is a call that PyTorch knows
-    shapes = [torch.empty(shape, dtype=torch.bfloat16, device="meta") for shape in ((4, 5), (5, 6))]
+def test_a_product_of_bf16_with_float32_sums_is_a_call_that_pytorch_knows() -> None:
+    a, b = (torch.empty(shape, dtype=torch.bfloat16, device="meta") for shape in ((4, 5), (5, 6)))
     product: Any = torch.mm
-    assert product(*shapes, out_dtype=torch.float32).dtype == torch.float32
+    assert product(a, b, out_dtype=torch.float32).dtype == torch.float32
 
 
 class Streams:
