@@ -91,21 +91,33 @@ def not_finite(array: np.ndarray) -> np.ndarray:
     return array
 
 
+def halved(array: np.ndarray) -> np.ndarray:
+    """The same in half the bytes."""
+    return array.astype(np.float32)
+
+
+OTHERS = "arrays are not those of this network"
 DAMAGES: dict[str, tuple[Change, str]] = {
     "another format": (says(format=1), "unexpected format: 1, not 2"),
     "settings that are none": (says(config=None), "unexpected config: None"),
     "settings of nothing": (says(config={}), "has no "),
     "notes that are a list": (says(notes=[]), "unexpected notes: []"),
-    "no weights": (array("W1"), "arrays are not those of this network"),
-    "no velocity": (array("velocity.b2"), "arrays are not those of this network"),
-    "weights of another shape": (array("W1", np.transpose), "arrays are not those of this network"),
-    "weights of another type": (array("W1", np.float32), "arrays are not those of this network"),
+    "no weights": (array("W1"), OTHERS),
+    "no velocity": (array("velocity.b2"), OTHERS),
+    "weights of another shape": (array("W1", np.transpose), OTHERS),
+    "weights of another type": (
+        array("W1", halved),
+        OTHERS,
+    ),
     "weights that are no numbers": (array("W1", not_finite), "'W1' holds NaN or infinity"),
-    "no best weights": (array("best.W1"), "arrays are not those of this network"),
-    "best weights of another shape": (array("best.W1", np.transpose), "arrays are not those of this network"),
-    "best weights of another type": (array("best.W1", np.float32), "arrays are not those of this network"),
+    "no best weights": (array("best.W1"), OTHERS),
+    "best weights of another shape": (array("best.W1", np.transpose), OTHERS),
+    "best weights of another type": (
+        array("best.W1", halved),
+        OTHERS,
+    ),
     "best weights that are no numbers": (array("best.b1", not_finite), "'best.b1' holds NaN or infinity"),
-    "best weights of no epoch": (says(best=None), "arrays are not those of this network"),
+    "best weights of no epoch": (says(best=None), OTHERS),
     "a best epoch still to come": (says(best=3), "the best of them is missing"),
     "a best epoch before the first": (says(best=0), "unexpected best: 0"),
     "a best epoch that is a list": (says(best=[1]), "unexpected best: [1]"),

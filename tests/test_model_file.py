@@ -1,5 +1,6 @@
 """The file of a network: the same from every library and for every library, and refused if damaged."""
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,12 @@ DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize(("changes", "said"), DAMAGED.values(), ids=DAMAGED)
 def test_file_that_is_no_sound_model_is_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     path = saved(tmp_path, changes)
-    message = refused(lambda: xpnet.load(path))
+    tracemalloc.start()
+    try:
+        message = refused(lambda: xpnet.load(path))
+        assert tracemalloc.get_traced_memory()[1] < 10**8
+    finally:
+        tracemalloc.stop()
     assert message.startswith(f"{path}: ")
     assert said in message
     assert len(message) - len(str(path)) < 300

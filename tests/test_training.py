@@ -251,7 +251,9 @@ def test_argument_that_makes_no_sense_is_named(name: str) -> None:
         assert len(message) < 250
 
 
-@pytest.mark.parametrize("what", [None, "rows", 3, {"a": 1}, object()], ids=repr)
+@pytest.mark.parametrize(
+    "what", [None, "rows", 3, {"a": 1}, object()], ids=["None", "text", "number", "dict", "object"]
+)
 def test_what_is_no_array_is_named(what: Any) -> None:
     X, y = separable(40)
     for call in (train, evaluate):
