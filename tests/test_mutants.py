@@ -95,7 +95,7 @@ FAULTS = [
     Fault("host-read", "step", '+= xp.sum(weights * losses)', '+= float(xp.sum(weights * losses))', "step", FAKE),
     Fault("wrong-device", "step", 'data["classes"], dtype', 'xp.arange(data["classes"].shape[0]), dtype', "step", FAKE),
     Fault("data-written", "step", "    X = xp.astype", '    data["X"] *= 1\n    X = xp.astype', "step", "numpy-read-only"),
-    Fault("evaluation-padding", "step", "Y *= xp.expand_dims(weights, axis=1)", "Y *= 1.0", "step"),
+    Fault("evaluation-padding", "step", "Y *= weights[:, None]", "Y *= 1.0", "step"),
 ]  # fmt: skip
 
 

@@ -1,21 +1,36 @@
-"""The README says what is true: its programs run, and the functions that it names exist."""
+"""The README is true: its programs and commands run, and everything that it names exists."""
 
 import importlib
+import inspect
 import re
+import shlex
+import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
-PROGRAMS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-FUNCTIONS = sorted(set(re.findall(r"`((?:nn|backends)\.[a-z_]+\.[A-Za-z_.]+)`", README)))
-OPTIONS = sorted(
-    set(re.findall(r"--[a-z-]+[a-z]", "\n".join(re.findall(r"^xpnet .*$", README, re.MULTILINE))))
-)
+import xpnet
+from tests.process import run, small_data, write_npz
+from xpnet.backends import LIBRARIES, backend_class
+from xpnet.cli import cli
+from xpnet.errors import XpnetError
+from xpnet.nn.network import Network
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+PROGRAMS = [block for language, block in BLOCKS if language == "python"]
+COMMANDS = [block for language, block in BLOCKS if language == "sh" and "\nxpnet " in f"\n{block}"]
+OUTPUT = next(block for _, block in BLOCKS if "test accuracy" in block)
+CODE = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", README, flags=re.DOTALL | re.MULTILINE))
+FUNCTIONS = sorted(set(re.findall(r"^(?:nn|backends)\.[a-z_]+\.[A-Za-z_.]+$", "\n".join(CODE), re.MULTILINE)))
+SHORTER = {"train": ["--epochs", "1"], "parity": ["--run-steps", "20", "--dtype", "float32"]}
+"""Options that are added to a command so that it takes seconds, unless its comment promises an accuracy."""
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_every_function_of_the_readme_exists(name: str) -> None:
+def test_every_function_exists(name: str) -> None:
     package, module, *attributes = name.split(".")
     found = importlib.import_module(f"xpnet.{package}.{module}")
     for attribute in attributes:
@@ -24,38 +39,122 @@ def test_every_function_of_the_readme_exists(name: str) -> None:
 
 
 def test_the_mathematics_is_explained_with_its_functions() -> None:
-    # an empty list would make the test above pass by saying nothing
+    # the test above passes for an empty list too
     for name in ("dense", "relu", "softmax", "cross_entropy", "dense_backward", "relu_backward", "SGD"):
         assert any(name in function for function in FUNCTIONS)
+    assert f"{Network((784, 128, 10)).size:,} numbers" in README
 
 
-@pytest.mark.parametrize("number", range(len(PROGRAMS)))
-def test_the_programs_of_the_readme_learn(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("number", "library"), [(0, "numpy"), (0, "torch"), (1, "numpy")])
+def test_the_programs_learn(
+    number: int,
+    library: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    exec(compile(PROGRAMS[number], f"README.md, program {number + 1}", "exec"), {})
+    program = PROGRAMS[number].replace("array_api_compat import numpy", f"array_api_compat import {library}")
+    exec(compile(program, f"README.md, program {number + 1}", "exec"), {})
     said = capsys.readouterr().out
-    shares = [float(n) for n in re.findall(r"\b0\.\d+", said)] + [
-        float(n) / 100 for n in re.findall(r"([\d.]+)%", said)
-    ]
+    shares = [float(n) for n in re.findall(r"\b0\.\d+", said)]
+    shares += [float(n) / 100 for n in re.findall(r"([\d.]+)%", said)]
     assert max(shares) > 0.96
+    assert number == 1 or len(re.findall(r"^step .* loss [\d.]+$", said, re.MULTILINE)) > 3
 
 
 def test_the_whole_training_is_short() -> None:
-    assert len(PROGRAMS) == 2
-    assert len(PROGRAMS[0].splitlines()) <= 20
-    assert len(PROGRAMS[1].splitlines()) < 50
+    whole, library = (len(program.splitlines()) for program in PROGRAMS)
+    assert whole < 50
+    assert library < 20
 
 
-@pytest.mark.parametrize("option", OPTIONS)
-def test_every_option_of_the_readme_exists(option: str) -> None:
-    from xpnet.cli import cli
+@pytest.mark.parametrize("block", COMMANDS, ids=lambda block: block.splitlines()[-1].partition("  ")[0])
+def test_the_commands_do_what_they_say(block: str, tmp_path: Path) -> None:
+    arrays = small_data(features=784, classes=10)
+    write_npz(tmp_path / "digits.npz", arrays)
+    (tmp_path / "folder").mkdir()
+    for name, array in arrays.items():
+        np.save(tmp_path / "folder" / f"{name}.npy", array)
+    for line in re.findall(r"^xpnet .*$", block, re.MULTILINE):
+        command, _, comment = line.partition("#")
+        _, name, *options = shlex.split(command)
+        promised = re.match(r" (\d+) %", comment)
+        ended = run(tmp_path, name, *options, *([] if promised else SHORTER.get(name, [])))
+        if "--backend" in options:
+            xpnet.get_backend(backend=options[options.index("--backend") + 1])  # fails where it is missing
+        if "--device" in options and not _is_there(options[options.index("--device") + 1]):
+            assert (ended.code, ended.err.count("\n")) == (1, 1)
+            assert ended.err.startswith("xpnet: error: ")
+            continue
+        assert ended.code == 0, ended.err
+        assert not promised or abs(_accuracy(ended.out) - float(promised[1])) < 1.5
 
-    known = {opt for command in cli.commands.values() for param in command.params for opt in param.opts}
-    assert option in known | {"--help"}
+
+def _accuracy(out: str) -> float:
+    found = re.search(r"^test accuracy +([\d.]+)%", out, re.MULTILINE)
+    assert found is not None
+    return float(found[1])
+
+
+def _is_there(device: str) -> bool:
+    try:
+        xpnet.get_backend(device)
+    except XpnetError:
+        return False
+    return True
+
+
+def test_training_prints_the_output_shown(tmp_path: Path) -> None:
+    ended = run(tmp_path, "train")
+    shown, printed = OUTPUT.splitlines(), (ended.err + ended.out).splitlines()
+    assert [re.sub(r"[\d.,]+", "", line) for line in shown if line != "…"] == [
+        re.sub(r"[\d.,]+", "", line) for line in [printed[0], *printed[9:]]
+    ]
+    assert abs(_accuracy(ended.out) - _accuracy(OUTPUT)) < 0.5
 
 
 def test_there_are_two_commands() -> None:
+    # .ci/run runs them as they stand
     commands = re.findall(r"^python3 -m venv .*$", README, re.MULTILINE)
     assert [command.rpartition("/")[2] for command in commands] == ["xpnet train", "pytest"]
+
+
+def test_every_option_exists() -> None:
+    known = {option for command in cli.commands.values() for param in command.params for option in param.opts}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", README)) - {"--steps"} <= known | {"--help"}
+
+
+def test_every_keyword_and_public_name_exists() -> None:
+    functions = (xpnet.train, xpnet.MLP, xpnet.MLP.to, xpnet.get_backend, xpnet.load, np.unique)
+    known = {name for function in functions for name in inspect.signature(function).parameters}
+    code = "\n".join(CODE)
+    assert set(re.findall(r"\b([a-z_]+)=", code)) - {"steps"} <= known
+    assert set(re.findall(r"\bxpnet\.([A-Za-z_]+)", code)) <= set(xpnet.__all__)
+
+
+def test_every_path_and_link_exists() -> None:
+    tree = next(block for _, block in BLOCKS if block.startswith("xpnet/\n"))
+    named = re.findall(r"^((?:  )?)([a-z_]+(?:/|\.py))", tree, re.MULTILINE)
+    paths = [f"xpnet/{name}" if inside else name for inside, name in named]
+    paths += [path for code in CODE for path in re.findall(r"(?:xpnet|bench)/[\w/]+(?:\.py|/)?", code)]
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    paths += [link for link in links if not link.startswith(("http", "#"))]
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    headings = re.findall(r"^## (.*)$", README, re.MULTILINE)
+    anchors = ["#" + re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+    assert [link for link in links if link.startswith("#")] == anchors
+
+
+def test_the_table_of_devices_is_that_of_the_backends() -> None:
+    for kind in ("cpu", "cuda", "xpu", "mps"):
+        row = re.search(rf"^\| `{kind}`.*? \| (.*?) \|", README, re.MULTILINE)
+        assert row is not None
+        drives = [name for name in LIBRARIES if kind in backend_class(name).kinds]
+        assert re.findall(r"`(.*?)`", row[1]) == drives
+
+
+def test_every_extra_exists() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = ",".join(re.findall(r"(?<!\w)\.\[([a-z0-9,]+)\]", README)).split(",")
+    assert set(extras) <= set(project["optional-dependencies"])

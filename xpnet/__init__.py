@@ -6,7 +6,7 @@
 >>> history = xpnet.train(model, data.X_train, data.y_train, epochs=10)
 >>> xpnet.evaluate(model, data.X_test, data.y_test).accuracy
 
-Importing xpnet imports no array library but NumPy; the names below are loaded when first asked for.
+`import xpnet` imports no array library. Each name below is imported when it is first used.
 """
 
 import importlib

@@ -1,17 +1,17 @@
-"""The errors that a user meets: one line each, saying what is wrong and what to do."""
+"""The errors that xpnet raises. Each message is one line that says what is wrong and what to do."""
 
 
 class XpnetError(Exception):
-    """The world does not allow what was asked for: a missing GPU, a bad file. Exit code 1."""
+    """The request is valid but cannot be carried out: a GPU is missing, a file is damaged. Exit code 1."""
 
 
 class UsageError(XpnetError, ValueError):
-    """The request itself cannot be meant: a batch of -1 rows. Exit code 2."""
+    """The request is not valid: a batch of -1 rows. Exit code 2."""
 
 
 class FellBackWarning(RuntimeWarning):
-    """Steps run eager on a device where they should be captured: right, but slower."""
+    """Steps run eagerly where they should be captured. The results are the same; the steps take longer."""
 
 
 class DivergedError(XpnetError):
-    """The loss or a weight is no longer a finite number. Exit code 1."""
+    """Training diverged: the loss or a weight is no longer a finite number. Exit code 1."""

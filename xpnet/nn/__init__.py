@@ -1,15 +1,15 @@
 """The mathematics of xpnet, on the Python Array API alone.
 
-Every function takes the namespace ``xp`` that its arrays belong to and knows no library by name. Nothing
-here reads a value back to the host, touches a file or keeps a global. Read the files in this order:
+Every function takes ``xp``, the namespace that its arrays belong to, and names no library. No function here
+reads a value back to the host, opens a file or keeps global state. Read the files in this order:
 
-``typing``        the words of the signatures
-``dense``         Z = A W + b, and its gradient
-``activations``   relu, tanh, sigmoid, identity, each with its derivative
+``typing``        the types in the signatures
+``dense``         the dense layer Z = A W + b, and its gradient
+``activations``   relu, tanh, sigmoid and identity, each with its derivative
 ``loss``          softmax and cross-entropy, differentiated together
-``initializers``  where the weights start
-``network``       the layers in a row: forward, then backpropagation
-``schedules``     how the learning rate moves
-``optimizers``    how a gradient becomes a step
+``initializers``  the random initial weights
+``network``       the forward pass through all layers, and backpropagation
+``schedules``     how the learning rate changes during a run
+``optimizers``    how the gradient changes the weights
 ``step``          one training step, the same function on every library
 """

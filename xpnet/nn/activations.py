@@ -1,7 +1,10 @@
-"""Activations: the bend between two layers, without which they would collapse into one.
+"""Activations: the nonlinear functions between two layers.
 
-A forward takes Z of any shape and returns A of that shape. The backward beneath it takes dA, the gradient
-by its output, with the Z and A of the forward, and returns dZ = dA * f'(Z).
+Without them, any number of layers computes only what a single layer can compute.
+
+A forward function takes Z of any shape and returns A of the same shape. The backward function beneath it
+takes dA, the gradient of the loss with respect to A, and the Z and A of the forward pass. It returns
+dZ = dA * f'(Z).
 """
 
 from collections.abc import Callable
@@ -16,7 +19,7 @@ def relu(xp: Namespace, Z: Array) -> Array:
 
 
 def relu_backward(xp: Namespace, dA: Array, Z: Array, A: Array) -> Array:
-    """dZ = dA where Z > 0, else 0. At Z = 0, where no derivative exists, it is 0 by convention."""
+    """dZ = dA where Z > 0, else 0. At Z = 0 relu has no derivative; the convention is 0."""
     return dA * xp.astype(Z > 0, dA.dtype)
 
 
@@ -31,7 +34,7 @@ def tanh_backward(xp: Namespace, dA: Array, Z: Array, A: Array) -> Array:
 
 
 def sigmoid(xp: Namespace, Z: Array) -> Array:
-    """A = 1 / (1 + exp(-Z)), as exp(min(Z, 0)) / (1 + exp(-|Z|)), where no exponential overflows."""
+    """A = 1 / (1 + exp(-Z)), written as exp(min(Z, 0)) / (1 + exp(-|Z|)) so that no exponential overflows."""
     return xp.exp(xp.minimum(Z, 0.0)) / (1.0 + xp.exp(-xp.abs(Z)))
 
 
@@ -41,7 +44,7 @@ def sigmoid_backward(xp: Namespace, dA: Array, Z: Array, A: Array) -> Array:
 
 
 def identity(xp: Namespace, Z: Array) -> Array:
-    """A = Z: no bend at all, which makes the network linear."""
+    """A = Z. The whole network is then linear."""
     return Z
 
 

@@ -1,4 +1,4 @@
-"""The dense layer: every output is a weighted sum of every input, plus a bias."""
+"""The dense layer: each output is a weighted sum of all inputs plus a bias."""
 
 from xpnet.nn.typing import Array, Namespace
 
@@ -11,7 +11,7 @@ def dense(xp: Namespace, A: Array, W: Array, b: Array) -> Array:
     xp
         Namespace of the arrays.
     A : (m, fan_in)
-        A batch of m rows: the data, or the activations of the layer before.
+        A batch of m rows: the input data, or the activations of the previous layer.
     W : (fan_in, fan_out)
         Weights.
     b : (fan_out,)
@@ -27,17 +27,17 @@ def dense(xp: Namespace, A: Array, W: Array, b: Array) -> Array:
 
 
 def dense_backward(xp: Namespace, dZ: Array, A: Array) -> tuple[Array, Array]:
-    """dW = A^T dZ and db = the sum of dZ over the rows.
+    """dW = A^T dZ, and db is the sum of dZ over the rows.
 
-    Each weight W[i, j] carried A[:, i] into Z[:, j], so its gradient gathers the product of the two
-    over the batch. A bias reaches every row with factor one.
+    The weight W[i, j] multiplies A[:, i] in Z[:, j], so its gradient is the sum of A[:, i] * dZ[:, j] over
+    the batch. The bias b[j] is added to every row of Z[:, j], so its gradient is the sum of dZ[:, j].
 
     Parameters
     ----------
     dZ : (m, fan_out)
-        Gradient of the loss by Z.
+        Gradient of the loss with respect to Z.
     A : (m, fan_in)
-        The input that `dense` was given.
+        The input of `dense`.
 
     Returns
     -------
@@ -50,17 +50,20 @@ def dense_backward(xp: Namespace, dZ: Array, A: Array) -> tuple[Array, Array]:
 
 
 def dense_backward_input(xp: Namespace, dZ: Array, W: Array) -> Array:
-    """dA = dZ W^T: the blame handed down to the layer before, through the same weights.
+    """dA = dZ W^T: the gradient that goes on to the previous layer.
 
-    Apart from `dense_backward` because the first layer has nobody to hand it to.
+    This is a function of its own because the first layer does not need it.
 
     Parameters
     ----------
     dZ : (m, fan_out)
+        Gradient of the loss with respect to Z.
     W : (fan_in, fan_out)
+        Weights.
 
     Returns
     -------
     dA : (m, fan_in)
+        Gradient of the loss with respect to the input of `dense`.
     """
     return xp.matmul(dZ, xp.matrix_transpose(W))

@@ -1,8 +1,10 @@
-"""Where the weights start: random, because equal units would stay equal, and of a size that keeps the
-variance of a signal the same from layer to layer.
+"""Random initial weights.
 
-Both draw from a host generator that is handed in (``numpy.random.Generator`` or anything with its two
-methods), in float64, so that every library starts from the same numbers.
+They are random because units that start equal stay equal. Their size is chosen so that the variance of a
+signal stays about the same from layer to layer.
+
+Both functions draw from a generator on the host, in float64, so that every library starts from the same
+numbers.
 """
 
 from typing import Protocol
@@ -11,7 +13,7 @@ from xpnet.nn.typing import Array
 
 
 class Generator(Protocol):
-    """What is needed of ``numpy.random.Generator``."""
+    """The two methods of ``numpy.random.Generator`` that are used here."""
 
     def standard_normal(self, size: tuple[int, ...]) -> Array:
         """Draw from N(0, 1)."""
@@ -21,18 +23,20 @@ class Generator(Protocol):
 
 
 def he_normal(rng: Generator, fan_in: int, fan_out: int) -> Array:
-    """W ~ N(0, 2 / fan_in): relu silences half of its inputs, so the other half speaks twice as loud.
+    """W ~ N(0, 2 / fan_in). The factor 2 makes up for relu, which sets about half of its inputs to zero.
 
-    Returns an array (fan_in, fan_out) of float64. He et al., "Delving deep into rectifiers", 2015, eq. 10.
+    Returns an array of shape (fan_in, fan_out), float64.
+    He et al., "Delving deep into rectifiers", 2015, eq. 10.
     """
     return rng.standard_normal((fan_in, fan_out)) * (2.0 / fan_in) ** 0.5
 
 
 def glorot_uniform(rng: Generator, fan_in: int, fan_out: int) -> Array:
-    """W ~ U(-r, r) with r = sqrt(6 / (fan_in + fan_out)), for functions that are straight at zero.
+    """W ~ U(-r, r) with r = sqrt(6 / (fan_in + fan_out)), for activations that are almost linear near zero.
 
-    Returns an array (fan_in, fan_out) of float64. Glorot and Bengio, "Understanding the difficulty of
-    training deep feedforward neural networks", 2010, eq. 16.
+    Returns an array of shape (fan_in, fan_out), float64.
+    Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010,
+    eq. 16.
     """
     r = (6.0 / (fan_in + fan_out)) ** 0.5
     return rng.uniform(-r, r, (fan_in, fan_out))

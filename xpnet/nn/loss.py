@@ -1,7 +1,7 @@
-"""Softmax and cross-entropy: logits to probabilities, and how wrong they are.
+"""Softmax turns logits into probabilities; cross-entropy measures how wrong they are.
 
-Both start from the logits Z_L and work with logarithms, shifted by the largest logit of the row (the
-log-sum-exp shift), so that no exponential overflows and no logarithm sees zero.
+Both compute with logarithms, after the largest logit of each row is subtracted from the row (the log-sum-exp
+shift). So no exponential overflows, and no logarithm of zero is taken.
 """
 
 from xpnet.nn.typing import Array, Namespace
@@ -56,13 +56,13 @@ def one_hot(xp: Namespace, y: Array, classes: Array, dtype: object) -> Array:
     -------
     Y : (m, k)
     """
-    return xp.astype(xp.expand_dims(y, axis=1) == classes, dtype)
+    return xp.astype(y[:, None] == classes, dtype)
 
 
 def cross_entropy(xp: Namespace, log_A: Array, Y: Array) -> Array:
-    """-log A[i, y_i] for every row: how surprised the network is by the truth, in nats.
+    """-log A[i, y_i] for every row i, in nats. It is small where the true class has a high probability.
 
-    The loss of a batch is the mean of these, weighted where rows carry weights.
+    The loss of a batch is the mean of these, or the weighted mean where the rows have weights.
 
     Parameters
     ----------
@@ -78,22 +78,22 @@ def cross_entropy(xp: Namespace, log_A: Array, Y: Array) -> Array:
     return -xp.sum(Y * log_A, axis=1)
 
 
-def cross_entropy_backward(xp: Namespace, log_A: Array, Y: Array, weights: Array) -> Array:
-    """dZ = (A - Y) / m: softmax and cross-entropy differentiated together.
+def cross_entropy_backward(xp: Namespace, log_A: Array, Y: Array, shares: Array) -> Array:
+    """dZ = (A - Y) / m: the derivative of softmax and cross-entropy together.
 
     Parameters
     ----------
     log_A, Y : (m, classes)
         As for `cross_entropy`.
-    weights : (m,)
-        The share of each row in the loss, summing to 1: 1/m each for the plain mean.
+    shares : (m,)
+        The share of each row in the loss of the batch. The shares sum to 1; for the plain mean each is 1/m.
 
     Returns
     -------
     dZ : (m, classes)
-        Gradient of sum_i weights[i] * losses[i] by the logits.
+        Gradient of sum_i shares[i] * losses[i] with respect to the logits.
     """
     dZ = xp.exp(log_A)
     dZ -= Y
-    dZ *= xp.expand_dims(weights, axis=1)
+    dZ *= shares[:, None]
     return dZ

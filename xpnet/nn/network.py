@@ -1,6 +1,7 @@
 """The network: dense layers with an activation between them, forward and backward.
 
-For layers l = 1 … L, and A_0 = X:  Z_l = A_{l-1} W_l + b_l,  A_l = f(Z_l), and Z_L are the logits.
+With A_0 = X, layer l = 1 … L computes Z_l = A_{l-1} W_l + b_l, and each layer but the last A_l = f(Z_l).
+Z_L holds the logits.
 """
 
 from dataclasses import dataclass
@@ -13,19 +14,19 @@ from xpnet.nn.typing import Array, Namespace, State
 
 @dataclass(frozen=True)
 class Network:
-    """The description of a network: what is needed to run it, besides its parameters.
+    """The description of a network: its sizes and its activation, but not its parameters.
 
     Parameters
     ----------
     sizes
-        Units of every layer from the input to the logits: (784, 128, 10).
+        The number of units of every layer, from the input to the logits: (784, 128, 10).
     activation
-        Between the layers: a key of `ACTIVATIONS`.
+        The activation of the hidden layers: a key of `ACTIVATIONS`.
 
     Raises
     ------
     ValueError
-        Fewer than two sizes, a size under 1, or an unknown activation.
+        There are fewer than two sizes, a size is less than 1, or the activation is unknown.
     """
 
     sizes: tuple[int, ...] = (784, 128, 10)
@@ -39,12 +40,12 @@ class Network:
 
     @property
     def depth(self) -> int:
-        """L, the number of dense layers."""
+        """The number L of dense layers."""
         return len(self.sizes) - 1
 
     @property
     def size(self) -> int:
-        """The number of all weights and biases."""
+        """The number of parameters: all weights and biases."""
         pairs = zip(self.sizes, self.sizes[1:], strict=False)
         return sum(fan_in * fan_out + fan_out for fan_in, fan_out in pairs)
 
@@ -59,17 +60,21 @@ class Network:
 
 
 def initial_parameters(xp: Namespace, network: Network, rng: Generator) -> dict[str, Array]:
-    """Draw W1, W2, … in that order: He for relu, Glorot for the rest. Biases start at zero.
+    """Draw the initial weights W1, W2, … in this order. Biases start at zero.
+
+    The weights are drawn by `he_normal` for relu, and by `glorot_uniform` for the other activations.
 
     Parameters
     ----------
     xp
-        The namespace of what `rng` draws: that of the host.
+        The namespace of the arrays that `rng` draws: NumPy, as a rule.
+    rng
+        A generator on the host.
 
     Returns
     -------
     parameters
-        Host arrays of float64, by name, in the order of the layers; the caller casts and moves them.
+        Host arrays by name, float64, in the order of the layers. The caller casts and moves them.
     """
     draw = he_normal if network.activation == "relu" else glorot_uniform
     return {
@@ -79,27 +84,28 @@ def initial_parameters(xp: Namespace, network: Network, rng: Generator) -> dict[
 
 
 def is_weight(name: str) -> bool:
-    """Whether a parameter is a weight matrix, which decays, and not a bias, which does not."""
+    """Whether a parameter is a weight matrix. Weight decay applies to weights, not to biases."""
     return name.startswith("W")
 
 
 def forward(
     xp: Namespace, network: Network, parameters: State, X: Array
 ) -> tuple[dict[int, Array], dict[int, Array]]:
-    """Run X through the layers and keep what the way back needs.
+    """Compute the logits of X, and keep all that `backward` needs.
 
     Parameters
     ----------
     parameters
-        W1, b1, … (further names are ignored).
+        W1, b1, …; other names are ignored.
     X : (m, sizes[0])
-        Floating point.
+        Rows of floating point numbers.
 
     Returns
     -------
     Z : {1: Z_1, …, L: Z_L}
-        The last one holds the logits, (m, sizes[L]).
+        The input of every activation. Z_L, of shape (m, sizes[L]), holds the logits.
     A : {0: X, 1: A_1, …, L - 1: A_{L-1}}
+        The input of every dense layer.
     """
     f = ACTIVATIONS[network.activation].forward
     Z: dict[int, Array] = {}
@@ -119,21 +125,21 @@ def backward(
     A: dict[int, Array],
     dZ: Array,
 ) -> State:
-    """Backpropagation: the chain rule, from the last layer to the first.
+    """Backpropagation: apply the chain rule from the last layer to the first.
 
     Rumelhart, Hinton and Williams, "Learning representations by back-propagating errors", 1986.
 
     Parameters
     ----------
     Z, A
-        What `forward` returned.
+        The results of `forward`.
     dZ : (m, sizes[L])
-        Gradient of the loss by the logits.
+        Gradient of the loss with respect to the logits.
 
     Returns
     -------
     gradients
-        dW_l under the name of W_l, db_l under the name of b_l.
+        The gradient of every parameter, under the name of the parameter: dW1 under "W1".
     """
     f_backward = ACTIVATIONS[network.activation].backward
     gradients: State = {}

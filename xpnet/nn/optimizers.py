@@ -1,11 +1,11 @@
-"""How a gradient becomes a step.
+"""Optimizers: how the gradient changes the parameters.
 
-An optimizer is a value: its numbers, and two functions. `memory` makes what it remembers between steps, as
-arrays under names of their own in the flat state; `update` takes one step. Parameters and memory belong to
-the step, so they are updated in place where the library can.
+An optimizer is a frozen value with two methods. `memory` creates the arrays that it remembers between steps;
+they go into the state under names of their own. `update` changes the parameters once. The step owns the
+parameters and the memory, so `update` changes them in place where the library can.
 
-Weight decay adds weight_decay * W to the gradient of a weight: the gradient of (weight_decay / 2) |W|^2, as
-in torch.optim. It is the optimizer's own, so the loss that is reported does not hold it. Biases do not decay.
+Weight decay adds weight_decay * W to the gradient of every weight, as in torch.optim. This is the gradient of
+(weight_decay / 2) |W|^2, a term that the reported loss does not include. Biases do not decay.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ from xpnet.nn.typing import Array, Namespace, State
 class SGD:
     """Stochastic gradient descent: W <- W - lr dW.
 
-    With momentum mu, a velocity v <- mu v + dW takes the place of dW (Polyak, 1964); Nesterov's form looks
-    ahead with dW + mu v (Sutskever et al., "On the importance of initialization and momentum", 2013).
+    With momentum mu, the velocity v <- mu v + dW replaces dW (Polyak, 1964). Nesterov's momentum uses
+    dW + mu v instead (Sutskever et al., "On the importance of initialization and momentum", 2013).
     """
 
     momentum: float = 0.0
@@ -28,13 +28,13 @@ class SGD:
     weight_decay: float = 0.0
 
     def memory(self, xp: Namespace, parameters: State) -> State:
-        """One velocity for each parameter, zero at first; nothing without momentum."""
+        """Create a velocity of zeros for each parameter, or nothing without momentum."""
         if not self.momentum:
             return {}
         return {f"velocity.{name}": xp.zeros_like(W) for name, W in parameters.items()}
 
     def update(self, xp: Namespace, state: State, gradients: State, lr: Array) -> State:
-        """Take one step; `lr` is an array (1,). Returns the new state."""
+        """Change the parameters once, and return the new state. `lr` is an array of shape (1,)."""
         for name, dW in gradients.items():
             W = state[name]
             if self.weight_decay and is_weight(name):
@@ -46,7 +46,7 @@ class SGD:
                 state[f"velocity.{name}"] = v
                 W -= lr * (dW + self.momentum * v if self.nesterov else v)
             else:
-                dW *= lr  # in place, because lr * dW would be as large as W once more
+                dW *= lr  # in place: lr * dW would be another array as large as W
                 W -= dW
             state[name] = W
         return state
@@ -54,11 +54,11 @@ class SGD:
 
 @dataclass(frozen=True)
 class Adam:
-    """A step of its own size for every weight: W <- W - lr m / (sqrt(s) + epsilon).
+    """Adam: W <- W - lr m / (sqrt(s) + epsilon), so that every weight has a step size of its own.
 
-    m and s are running means of dW and dW^2. Both start at zero, so each is divided by the share c of real
-    gradients in it, c <- beta c + (1 - beta); written so, and not as 1 - beta^t, because float32 would lose
-    five digits of the latter. Kingma and Ba, "Adam", 2015, algorithm 1.
+    m and s are running means of dW and of dW^2. Both start at zero, so each is too small at first and is
+    divided by its correction c <- beta c + (1 - beta). In exact arithmetic c is 1 - beta^t, but float32 loses
+    five digits of that expression. Kingma and Ba, "Adam", 2015, algorithm 1.
     """
 
     beta1: float = 0.9
@@ -67,7 +67,7 @@ class Adam:
     weight_decay: float = 0.0
 
     def memory(self, xp: Namespace, parameters: State) -> State:
-        """Both means for each parameter, and the two shares (1,) that correct them."""
+        """Create both means of each parameter, and the two corrections (1,), all zero."""
         memory = {f"mean.{name}": xp.zeros_like(W) for name, W in parameters.items()}
         memory |= {f"square.{name}": xp.zeros_like(W) for name, W in parameters.items()}
         one = next(iter(parameters.values()))
@@ -75,7 +75,7 @@ class Adam:
         return memory | {"mean.share": c, "square.share": xp.zeros_like(c)}
 
     def update(self, xp: Namespace, state: State, gradients: State, lr: Array) -> State:
-        """Take one step; `lr` is an array (1,). Returns the new state."""
+        """Change the parameters once, and return the new state. `lr` is an array of shape (1,)."""
         c1 = state["mean.share"]
         c1 *= self.beta1
         c1 += 1.0 - self.beta1

@@ -1,8 +1,8 @@
-"""How the learning rate moves: large steps while far away, small ones near the end.
+"""Schedules: how the learning rate changes during a run, from large steps to small ones.
 
-A schedule maps progress p, from 0 at the first step to 1 after the last, to a factor of the rate. The
-rates of many steps are made at once and put into the state, and a step takes its own by the counter beside
-them: so a compiled or captured step sees the rate change, and every library the same one.
+A schedule maps the progress p of the run, 0 at the first step and 1 after the last, to a factor of the
+learning rate. The rates of many steps are computed at once and put into the state, where each step looks up
+its own. So the rate changes in a compiled or captured step too, and is the same on every library.
 """
 
 from collections.abc import Callable
@@ -34,20 +34,20 @@ SCHEDULES: dict[str, Callable[[Namespace, Array], Array]] = {
 
 
 def learning_rates(xp: Namespace, t: Array, *, lr: float, schedule: str, warmup: int, steps: int) -> Array:
-    """The learning rate of every step in `t`.
+    """Compute the learning rates of the steps `t`.
 
     Parameters
     ----------
     t : (n,) floating point
-        Step numbers, 0 for the first.
+        Numbers of the steps; the first step of the run is 0.
     lr
-        The largest rate.
+        The largest learning rate.
     schedule
-        A key of `SCHEDULES`; it runs over the steps after the warm-up.
+        A key of `SCHEDULES`. The schedule starts after the warm-up.
     warmup
-        Steps in which the rate climbs in equal parts: lr / warmup at the first, lr at the last of them.
+        Number of steps in which the rate grows linearly, from lr / warmup in the first to lr in the last.
     steps
-        Of the whole run, more than `warmup`.
+        Number of steps in the whole run; more than `warmup`.
 
     Returns
     -------

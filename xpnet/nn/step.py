@@ -1,19 +1,19 @@
-"""One step: gather rows, forward, loss, backward, update. The same function on every library.
+"""One step: gather rows, forward, loss, backward, update. It is the same function on every library.
 
-A step is ``step(state, rows, data) -> state``. It is pure but for what it owns: `state` is consumed, and may
-be updated in place. What changes from step to step is an array in the state; a Python number is a constant.
-So the same function can be looped over, compiled, or captured into a graph. Steps are frozen dataclasses,
-so that two equal ones share what was compiled for the first.
+A step has the signature ``step(state, rows, data) -> state``. It is a pure function, except that it owns
+`state` and may change it in place. Everything that changes from step to step is an array in the state; a
+Python number in a step is a constant. So the same function can run in a loop, be compiled, or be captured as
+a graph. Steps are frozen dataclasses, so that equal steps share what was compiled for one of them.
 
-`data` is never written:
+A step never changes `data`, which holds
 
-====================  =================================================================
-``X``  (n, fan_in)    rows as they came: integers, divided by `scale` here, or floats
-``y``  (n,)           integer labels, 0 … classes - 1
+====================  =========================================================================
+``X``  (n, fan_in)    all rows: floats, or integers, which the step divides by its `scale`
+``y``  (n,)           integer labels, 0 … k - 1
 ``classes``  (k,)     0, 1, …, k - 1
-====================  =================================================================
+====================  =========================================================================
 
-A row number of -1 fills up a short batch: it weighs nothing in the loss.
+A row number of -1 fills up a batch that is too short. Such a row has weight 0 in the loss.
 """
 
 from dataclasses import dataclass
@@ -27,16 +27,16 @@ from xpnet.nn.typing import Array, Namespace, State
 def gather(
     xp: Namespace, rows: Array, data: State, scale: float, dtype: object
 ) -> tuple[Array, Array, Array]:
-    """Take a batch of m rows out of the data.
+    """Take a batch of m rows from the data.
 
     Returns
     -------
     X : (m, fan_in)
-        Scaled, in `dtype`.
-    Y : (m, classes)
+        The rows divided by `scale`, in `dtype`.
+    Y : (m, k)
         One-hot labels.
     weights : (m,)
-        1 for a row, 0 for one that only fills up.
+        The weight of each row: 1, or 0 where the row number is -1.
     """
     weights = xp.astype(rows >= 0, dtype)
     rows = xp.maximum(rows, 0)
@@ -49,11 +49,13 @@ def gather(
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """Gradient descent on one batch.
+    """One step of gradient descent, on one batch.
 
-    The state holds the parameters and the optimizer's memory; ``rates`` (steps,), the learning rates of the
-    steps to come, and ``t`` (1,), which of them is next; and ``loss`` (1,), to which the losses of the rows
-    are added.
+    The state holds the parameters, the optimizer's memory, and
+
+    ``rates`` (steps,)  the learning rates of the next steps
+    ``t`` (1,)          the place of the next learning rate in ``rates``
+    ``loss`` (1,)       a running sum, to which the step adds the loss of every row
     """
 
     xp: Namespace
@@ -62,7 +64,7 @@ class TrainingStep:
     scale: float = 1.0
 
     def __call__(self, state: State, rows: Array, data: State) -> State:
-        """Take one step on the rows `rows` (m,)."""
+        """Take one step on the rows with the numbers `rows` (m,), and return the new state."""
         xp, state = self.xp, dict(state)
         X, Y, weights = gather(xp, rows, data, self.scale, state["W1"].dtype)
 
@@ -82,10 +84,12 @@ class TrainingStep:
 
 @dataclass(frozen=True)
 class EvaluationStep:
-    """Count what the network makes of one batch.
+    """Evaluate the network on one batch.
 
-    The state holds the parameters, ``loss`` (1,), to which the losses of the rows are added, and
-    ``confusion`` (classes, classes), to which the rows of true class i taken for class j are added at [i, j].
+    The state holds the parameters and two running sums:
+
+    ``loss`` (1,)         the loss of every row
+    ``confusion`` (k, k)  at [i, j] the number of rows of class i for which class j was predicted
     """
 
     xp: Namespace
@@ -93,7 +97,7 @@ class EvaluationStep:
     scale: float = 1.0
 
     def __call__(self, state: State, rows: Array, data: State) -> State:
-        """Count the rows `rows` (m,)."""
+        """Add up the rows with the numbers `rows` (m,), and return the new state."""
         xp, state = self.xp, dict(state)
         X, Y, weights = gather(xp, rows, data, self.scale, state["W1"].dtype)
         Z, _ = forward(xp, self.network, state, X)
@@ -101,6 +105,6 @@ class EvaluationStep:
 
         state["loss"] += xp.sum(weights * cross_entropy(xp, log_softmax(xp, logits), Y))
         predicted = one_hot(xp, xp.argmax(logits, axis=1), data["classes"], logits.dtype)
-        Y *= xp.expand_dims(weights, axis=1)
+        Y *= weights[:, None]
         state["confusion"] += xp.matmul(xp.matrix_transpose(Y), predicted)
         return state

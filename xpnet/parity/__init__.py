@@ -1,9 +1,9 @@
-"""The same network on two libraries, compared number by number.
+"""Parity: compares a library with NumPy in float64, number by number.
 
-``formats`` what a reduced precision rounds to
-``gates``   how far apart two libraries may be, and how that is measured
-``trials``  what each library is made to compute
-``run``     all of it, for one library, against NumPy in float64
+``formats``  how a reduced precision rounds the factors of a matrix product
+``gates``    the errors that are allowed, and how an error is measured
+``trials``   the computations that every library does
+``run``      runs all trials on one library and compares the results with the reference
 """
 
 from xpnet.parity.gates import GATES, Row

@@ -1,9 +1,10 @@
-"""The short formats to which matrix products may round their factors; the reference does it too.
+"""TF32 and bfloat16: the formats to which a matrix product may round its factors.
 
-A float32 is a sign, 8 bits of exponent and 23 explicit bits of fraction. TF32 keeps the first 10 of these and
-bfloat16 the first 7, and the whole exponent. Two such numbers have a product that is exact in float32, and
-the products are added up in float32. So if the reference rounds the factors in the same way and goes on in
-float64, a library differs from it by its sums alone, and can be held to a narrow gate.
+A float32 has a sign, 8 bits of exponent and 23 explicit bits of fraction. TF32 and bfloat16 keep the sign
+and the exponent; of the fraction TF32 keeps the first 10 bits and bfloat16 the first 7. The product of two
+such numbers is exact in float32, and the products are added up in float32. The reference rounds its factors
+in the same way and then computes in float64. So a library differs from it only by the rounding of its sums,
+and a narrow gate is enough.
 """
 
 import numpy as np
@@ -12,27 +13,28 @@ from xpnet.backends import Backend, get_backend
 from xpnet.backends.base import Namespace
 
 FRACTION = {"tf32": 10, "bf16": 7}
-"""Explicit bits of fraction; float32 has 23."""
+"""Explicit bits of the fraction. Float32 has 23."""
 
 
 def rounded(array: np.ndarray, precision: str) -> np.ndarray:
-    """The nearest numbers of a short format, those half way to the even one.
+    """Round to the nearest number of a short format, and to the even one of two that are equally near.
 
-    The bits of a float32 but for its sign, read as a whole number, grow with its size. So to round is to add
-    half a unit of the last bit that is kept, or one less where that bit is 0, and to cut off what is dropped.
-    A carry goes on into the exponent, where it belongs.
+    The bits of a float32 without its sign, read as an integer, grow with its absolute value. So this function
+    adds half a unit of the last bit that is kept, or one less than half if that bit is 0, and then clears the
+    bits that are dropped. A carry into the exponent gives the right number too.
 
     Parameters
     ----------
     array
-        Finite numbers; float64 is rounded to float32 first, as a library that computes in float32 has it.
+        Finite numbers. float64 is rounded to float32 first, because a library that computes in float32 has
+        its factors in float32.
     precision
         A key of `FRACTION`.
 
     Returns
     -------
     rounded
-        float32.
+        An array of the same shape, float32.
     """
     dropped = np.uint32(23 - FRACTION[precision])
     one = np.uint32(1)
@@ -42,7 +44,7 @@ def rounded(array: np.ndarray, precision: str) -> np.ndarray:
 
 
 def reference_backend(precision: str) -> Backend:
-    """NumPy, whose matrix products round their factors where `precision` is not "float32"."""
+    """Return the NumPy backend. Unless `precision` is "float32", its matrix products round their factors."""
     backend = get_backend("cpu", "numpy")
     if precision == "float32":
         return backend

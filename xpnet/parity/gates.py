@@ -1,19 +1,23 @@
-"""How far apart two libraries may be.
+"""Gates: the largest errors that are allowed between a library and the reference.
 
-In a free run of float32 the sign of some relu's input flips between two orders of summation, and the weights
-part: that is arithmetic, not a fault. So weights are compared step by step, each from the reference's own
-state, and a free run of float32 is held to its mean loss and its accuracy.
+Two libraries add up numbers in different orders. In a free run in float32 this changes, sooner or later,
+the sign of an input of relu, and from there on the weights of the two runs differ. This is rounding, not a
+fault. So weights are compared after single steps, each from the state of the reference, and a free run in
+float32 has gates only for its mean loss and its accuracy.
 
-Where matrix products round their factors, the reference rounds them too (see ``formats``), and a product of
-given factors is as exact as in float32. But a factor that was computed differs between libraries in its last
-bits of float32, and the few that lie next to a boundary are rounded to the other side: they are off by a
-whole unit of the short format, 2^-7 for bf16 and 2^-10 for tf32. So what is made of such products is held to
-its root mean square error: a few such numbers count little in it, and products that round in another way, or
-not at all, count in full. Its gate is a 64th of the unit. Over eight seeds, with sums in several orders, or
-cut off as on a GPU, and with halves rounded either way, the errors were at most 2e-5 (bf16) and 9e-6 (tf32);
-without any rounding at least 3e-4 and 2e-5 for a gradient, and with the factors cut off ten times that. A
-loss and a single step, in which a gradient is a small part of a weight, cannot tell that float32 was computed
-instead. The operations, Z1, Z2 and the gradient can.
+If matrix products round their factors, the reference rounds them too (see ``formats``). A product of given
+factors is then as exact as in float32. But if the factors are results themselves, they differ between
+libraries in the last bits of float32. A few of them lie next to a rounding boundary and are rounded to
+different sides. These differ by a whole unit of the short format, which is 2^-7 for bf16 and 2^-10 for
+tf32. So results that depend on such products are compared by their root mean square error. A few such
+numbers change it little, but products that round differently, or not at all, change it much. Its gate is
+1/64 of the unit.
+
+Measured over eight seeds, with sums in several orders, with sums cut off as on a GPU, and with halves
+rounded to either side, the errors were at most 2e-5 (bf16) and 9e-6 (tf32). For a gradient without any
+rounding they were at least 3e-4 and 2e-5, and with factors cut off instead of rounded ten times as large.
+The loss and the single steps cannot detect that a library computed in float32 instead, because a gradient
+is only a small part of a weight. The operations, Z1, Z2 and the gradient can.
 """
 
 from collections.abc import Callable
@@ -27,14 +31,19 @@ GATES: dict[str, dict[str, float | None]] = {
     "tf32": {"one": 1e-5, "chained": 2.0**-16, "parameters": None, "loss": 5e-3, "accuracy": 5e-3},
     "bf16": {"one": 1e-5, "chained": 2.0**-13, "parameters": None, "loss": 5e-3, "accuracy": 5e-3},
 }
-"""By dtype, or by precision where that is reduced: the largest relative error of one operation or product, of
-what products are made of products (a gradient, a step), and of what a free run ends with.
+"""The largest relative errors, by dtype, or by precision if that is reduced.
 
-``accuracy`` is a difference of shares, 0 to 1. None: reported, but not held to a gate.
+``one``         a single operation or product
+``chained``     a result of several products, such as a gradient or a step
+``parameters``  the parameters after a free run
+``loss``        the mean loss of a free run
+``accuracy``    the accuracy after a free run: an absolute difference of two numbers from 0 to 1
+
+A gate of None means that the error is reported only.
 """
 
 SCALE = 1e-3
-"""Sizes under this count as this, so that an error is not divided by a gradient of zero."""
+"""The least number that an error is divided by, so that a gradient of zero does not divide by zero."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +53,14 @@ class Row:
     Attributes
     ----------
     quantity
-        What was compared: "dense dW".
+        The name of the quantity: "dense dW".
     error
-        The largest relative error, or the root mean square of a quantity that says "rms"; infinite where the
-        shapes or types differ or a number is not finite.
+        The largest relative error, or the root mean square error if the name ends in "rms". It is infinite if
+        the shapes or dtypes differ or a number is not finite.
     gate
-        What `error` may be at most; None where it is only reported.
+        The largest `error` that passes, or None if the error is reported only.
     note
-        What is wrong beyond a large error; mostly empty.
+        What is wrong if the error is infinite because of a shape or a dtype. Otherwise empty.
     """
 
     quantity: str
@@ -66,12 +75,12 @@ class Row:
 
 
 def relative_error(a: np.ndarray, b: np.ndarray) -> float:
-    """max |a - b| / max(max |b|, SCALE), infinite where a number of `a` is not finite."""
+    """Compute max |a - b| / max(max |b|, SCALE). It is infinite if a number of `a` is not finite."""
     return _over_largest(a, b, lambda difference: np.max(np.abs(difference)))
 
 
 def rms_error(a: np.ndarray, b: np.ndarray) -> float:
-    """The same with the root mean square of a - b."""
+    """Compute the root mean square of a - b divided by max(max |b|, SCALE); see `relative_error`."""
     return _over_largest(a, b, lambda difference: np.sqrt(np.mean(difference**2)))
 
 
@@ -85,18 +94,18 @@ def _over_largest(a: np.ndarray, b: np.ndarray, size: Callable[[np.ndarray], np.
 def judge(
     quantity: str, kind: str, a: np.ndarray, b: np.ndarray, dtype: str, precision: str = "float32"
 ) -> Row:
-    """Compare what a library computed with the reference.
+    """Compare a result of a library with the reference.
 
     Parameters
     ----------
     kind
-        A key of the gates.
+        Which gate applies: a key of the inner dicts of `GATES`.
     a, b
-        The library's result and the reference's.
+        The result of the library, and the result of the reference.
     dtype
-        What `a` must be in.
+        The dtype that `a` must have.
     precision
-        Of the matrix products behind it.
+        The precision of the matrix products that `a` depends on.
     """
     reduced = precision != "float32"
     gate = GATES[precision if reduced else dtype][kind]

@@ -1,4 +1,4 @@
-"""One library against NumPy in float64, from its smallest piece to a whole run."""
+"""Compares a library with NumPy in float64: each operation, the whole network, single steps, a free run."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from xpnet.parity.trials import (
     CORNER,
     NETWORK,
     Inputs,
-    Run,
+    Stepper,
     draw_inputs,
     operations,
     whole,
@@ -25,23 +25,26 @@ from xpnet.parity.trials import (
 from xpnet.training import evaluate
 
 SINGLE_STEPS = 20
-"""Steps that are taken alone, each from the reference's own state, spread evenly over the run."""
+"""Number of single steps, spread evenly over the free run. Each starts from the state of the reference."""
 
 BITS = {"float64": 40, "float32": 12, "tf32": 10, "bf16": 7}
-"""A bit of the fraction, counted from its point, that this format has and the next does not."""
+"""For each format, a bit of the fraction that it has and the next format has not; bit 1 stands for 1/2."""
 
 CHAINED = ("forward Z2", "loss", "gradient")
-"""Pieces for which products are made of what other products gave."""
+"""The beginnings of the names of quantities that depend on several matrix products, one after the other."""
 
-CHUNK = 100
+STEPS_AT_ONCE = 100
+"""Steps of the free run between two lines of progress."""
+
 EVALUATED = 10_000
+"""Training rows on which the accuracy of a free run is measured."""
 
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Single:
-    """One step of the reference: the state before it, its rows, and the state after."""
+class SingleStep:
+    """One step of the reference: the state before it, its row numbers, and the state after it."""
 
     before: dict[str, np.ndarray]
     rows: np.ndarray
@@ -50,31 +53,49 @@ class Single:
 
 @dataclass(frozen=True)
 class Reference:
-    """What NumPy computes in float64, the factors of its matrix products rounded as `precision` says."""
+    """The results of NumPy in float64, which every library is compared with.
+
+    Attributes
+    ----------
+    precision
+        The precision to which the factors of its matrix products are rounded: "float32", "tf32" or "bf16".
+    inputs
+        The inputs of all trials.
+    pieces
+        Every operation, the forward pass and the gradient, by name.
+    singles
+        The single steps.
+    final
+        The state after the free run.
+    loss, accuracy
+        The mean loss during the free run, and the accuracy after it.
+    """
 
     precision: str
     inputs: Inputs
     pieces: dict[str, np.ndarray]
-    singles: list[Single]
+    singles: list[SingleStep]
     final: dict[str, np.ndarray]
     loss: float
     accuracy: float
 
     @classmethod
     def prepare(cls, steps: int = 1000, seed: int = 0, precision: str = "float32") -> "Reference":
-        """Compute it.
+        """Compute the reference.
 
         Parameters
         ----------
         steps
-            Of the free run.
+            The number of steps in the free run.
+        seed
+            The seed of the inputs.
         precision
-            Of the libraries that are to be compared with it.
+            The precision of the libraries that will be compared with it.
 
         Raises
         ------
         UsageError
-            No steps.
+            `steps` is less than 1.
         """
         if steps < 1:
             raise UsageError(f"a free run takes 1 step or more, not {steps}")
@@ -82,35 +103,35 @@ class Reference:
         with backend.running("float64"):
             inputs = _draw_off_the_corner(backend, seed, steps)
             pieces = _pieces(backend, inputs, "float64")
-            run = Run.prepare(backend, inputs, "float64")
+            stepper = Stepper.prepare(backend, inputs, "float64")
             wanted = set(range(0, steps, max(steps // SINGLE_STEPS, 1)))
             singles, state, loss = [], dict(inputs.parameters), 0.0
             for i in range(steps):
                 before = state
-                state = run.steps(before, inputs.batches[i : i + 1])
+                state = stepper.run(before, inputs.batches[i : i + 1])
                 loss += float(state["loss"][0])
                 if i in wanted and _off_the_corner(backend, before, inputs, inputs.batches[i]):
-                    singles.append(Single(before, inputs.batches[i], state))
+                    singles.append(SingleStep(before, inputs.batches[i], state))
                 elif i in wanted and i + 1 < steps:
-                    wanted.add(i + 1)  # a draw too near to a corner is made again, not forgiven
+                    wanted.add(i + 1)  # too near to a corner of relu: take the next step instead
             accuracy = _accuracy(backend, inputs, state, "float64")
         return cls(precision, inputs, pieces, singles, state, loss / (steps * BATCH), accuracy)
 
 
 @dataclass
 class Report:
-    """One library in one dtype, compared with the reference.
+    """The comparison of one library, in one dtype, with the reference.
 
     Attributes
     ----------
     precision
-        What its matrix products were told to compute in, and the reference with them.
+        The precision that was set for the matrix products of the library and of the reference.
     arithmetic
-        What they were found to compute in: a key of `BITS`, or less.
+        The format that its matrix products were found to compute in: a key of `BITS`, or "less than bf16".
     execution
-        How steps ran at the end.
+        How the steps ran, known after the last of them.
     rows
-        From the smallest piece to the whole, so that the first to fail is nearest to the cause.
+        The quantities, from single operations to the whole run: the first that fails is nearest to the cause.
     """
 
     backend: str
@@ -125,22 +146,22 @@ class Report:
 
     @property
     def first_failure(self) -> Row | None:
-        """The first quantity that leaves its gate."""
+        """The first quantity whose error is larger than its gate, or None."""
         return next((row for row in self.rows if not row.passed), None)
 
     @property
     def passed(self) -> bool:
-        """Whether every error is within its gate, and steps ran as they do for a user."""
+        """Whether every error is within its gate and no step fell back to eager."""
         return self.first_failure is None and not self.execution.fell_back
 
 
 def compare(backend: Backend, dtype: str, reference: Reference, tell: Tell = lambda text: None) -> Report:
-    """Compute on a library what the reference holds, and judge every number.
+    """Run all trials on a library, and compare every result with the reference.
 
     Parameters
     ----------
     tell
-        Is told, in a few words, what is being done.
+        A function that is called with a few words about the trial that begins.
     """
     started = time.perf_counter()
     inputs, precision = reference.inputs, reference.precision
@@ -155,10 +176,10 @@ def compare(backend: Backend, dtype: str, reference: Reference, tell: Tell = lam
             report.rows.append(judge(name, kind, array, reference.pieces[name], dtype, precision))
 
         tell("single steps")
-        run = Run.prepare(backend, inputs, dtype)
+        stepper = Stepper.prepare(backend, inputs, dtype)
         singles: dict[str, list[Row]] = {}
         for single in reference.singles:
-            after = run.steps(single.before, single.rows[np.newaxis])
+            after = stepper.run(single.before, single.rows[np.newaxis])
             for name in (*NETWORK.shapes, "loss"):
                 b = single.after[name]
                 row = judge(f"single step {name}", "chained", after[name], b, dtype, precision)
@@ -166,9 +187,9 @@ def compare(backend: Backend, dtype: str, reference: Reference, tell: Tell = lam
         report.rows += [max(rows, key=lambda row: row.error) for rows in singles.values()]
 
         state, loss, steps = dict(inputs.parameters), 0.0, len(inputs.batches)
-        for start in range(0, steps, CHUNK):
+        for start in range(0, steps, STEPS_AT_ONCE):
             tell(f"free run, step {start:,} of {steps:,}")
-            state = run.steps(state, inputs.batches[start : start + CHUNK])
+            state = stepper.run(state, inputs.batches[start : start + STEPS_AT_ONCE])
             loss += float(state["loss"][0])
         for name in NETWORK.shapes:
             b = reference.final[name]
@@ -186,7 +207,7 @@ def compare(backend: Backend, dtype: str, reference: Reference, tell: Tell = lam
 
 
 def arithmetic(backend: Backend, dtype: str) -> str:
-    """Find out what the library's matrix products compute in, by numbers that only so many bits get right."""
+    """Find the format that matrix products compute in: multiply numbers that need a given number of bits."""
     for name, bits in BITS.items():
         A = (np.eye(BATCH, 784) * (1 + 2.0**-bits)).astype(dtype)
         B = np.eye(784, BATCH).astype(dtype)
@@ -206,7 +227,7 @@ def _pieces(backend: Backend, inputs: Inputs, dtype: str) -> dict[str, np.ndarra
 
 
 def _draw_off_the_corner(backend: Backend, seed: int, steps: int) -> Inputs:
-    """Draw until no relu of the first batch is within `CORNER` of its corner."""
+    """Draw inputs until no relu input of the first batch is closer to zero than `CORNER`."""
     inputs = draw_inputs(seed, steps)
     while not _off_the_corner(backend, inputs.parameters, inputs, inputs.batches[0]):
         seed += 1
@@ -232,5 +253,5 @@ def _accuracy(backend: Backend, inputs: Inputs, parameters: dict[str, np.ndarray
     )
     try:
         return evaluate(model, inputs.images[:EVALUATED], inputs.labels[:EVALUATED]).accuracy
-    except DivergedError:  # a row of the table, like any other error
+    except DivergedError:  # NaN fails its gate like any other error, and the report goes on
         return float("nan")

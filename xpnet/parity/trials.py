@@ -1,6 +1,6 @@
-"""What each library is made to compute: every piece of the network alone, then the pieces together.
+"""Trials: what every library computes. First each operation alone, then the whole network.
 
-Inputs are drawn once, in float32, so that every library and both dtypes start from the very same numbers.
+The inputs are drawn once, in float32, so that every library starts from the same numbers in both dtypes.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ NETWORK = Network((784, 128, 10), "relu")
 BATCH = 128
 LR = 0.1
 CORNER = 1e-5
-"""A relu input this near to zero may have either sign in float32; such a draw is made again."""
+"""A relu input closer to zero than this may have either sign in float32. Such inputs are drawn again."""
 
 UPDATES: dict[str, Optimizer] = {
     "sgd": SGD(),
@@ -37,18 +37,19 @@ UPDATES: dict[str, Optimizer] = {
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the trials start from, on the host; floating-point numbers are float32 at heart.
+    """The inputs of the trials, on the host. All floating point arrays are float32.
 
     Attributes
     ----------
     arrays
-        X (m, 20), W (20, 30), b, Z, dA, dZ (m, 30), Y (m, 30) one-hot, weights (m,) summing to 1.
+        For the operations: X (m, 20), W (20, 30), b (30,), Z, dA, dZ (m, 30), Y (m, 30) one-hot labels, and
+        shares (m,), which sum to 1.
     parameters
-        Of `NETWORK`.
+        The initial parameters of `NETWORK`.
     images, labels
-        Rows of MNIST, uint8, and their classes.
+        The training rows of MNIST, uint8, and their classes.
     batches : (steps, BATCH) int32
-        Rows for every step of a run.
+        The row numbers of every step.
     """
 
     arrays: dict[str, np.ndarray]
@@ -72,7 +73,7 @@ def draw_inputs(seed: int, steps: int) -> Inputs:
     }
     arrays = {name: _odd(rng.standard_normal(shape)) for name, shape in shapes.items()}
     arrays["Y"] = np.eye(fan_out, dtype=np.float32)[rng.integers(0, fan_out, m)]
-    arrays["weights"] = np.full(m, 1 / m, dtype=np.float32)
+    arrays["shares"] = np.full(m, 1 / m, dtype=np.float32)
 
     data = load_data("mnist")
     drawn = initial_parameters(np, NETWORK, rng)
@@ -85,14 +86,16 @@ def draw_inputs(seed: int, steps: int) -> Inputs:
 
 
 def _odd(array: np.ndarray) -> np.ndarray:
-    """Numbers in float32 whose last bit is set: so none lies half way between two of a shorter format, where
-    one library rounds to the even one and another away from zero.
+    """Cast to float32 and set the last bit.
+
+    Then no number lies half way between two numbers of a shorter format, where one library rounds to the even
+    one and another away from zero.
     """
     return (array.astype(np.float32).view(np.uint32) | np.uint32(1)).view(np.float32)
 
 
 def place(backend: Backend, arrays: dict[str, np.ndarray], dtype: str) -> State:
-    """Move host arrays to a device, the floating-point ones in `dtype`."""
+    """Move host arrays to a device, and cast floating point arrays to `dtype`."""
     return {
         name: backend.asarray(array.astype(dtype) if array.dtype.kind == "f" else array)
         for name, array in arrays.items()
@@ -100,7 +103,7 @@ def place(backend: Backend, arrays: dict[str, np.ndarray], dtype: str) -> State:
 
 
 def operations(backend: Backend, inputs: Inputs, dtype: str) -> Iterator[tuple[str, Array]]:
-    """Every piece of the network alone, and its derivative."""
+    """Compute every operation of the network and its derivative, and yield the results by name."""
     xp = backend.xp
     given = place(backend, inputs.arrays, dtype)
     X, W, b, Z, dA, dZ = (given[name] for name in ("X", "W", "b", "Z", "dA", "dZ"))
@@ -117,9 +120,9 @@ def operations(backend: Backend, inputs: Inputs, dtype: str) -> Iterator[tuple[s
     yield "softmax A", softmax(xp, Z)
     log_A = log_softmax(xp, Z)
     yield "cross-entropy losses", cross_entropy(xp, log_A, given["Y"])
-    yield "cross-entropy dZ", cross_entropy_backward(xp, log_A, given["Y"], given["weights"])
+    yield "cross-entropy dZ", cross_entropy_backward(xp, log_A, given["Y"], given["shares"])
     for name, optimizer in UPDATES.items():
-        given = place(backend, inputs.arrays, dtype)  # again, because an update may write to them
+        given = place(backend, inputs.arrays, dtype)  # again, because an update may change them in place
         parameters = {"W1": given["W"], "b1": given["b"]}
         state = parameters | optimizer.memory(xp, parameters)
         for dW, db in ((given["W"] * 0.5, given["b"] * 2.0), (given["W"] * -0.25, given["b"] * 0.5)):
@@ -129,7 +132,7 @@ def operations(backend: Backend, inputs: Inputs, dtype: str) -> Iterator[tuple[s
 
 
 def whole(backend: Backend, inputs: Inputs, dtype: str) -> Iterator[tuple[str, Array]]:
-    """The whole forward pass and the whole gradient of one batch."""
+    """Compute the forward pass, the loss and the gradient of one batch, and yield the results by name."""
     xp = backend.xp
     rows = inputs.batches[0]
     parameters = place(backend, inputs.parameters, dtype)
@@ -140,16 +143,16 @@ def whole(backend: Backend, inputs: Inputs, dtype: str) -> Iterator[tuple[str, A
     yield "forward Z1", Z[1]
     yield "forward Z2", Z[2]
     yield "loss", xp.mean(cross_entropy(xp, log_A, Y), axis=0, keepdims=True)
-    weights = backend.asarray(np.full(BATCH, 1 / BATCH, dtype))
-    dZ = cross_entropy_backward(xp, log_A, Y, weights)
+    shares = backend.asarray(np.full(BATCH, 1 / BATCH, dtype))
+    dZ = cross_entropy_backward(xp, log_A, Y, shares)
     gradients = backward(xp, NETWORK, parameters, Z, A, dZ)
     for name in NETWORK.shapes:
         yield f"gradient d{name}", gradients[name]
 
 
 @dataclass(frozen=True)
-class Run:
-    """Training steps on a device: plain SGD at a constant rate, all on one data set."""
+class Stepper:
+    """Takes training steps on a device: plain SGD with the learning rate `LR`, on MNIST."""
 
     backend: Backend
     dtype: str
@@ -157,8 +160,8 @@ class Run:
     data: State
 
     @classmethod
-    def prepare(cls, backend: Backend, inputs: Inputs, dtype: str) -> "Run":
-        """Move the data."""
+    def prepare(cls, backend: Backend, inputs: Inputs, dtype: str) -> "Stepper":
+        """Move the data to the device."""
         data = {
             "X": backend.asarray(inputs.images),
             "y": backend.asarray(inputs.labels),
@@ -166,8 +169,8 @@ class Run:
         }
         return cls(backend, dtype, TrainingStep(backend.xp, NETWORK, SGD(), scale=255.0), data)
 
-    def steps(self, state: dict[str, np.ndarray], batches: np.ndarray) -> dict[str, np.ndarray]:
-        """Take steps from a state on the host, and bring the one they end in back to it."""
+    def run(self, state: dict[str, np.ndarray], batches: np.ndarray) -> dict[str, np.ndarray]:
+        """Take a step for each row of `batches`. The given state and the returned one are on the host."""
         counters: dict[str, np.ndarray] = {
             "t": np.zeros(1, np.int32),
             "loss": np.zeros(1),
