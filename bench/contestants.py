@@ -325,5 +325,4 @@ def make(name: str, setting: Setting) -> Trainer:
     whose, library, *options = name.split()
     if whose == "floor":
         return JaxFloor(setting, library) if library == "jax" else Floor(setting, library)
-    kind = ours.Train if whose == "xpnet.train" else ours.Ours
-    return kind(setting, library, options)
+    return (ours.Train if whose == "xpnet.train" else ours.Ours)(setting, library, options)
