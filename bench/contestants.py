@@ -1,290 +1,328 @@
-"""The runners of `speed.py`: us, and what a user would pick instead, each as its own documentation teaches.
+"""Contestants: xpnet, the floor of each library, and what a user would pick, as its documentation teaches."""
 
-A contestant takes the network's sizes, the batch size m, rows and labels, and returns a function that runs so
-many steps of an epoch, on whole batches of newly mixed rows, and waits for their end. Each computes the loss
-of every batch. What compiles, compiles in the first call with a number of steps.
-"""
-
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
-from floors import floor_dpnp, floor_jax, floor_mlx, floor_numpy, floor_torch
-from workers import Run
-
-LR = 0.1
-Make = Callable[[tuple[int, ...], int, np.ndarray, np.ndarray], Run]
+import ours
+from trainer import Setting, Trainer, Weights, classes_of
 
 
-def xpnet_on(library: str) -> Make:
-    """Our own step, by the library's backend."""
-
-    def make(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Run:
-        import xpnet
-        from xpnet.data.rows import batches
-        from xpnet.nn.optimizers import SGD
-        from xpnet.nn.step import TrainingStep
-
-        backend = xpnet.get_backend("cpu", library)
-        model = xpnet.MLP(sizes, backend=backend)
-        step = TrainingStep(backend.xp, model.network, SGD(), 255.0)
-        rng = np.random.default_rng(0)
-
-        state = backend.copy(model.parameters)
-
-        def run(steps: int) -> None:
-            nonlocal state
-            with backend.running("float32"):
-                order = rng.permutation(len(X))[: steps * m].astype(np.int32)
-                fresh = {
-                    "t": np.zeros(1, np.int32),
-                    "loss": np.zeros(1, np.float32),
-                    "rates": np.full(steps, LR, np.float32),
-                }
-                start = {name: backend.asarray(array) for name, array in fresh.items()}
-                state = backend.scan(step, state | start, backend.asarray(batches(order, m)), data)
-                backend.synchronize(state)
-
-        with backend.running("float32"):
-            host = {"X": X, "y": y, "classes": np.arange(sizes[-1], dtype=np.int32)}
-            data = {name: backend.asarray(array) for name, array in host.items()}
-        return run
-
-    return make
-
-
-def order_of(n: int, m: int, steps: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """The rows of each batch of the first steps of an epoch."""
-    order = rng.permutation(n)
-    for start in range(0, steps * m, m):
-        yield order[start : start + m]
-
-
-def initial(sizes: tuple[int, ...]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """He's weights, and biases of zero, in float32."""
-    rng = np.random.default_rng(0)
-    pairs = list(pairwise(sizes))
-    W = [(rng.standard_normal(pair) * np.sqrt(2 / pair[0])).astype(np.float32) for pair in pairs]
-    return W, [np.zeros(pair[1], np.float32) for pair in pairs]
-
-
-def beginner(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Run:
+class Beginner(Trainer):
     """The formulae in NumPy, as a textbook writes them."""
-    W, b = initial(sizes)
-    X = X.astype(np.float32) / 255
-    Y = np.eye(sizes[-1], dtype=np.float32)[y]
-    rng = np.random.default_rng(0)
 
-    def run(steps: int) -> None:
-        for rows in order_of(len(X), m, steps, rng):
-            A, Z = [X[rows]], []
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self.X = setting.X.astype(np.float32) / 255
+        self.Y = np.eye(setting.sizes[-1], dtype=np.float32)[setting.y]
+
+    def epoch(self, batches: np.ndarray, rates: np.ndarray) -> None:
+        W, b = self.parameters[::2], self.parameters[1::2]
+        for rows, lr in zip(batches, rates, strict=True):
+            A, Z = [self.X[rows]], []
             for layer in range(len(W)):
                 Z.append(A[-1] @ W[layer] + b[layer])
                 A.append(np.maximum(Z[-1], 0))
             E = np.exp(Z[-1] - Z[-1].max(axis=1, keepdims=True))
             P = E / E.sum(axis=1, keepdims=True)
-            float(-np.mean(np.sum(Y[rows] * np.log(P), axis=1)))
-            dZ = P - Y[rows]
+            float(-np.mean(np.sum(self.Y[rows] * np.log(P), axis=1)))
+            dZ = P - self.Y[rows]
             for layer in reversed(range(len(W))):
                 dW, db = A[layer].T @ dZ / len(rows), dZ.sum(axis=0) / len(rows)
                 if layer:
                     dZ = (dZ @ W[layer].T) * (Z[layer - 1] > 0)
-                W[layer] = W[layer] - np.float32(LR) * dW
-                b[layer] = b[layer] - np.float32(LR) * db
+                W[layer] = W[layer] - lr * dW
+                b[layer] = b[layer] - lr * db
+        self.parameters[::2], self.parameters[1::2] = W, b
 
-    return run
-
-
-def scikit_learn(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Run:
-    """MLPClassifier by plain SGD, an epoch at a time."""
-    from sklearn.neural_network import MLPClassifier
-
-    net = MLPClassifier(
-        sizes[1:-1], solver="sgd", batch_size=m, learning_rate_init=LR, momentum=0.0, alpha=0.0
-    )
-    X = X.astype(np.float32) / 255
-    classes = np.arange(sizes[-1])
-
-    def run(steps: int) -> None:
-        net.partial_fit(X[: steps * m], y[: steps * m], classes=classes)
-
-    return run
+    def predictor(self, X: np.ndarray) -> Callable[[], Any]:
+        weights = self.weights()
+        return lambda: classes_of(weights, X)
 
 
-def torch_network(sizes: tuple[int, ...]) -> Any:
-    """Linear and ReLU in a row."""
-    from torch import nn
+class ScikitLearn(Trainer):
+    """MLPClassifier by plain SGD. It draws its own batches, and its learning rate is constant."""
 
-    layers: list[nn.Module] = []
-    for fan_in, fan_out in pairwise(sizes):
-        layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self.X = setting.X.astype(np.float32) / 255
 
+    def begin(self, weights: Weights) -> None:
+        from sklearn.neural_network import MLPClassifier
 
-def torch_eager(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Run:
-    """Autograd and torch.optim, on tensors that are in place and scaled."""
-    net = torch_network(sizes)
-    return torch_run(net, net, m, X, y)
+        setting = self.setting
+        options = {"solver": "sgd", "momentum": 0.0, "alpha": 0.0, "learning_rate_init": setting.lr}
+        self.net = MLPClassifier(setting.sizes[1:-1], batch_size=setting.m, **options)
+        self.epoch(np.empty((1, setting.m)), np.empty(1))  # makes the arrays
+        super().begin(weights)
+        self.net.coefs_, self.net.intercepts_ = self.parameters[::2], self.parameters[1::2]
 
+    def epoch(self, batches: np.ndarray, rates: np.ndarray) -> None:
+        X, y = self.X[: batches.size], self.setting.y[: batches.size]
+        self.net.partial_fit(X, y, classes=np.arange(self.setting.sizes[-1]))  # updates the arrays in place
 
-def torch_compiled(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Run:
-    """The same, with the network compiled."""
-    import torch
-
-    torch.compiler.reset()  # or a second batch size would be taken for one that keeps changing
-    net = torch_network(sizes)
-    return torch_run(net, torch.compile(net), m, X, y)
-
-
-def torch_run(net: Any, forward: Any, m: int, X: np.ndarray, y: np.ndarray) -> Run:
-    """The training loop of PyTorch's tutorials."""
-    import torch
-
-    optimizer = torch.optim.SGD(net.parameters(), lr=LR)
-    rows, labels = torch.from_numpy(X).float() / 255, torch.from_numpy(y).long()
-
-    def run(steps: int) -> None:
-        order = torch.randperm(len(rows))
-        for start in range(0, steps * m, m):
-            chosen = order[start : start + m]
-            optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(forward(rows[chosen]), labels[chosen]).backward()
-            optimizer.step()
-
-    return run
+    def predictor(self, X: np.ndarray) -> Callable[[], Any]:
+        return lambda: self.net.predict(X)
 
 
-def torch_loader(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Run:
-    """The same, fed by a DataLoader."""
-    import torch
-    from torch.utils.data import DataLoader, TensorDataset
+class TorchEager(Trainer):
+    """Autograd and torch.optim on tensors that are on the device and scaled, as PyTorch's tutorials teach."""
 
-    net = torch_network(sizes)
-    optimizer = torch.optim.SGD(net.parameters(), lr=LR)
-    loader = DataLoader(
-        TensorDataset(torch.from_numpy(X).float() / 255, torch.from_numpy(y).long()),
-        batch_size=m,
-        shuffle=True,
-    )
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        import torch
 
-    def run(steps: int) -> None:
-        for rows, labels in islice(loader, steps):
-            optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(net(rows), labels).backward()
-            optimizer.step()
+        torch.set_float32_matmul_precision("highest")
+        self.torch: Any = torch
+        self.device = setting.device
+        self.X = torch.from_numpy(setting.X).to(self.device).float() / 255
+        self.y = torch.from_numpy(setting.y).to(self.device).long()
+        layers: list[Any] = []
+        for fan_in, fan_out in pairwise(setting.sizes):
+            layers += [torch.nn.Linear(fan_in, fan_out), torch.nn.ReLU()]
+        self.net: Any = torch.nn.Sequential(*layers[:-1]).to(self.device)
+        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=setting.lr)
 
-    return run
+    def begin(self, weights: Weights) -> None:
+        with self.torch.no_grad():
+            for parameter, name in zip(self.net.parameters(), self.names, strict=True):
+                parameter.copy_(self.torch.from_numpy(weights[name].T))  # a Linear holds W transposed
+
+    def epoch(self, batches: np.ndarray, rates: np.ndarray) -> None:
+        before = np.nan
+        for (X, y), lr in zip(self.drawn(batches), rates.tolist(), strict=True):
+            if lr != before:
+                self.set_rate(lr)
+                before = lr
+            self.train(X, y)
+        if self.device != "cpu":
+            self.torch.cuda.synchronize()
+
+    def drawn(self, batches: np.ndarray) -> Any:
+        """The rows and labels of each batch."""
+        order = self.torch.from_numpy(batches).to(self.device).long()
+        return ((self.X[rows], self.y[rows]) for rows in order)
+
+    def set_rate(self, lr: float) -> None:
+        self.optimizer.param_groups[0]["lr"] = lr
+
+    def train(self, X: Any, y: Any) -> None:
+        self.optimizer.zero_grad()
+        self.torch.nn.functional.cross_entropy(self.net(X), y).backward()
+        self.optimizer.step()
+
+    def weights(self) -> Weights:
+        tensors = self.parameters or [parameter.detach().t() for parameter in self.net.parameters()]
+        return {name: tensor.cpu().numpy().copy() for name, tensor in zip(self.names, tensors, strict=True)}
+
+    def predictor(self, X: np.ndarray) -> Callable[[], Any]:
+        """Under inference mode."""
+        rows = self.torch.from_numpy(X)
+        predict: Callable[[], Any] = self.torch.inference_mode()(lambda: self.net(rows).argmax(1))
+        return predict
 
 
-def torch_by_hand(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Run:
+class TorchLoader(TorchEager):
+    """The same, fed by a DataLoader, which draws its own batches."""
+
+    def drawn(self, batches: np.ndarray) -> Any:
+        from torch.utils.data import DataLoader, TensorDataset
+
+        loader = DataLoader(TensorDataset(self.X, self.y), batch_size=self.setting.m, shuffle=True)
+        return islice(loader, len(batches))
+
+
+class TorchCompiled(TorchEager):
+    """With torch.compile of the network, on a GPU in the mode for small batches, which captures graphs."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self.torch.compiler.reset()  # or a second batch size would be taken for one that keeps changing
+        self.net = self.torch.compile(self.net, mode=None if self.device == "cpu" else "reduce-overhead")
+
+
+class TorchByHand(TorchEager):
     """The formulae without autograd, in place where that is possible: the best code for this library."""
-    import torch
 
-    host_W, host_b = initial(sizes)
-    W, b = [torch.from_numpy(w) for w in host_W], [torch.from_numpy(v) for v in host_b]
-    pixels, labels = torch.from_numpy(X), torch.from_numpy(y).long()
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self.X = self.torch.from_numpy(setting.X).to(self.device)  # bytes: less to gather
+        self.total = self.torch.zeros((), device=self.device)
 
-    @torch.no_grad()
-    def run(steps: int) -> None:
-        order = torch.randperm(len(pixels))
-        total = torch.zeros(())
-        for start in range(0, steps * m, m):
-            chosen = order[start : start + m]
-            A = [pixels[chosen].to(torch.float32).div_(255)]
-            for layer in range(len(W)):
-                A.append(torch.addmm(b[layer], A[-1], W[layer]))
-                if layer < len(W) - 1:
-                    A[-1].relu_()
-            log_P = torch.log_softmax(A[-1], 1)
-            truth = labels[chosen].unsqueeze(1)
-            total -= log_P.gather(1, truth).sum()
-            dZ = log_P.exp_()
-            dZ.scatter_add_(1, truth, torch.full(truth.shape, -1.0)).mul_(1 / len(chosen))
-            for layer in reversed(range(len(W))):
-                dA = (dZ @ W[layer].T).mul_(A[layer] > 0) if layer else dZ
-                W[layer].addmm_(A[layer].T, dZ, alpha=-LR)
-                b[layer].sub_(dZ.sum(0), alpha=LR)
-                dZ = dA
+    def begin(self, weights: Weights) -> None:
+        self.parameters = [self.torch.tensor(weights[name], device=self.device) for name in self.names]
 
-    return run
+    def set_rate(self, lr: float) -> None:
+        self.lr = lr
 
+    def epoch(self, batches: np.ndarray, rates: np.ndarray) -> None:
+        with self.torch.no_grad():
+            super().epoch(batches, rates)
 
-def jax_step(sizes: tuple[int, ...]) -> tuple[Any, Any]:
-    """A step by JAX's own differentiation, and the parameters."""
-    import jax
-    import jax.numpy as jnp
-
-    W, b = initial(sizes)
-    parameters = [(jnp.asarray(w), jnp.asarray(v)) for w, v in zip(W, b, strict=True)]
-
-    def loss(parameters: Any, X: Any, y: Any) -> Any:
-        for w, v in parameters[:-1]:
-            X = jax.nn.relu(X @ w + v)
-        log_P = jax.nn.log_softmax(X @ parameters[-1][0] + parameters[-1][1])
-        return -jnp.mean(jnp.take_along_axis(log_P, y[:, None], axis=1))
-
-    def step(parameters: Any, pixels: Any, labels: Any, rows: Any) -> tuple[Any, Any]:
-        X = jnp.take(pixels, rows, axis=0, mode="clip").astype(jnp.float32) / 255
-        value, gradients = jax.value_and_grad(loss)(parameters, X, labels[rows])
-        return jax.tree.map(lambda p, g: p - LR * g, parameters, gradients), value
-
-    return step, parameters
+    def train(self, X: Any, y: Any) -> None:
+        torch, lr, W, b = self.torch, self.lr, self.parameters[::2], self.parameters[1::2]
+        A = [X.to(torch.float32).div_(255)]
+        for layer in range(len(W)):
+            A.append(torch.addmm(b[layer], A[-1], W[layer]))
+            if layer < len(W) - 1:
+                A[-1].relu_()
+        log_P = torch.log_softmax(A[-1], 1)
+        truth = y.unsqueeze(1)
+        self.total -= log_P.gather(1, truth).sum()
+        dZ = log_P.exp_()
+        dZ.scatter_add_(1, truth, torch.full(truth.shape, -1.0, device=self.device)).mul_(1 / len(y))
+        for layer in reversed(range(len(W))):
+            dA = (dZ @ W[layer].T).mul_(A[layer] > 0) if layer else dZ
+            W[layer].addmm_(A[layer].T, dZ, alpha=-lr)
+            b[layer].sub_(dZ.sum(0), alpha=lr)
+            dZ = dA
 
 
-def jax_scan(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Run:
-    """All steps of a call under `jit` and `lax.scan`."""
-    import jax
-    import jax.numpy as jnp
+class JaxScan(Trainer):
+    """All steps of a call under `jit` and `lax.scan`, differentiated by JAX: its best code."""
 
-    step, parameters = jax_step(sizes)
-    pixels, labels = jnp.asarray(X), jnp.asarray(y)
-    rng = np.random.default_rng(0)
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        import jax
+        import jax.numpy as jnp
 
-    @jax.jit
-    def scan(parameters: Any, pixels: Any, labels: Any, order: Any) -> Any:
-        return jax.lax.scan(lambda p, rows: step(p, pixels, labels, rows), parameters, order)
+        self.jax, self.device = jax, jax.devices(setting.device)[0]
+        jax.config.update("jax_default_matmul_precision", "highest")
+        self.data = jax.device_put((setting.X, setting.y.astype(np.int32)), self.device)
 
-    def run(steps: int) -> None:
-        nonlocal parameters
-        order = jnp.asarray(rng.permutation(len(X))[: steps * m].reshape(steps, m))
-        parameters, _ = jax.block_until_ready(scan(parameters, pixels, labels, order))
+        def logits(parameters: Any, X: Any) -> Any:
+            for W, b in zip(parameters[:-2:2], parameters[1:-2:2], strict=True):
+                X = jax.nn.relu(X @ W + b)
+            return X @ parameters[-2] + parameters[-1]
 
-    return run
+        def loss(parameters: Any, X: Any, y: Any) -> Any:
+            log_P = jax.nn.log_softmax(logits(parameters, X))
+            return -jnp.mean(jnp.take_along_axis(log_P, y[:, None], axis=1))
+
+        def step(parameters: Any, data: Any, rows: Any, lr: Any) -> Any:
+            X = jnp.take(data[0], rows, axis=0, mode="clip").astype(jnp.float32) / 255
+            y = jnp.take(data[1], rows, mode="clip")
+            value, gradients = jax.value_and_grad(loss)(parameters, X, y)
+            return jax.tree.map(lambda p, g: p - lr * g, parameters, gradients), value
+
+        def scan(parameters: Any, data: Any, batches: Any, rates: Any) -> Any:
+            return jax.lax.scan(lambda p, now: step(p, data, *now), parameters, (batches, rates))
+
+        self.step, self.scan = (jax.jit(function, donate_argnums=0) for function in (step, scan))
+        self.classes = jax.jit(lambda parameters, X: jnp.argmax(logits(parameters, X), axis=1))
+
+    def place(self, array: np.ndarray) -> Any:
+        return self.jax.device_put(array, self.device)
+
+    def epoch(self, batches: np.ndarray, rates: np.ndarray) -> None:
+        moved = self.jax.device_put((batches, rates), self.device)
+        self.parameters, _ = self.jax.block_until_ready(self.scan(self.parameters, self.data, *moved))
+
+    def predictor(self, X: np.ndarray) -> Callable[[], Any]:
+        """Compiled for this number of rows."""
+        rows = self.jax.device_put(X, self.device)
+        return lambda: self.jax.block_until_ready(self.classes(self.parameters, rows))
 
 
-def jax_jit(sizes: tuple[int, ...], m: int, X: np.ndarray, y: np.ndarray) -> Run:
-    """The same, a jitted call a step."""
-    import jax
-    import jax.numpy as jnp
+class JaxJit(JaxScan):
+    """The same, with one jitted call for each step."""
 
-    step, parameters = jax_step(sizes)
-    pixels, labels = jnp.asarray(X), jnp.asarray(y)
-    rng = np.random.default_rng(0)
-    jitted = jax.jit(step)
-
-    def run(steps: int) -> None:
-        nonlocal parameters
-        for rows in order_of(len(X), m, steps, rng):
-            parameters, _ = jitted(parameters, pixels, labels, rows)
-        jax.block_until_ready(parameters)
-
-    return run
+    def epoch(self, batches: np.ndarray, rates: np.ndarray) -> None:
+        for rows, lr in zip(batches, rates, strict=True):
+            self.parameters, _ = self.step(self.parameters, self.data, rows, lr)
+        self.jax.block_until_ready(self.parameters)
 
 
-CONTESTANTS: dict[str, Make] = {
-    **{f"xpnet {library}": xpnet_on(library) for library in ("numpy", "torch", "jax", "mlx", "dpnp")},
-    "floor numpy": floor_numpy,
-    "floor torch": floor_torch,
-    "floor jax": floor_jax,
-    "floor mlx": floor_mlx,
-    "floor dpnp": floor_dpnp,
-    "torch eager": torch_eager,
-    "torch by hand": torch_by_hand,
-    "torch compile": torch_compiled,
-    "torch DataLoader": torch_loader,
-    "jax jit": jax_jit,
-    "jax scan": jax_scan,
-    "scikit-learn": scikit_learn,
-    "numpy, a beginner's": beginner,
+class Floor(Trainer):
+    """The matrix products of a step alone, on the same library and threads. No step can be faster.
+
+    Their results go into memory that is kept, where the library allows that, so that nothing else is timed.
+    """
+
+    def __init__(self, setting: Setting, library: str) -> None:
+        super().__init__(setting)
+        self.backend = ours.get_backend(setting.device, library, [])
+        A, dZ = ([self.ones(setting.m, size) for size in setting.sizes] for _ in range(2))
+        W, dW = ([self.ones(*pair) for pair in pairwise(setting.sizes)] for _ in range(2))
+        layers = range(len(W))
+        self.products = [(A[l], W[l], A[l + 1]) for l in layers]
+        self.products += [(A[l].T, dZ[l + 1], dW[l]) for l in layers]
+        self.products += [(dZ[l + 1], W[l].T, dZ[l]) for l in layers[1:]]
+
+    def ones(self, *shape: int) -> Any:
+        """An array that was written to: pages that never were would never leave the cache."""
+        return self.backend.asarray(np.ones(shape, np.float32))
+
+    def begin(self, weights: Weights) -> None:
+        """Nothing to do."""
+
+    def epoch(self, batches: np.ndarray, rates: np.ndarray) -> None:
+        backend, matmul = self.backend, self.backend.module.matmul
+        mlx = backend.name == "mlx"  # it takes no memory for its results, and computes when it is told to
+        with backend.running("float32"):
+            for _ in batches:
+                made = [matmul(a, b) if mlx else matmul(a, b, out=out) for a, b, out in self.products]
+                if mlx or backend.name == "dpnp":  # which can hang with many operations under way
+                    backend.synchronize(dict(enumerate(made)))
+            backend.synchronize({"last": made[-1]})
+
+    def weights(self) -> Weights:
+        return {}
+
+
+class JaxFloor(Floor):
+    """On JAX, in one compiled loop.
+
+    XLA would leave out a product that nobody asks for, and move one that never changes out of the loop. So
+    each depends on the one before it, the first weights are what the last round made, and every dW is kept.
+    """
+
+    def begin(self, weights: Weights) -> None:
+        import jax
+
+        def loop(steps: int, X: Any, W0: list[Any]) -> Any:
+            def body(_: int, found: list[Any]) -> list[Any]:
+                W, A = [found[0], *W0[1:]], [X]
+                for w in W:
+                    A.append(A[-1] @ w)
+                dZ, dW = A[-1], [A[-2].T @ A[-1]]
+                for l in range(len(W) - 1, 0, -1):
+                    dZ = dZ @ W[l].T
+                    dW.insert(0, A[l - 1].T @ dZ)
+                return dW
+
+            return jax.lax.fori_loop(0, steps, body, W0)
+
+        self.loop = jax.jit(loop)
+        self.X = self.products[0][0]
+        self.W = [0 * W for _, W, _ in self.products[: len(self.setting.sizes) - 1]]  # zeros stay zeros
+
+    def epoch(self, batches: np.ndarray, rates: np.ndarray) -> None:
+        with self.backend.running("float32"):
+            self.backend.module.block_until_ready(self.loop(len(batches), self.X, self.W))
+
+
+CPU = ("numpy", "torch", "jax", "mlx", "dpnp")
+"""Libraries that xpnet is measured on without a GPU."""
+
+OTHERS: dict[str, Callable[[Setting], Trainer]] = {
+    "torch eager": TorchEager,
+    "torch by hand": TorchByHand,
+    "torch compile": TorchCompiled,
+    "torch DataLoader": TorchLoader,
+    "jax jit": JaxJit,
+    "jax scan": JaxScan,
+    "scikit-learn": ScikitLearn,
+    "numpy, a beginner's": Beginner,
 }
+
+
+def make(name: str, setting: Setting) -> Trainer:
+    """A contestant by its name: "torch eager", "floor jax", "xpnet.train numpy", "xpnet torch eager bf16"."""
+    if name in OTHERS:
+        return OTHERS[name](setting)
+    whose, library, *options = name.split()
+    if whose == "floor":
+        return JaxFloor(setting, library) if library == "jax" else Floor(setting, library)
+    return (ours.Train if whose == "xpnet.train" else ours.Ours)(setting, library, options)

@@ -1,303 +1,288 @@
-"""What every script here does with its figures: results as JSON, and the tables of the README made from them.
+"""Writes the figures of every script as JSON, and makes the tables of both READMEs from them.
 
     python bench/report.py
 
-rewrites each part of README.md between ``<!-- NAME -->`` and ``<!-- end -->`` from the results, and tells
-which have no part there. The environment variable XPNET_RESULTS names another folder than ``results/``.
+replaces what stands between ``<!-- NAME -->`` and ``<!-- end -->`` in README.md and bench/README.md. The
+environment variable XPNET_RESULTS names another folder than ``results/``.
 """
 
-import argparse
+import fnmatch
 import json
 import os
 import platform
+import re
+import sys
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
+from itertools import product
+from math import floor, log10
 from pathlib import Path
+from statistics import quantiles
 from typing import Any
 
-from xpnet.nn.activations import ACTIVATIONS
-
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 RESULTS = Path(os.environ.get("XPNET_RESULTS", HERE / "results"))
-"""Where the figures are; trying a script out should put them elsewhere."""
+"""Where the figures are. Whoever tries a script out should put them elsewhere."""
 
-README = HERE.parent / "README.md"
+LIBRARIES = ("array-api-compat", "cu", "dpnp", "jax", "mlx", "numpy", "nv", "scikit-learn", "torch", "triton")
+"""How the names of packages begin whose versions are written down with every result."""
 
+NETWORKS = ["784-128-10", "784-512-512-10", "784-2048-2048-10"]
+SMALL = NETWORKS[0]
+RULES = tomllib.loads((HERE / "targets.toml").read_text(encoding="utf-8"))
+SHORT = ("xpnet numpy", "xpnet jax", "jax scan", "torch eager", "scikit-learn", "numpy, a beginner's")
+"""The lines of README.md's table of speeds."""
 
-LIBRARIES = ("numpy", "torch", "jax", "mlx", "dpnp", "cupy-cuda12x", "cupy-cuda13x", "scikit-learn")
-"""Whose versions are written down with every result."""
+GROUPS = {"": "every operation alone", "forward": "forward pass and loss", "loss": "forward pass and loss"}
+GROUPS |= {"gradient": "gradient", "single step": "single steps", "free run": "free run, parameters"}
+GROUPS |= {"free run loss": "free run, mean loss", "free run accuracy": "free run, accuracy"}
+"""How the names of quantities begin in a parity report, and their line of the table. The longest fits."""
+
+FEW_GROUPS = {"": "operations, gradients, single steps", "free run": "free run, parameters"}
+FEW_GROUPS |= dict.fromkeys(("free run loss", "free run accuracy"), "free run, mean loss and accuracy")
+"""Likewise, for the table of README.md."""
+
+UNITS = {"ms": 1e3, "µs": 1e6, "MB": 1e-6}
+"""Results hold seconds and bytes; a table or a column may begin with another unit."""
+
+Results = Mapping[str, Any]
+Rows = dict[tuple[str, str], Results]
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    names = [line for line in _cpuinfo() if line.startswith("model name")]
-    return {
-        "processor": names[0].partition(":")[2].strip() if names else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "libraries": dict(filter(all, ((name, _version(name)) for name in LIBRARIES))),
-    }
+    """What the figures are measured on."""
+    cpuinfo = Path("/proc/cpuinfo")  # only Linux has one
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    found = sorted((package.name, package.version) for package in metadata.distributions())
+    libraries = {name: version for name, version in found if name.lower().startswith(LIBRARIES)}
+    allowed = getattr(os, "sched_getaffinity", None)  # only Linux has it
+    cores = len(allowed(0)) if allowed else os.cpu_count()
+    about = {"processor": (names or [platform.processor() or platform.machine()])[0], "cores": cores}
+    return about | {"python": platform.python_version(), "libraries": libraries}
 
 
-def write_results(name: str, results: Mapping[str, Any]) -> Path:
+def write_results(name: str, results: Results) -> None:
     """Write ``results/NAME.json``, with the machine."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({"machine": machine()} | dict(results), indent=1) + "\n")
-    return path
+    text = json.dumps({"machine": machine()} | dict(results), indent=1)
+    (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
 def read_results(name: str) -> dict[str, Any]:
     """Read ``results/NAME.json``."""
-    results: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
-    return results
+    return dict(json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")))
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, its first column set left and the others right."""
+    """A table in Markdown, with its first column flush left and the others flush right."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-GROUPS = {
-    "every operation alone": ("dense", *ACTIVATIONS, "softmax", "cross-entropy", "sgd", "adam"),
-    "forward pass and loss": ("forward", "loss"),
-    "gradient": ("gradient",),
-    "single steps": ("single step",),
-    "free run, parameters": ("free run W", "free run b"),
-    "free run, mean loss": ("free run loss",),
-    "free run, accuracy": ("free run accuracy",),
-}
-"""The lines of the parity table, and how the names of their quantities begin."""
+def quartiles(found: Sequence[float]) -> list[float]:
+    """The lower quartile, the median and the upper quartile."""
+    return quantiles(found, n=4, method="inclusive") if len(found) > 1 else [*found] * 3
 
 
-def accuracy() -> str:
-    """One sentence."""
-    results = read_results("accuracy")
-    runs = results["runs"]
-    scores = [run["test_accuracy"] for run in runs]
-    seeds = f"seeds {runs[0]['seed']} to {runs[-1]['seed']}"
-    each = ", ".join(f"{score:.2%}" for score in scores)
-    return (
-        f"a mean test accuracy of **{results['mean']:.2%}**, the worst {results['worst']:.2%}\n"
-        f"({seeds}: {each}; `python bench/accuracy.py`)."
-    )
+def number(value: float) -> str:
+    """Three digits, or all before the point."""
+    digits = 2 - floor(log10(abs(value))) if value else 0
+    return f"{value:,.{max(digits, 0)}f}"
 
 
-def parity() -> str:
-    """A table for each dtype: the largest error of each group of quantities."""
-    reports = read_results("parity-cpu")["reports"]
-    parts = []
-    for dtype in dict.fromkeys(report["dtype"] for report in reports):
-        chosen = [report for report in reports if report["dtype"] == dtype]
-        rows = []
-        for title, starts in GROUPS.items():
-            members = [
-                [row for row in report["rows"] if row["quantity"].startswith(starts)] for report in chosen
-            ]
-            gate = members[0][0]["gate"]
-            rows.append(
-                [
-                    title,
-                    "-" if gate is None else f"{gate:.0e}",
-                    *(f"{max(row['error'] for row in group):.1e}" for group in members),
-                ]
-            )
-        header = [dtype, "gate", *(f"{report['backend']} {report['version']}" for report in chosen)]
-        parts.append(markdown(header, rows))
-    return "\n\n".join(parts)
+def spread(row: Results | None, scale: float = 1.0) -> str:
+    """A median and its quartiles: 0.245 (0.241 to 0.250)."""
+    if row is None:
+        return "-"
+    middle, low, high = (number(value * scale) for value in (row["median"], *row["quartiles"]))
+    return middle if low == middle == high else f"{middle} ({low} to {high})"
 
 
-NETWORKS = ("784-128-10", "784-512-512-10", "784-2048-2048-10")
-TARGETS: dict[tuple[str, str], dict[int, float]] = {
-    ("numpy", "floor numpy"): {128: 1.8, 1024: 1.4},
-    ("numpy", "jax scan"): {128: 1.2},
-    ("numpy", "torch eager"): {128: 0.75},
-    ("numpy", "torch DataLoader"): {128: 0.45},
-    ("numpy", "scikit-learn"): {128: 0.4},
-    ("torch", "floor torch"): {},
-    ("torch", "torch by hand"): dict.fromkeys((32, 128, 1024), 1.05),
-    ("torch", "torch eager"): dict.fromkeys((32, 128, 1024), 0.9),
-    ("jax", "floor jax"): {},
-    ("jax", "jax scan"): dict.fromkeys((32, 128, 1024), 1.05),
-    ("jax", "torch eager"): dict.fromkeys((32, 128, 1024), 0.9),
-    ("mlx", "floor mlx"): {},
-    ("mlx", "torch eager"): dict.fromkeys((32, 128, 1024), 0.9),
-    ("dpnp", "floor dpnp"): {},
-    ("dpnp", "torch eager"): dict.fromkeys((32, 128, 1024), 0.9),
-}
-"""Whom we are measured by on each library, and how many of its times we may take on the first network."""
+def ratio(ours: Results | None, theirs: Results | None, cell: str = "") -> str:
+    """How many times theirs ours is, the spread, and the verdict of a target: 0.52 (0.48 to 0.55) ≤ 0.75.
 
-FLOOR_TARGET = 1.15
-"""How many times the seconds of its matrix products a step may take on the larger networks."""
-
-START_TARGET = 0.5
-"""The share of the others' time to accuracy that NumPy may take."""
-
-
-def speed() -> str:
-    """A table: seconds an epoch of the first network, a contestant a line, a batch size a column."""
-    results = read_results(f"speed-{NETWORKS[0]}")
-    seconds = _seconds(results)
-    batches = sorted({m for _, m in seconds})
-    names = [name for name in dict.fromkeys(name for name, _ in seconds) if not name.startswith("floor")]
-    middle = batches[len(batches) // 2]
-    names.sort(key=lambda name: seconds[name, middle])
-    rows = [[name, *(f"{seconds[name, m]:.3f}" for m in batches)] for name in names]
-    rows += [[name, *["-"] * len(batches)] for name in results["errors"] if not name.startswith("floor")]
-    return markdown(["seconds an epoch", *(f"batch {m}" for m in batches)], rows)
-
-
-def ratios() -> str:
-    """A table: how many times a yardstick's seconds we take, for every network and batch size."""
-    found = {network: _seconds(read_results(f"speed-{network}")) for network in NETWORKS}
-    columns = [(network, m) for network in NETWORKS for m in sorted({m for _, m in found[network]})]
-    rows = []
-    for (library, other), targets in TARGETS.items():
-        line = [f"{library} / {other}"]
-        for network, m in columns:
-            ours, theirs = (found[network].get((name, m)) for name in (f"xpnet {library}", other))
-            target = targets.get(m) if network == NETWORKS[0] else None
-            if network != NETWORKS[0] and other.startswith("floor"):
-                target = FLOOR_TARGET
-            line.append(ratio(ours, theirs, target))
-        rows.append(line)
-    return markdown(["xpnet on / other", *(f"{network}, {m}" for network, m in columns)], rows)
-
-
-def ratio(ours: float | None, theirs: float | None, target: float | None) -> str:
-    """How many times theirs ours is, and whether that is within the target, where there is one."""
+    The spread reaches from our lower quartile over their upper one to the reverse.
+    """
     if ours is None or theirs is None:
         return "-"
-    if target is None:
-        return f"{ours / theirs:.2f}"
-    return f"{ours / theirs:.2f} {'≤' if ours / theirs <= target else '>'} {target:.2f}"
+    (low, high), (least, most) = ours["quartiles"], theirs["quartiles"]
+    value = ours["median"] / theirs["median"]
+    return f"{value:.2f} ({low / most:.2f} to {high / least:.2f}){verdict(value, cell)}"
 
 
-def time_to_accuracy() -> str:
-    """A table: seconds until the target, a contestant a line."""
-    results = read_results("time_to_accuracy")
-    found = {row["contestant"]: row for row in results["results"]}
-    start = {name: row["start"]["seconds"] for name, row in found.items() if "start" in row}
-    rows = []
-    for name in [*found, *results["errors"]]:
-        if name not in start:
-            rows.append([name, "-", "-", "-", "-"])
-            continue
-        row = found[name]
-        share = ratio(start.get("xpnet numpy"), start[name], None if "xpnet" in name else START_TARGET)
-        rows.append(
-            [name, f"{start[name]:.2f}", f"{row['first_step']['seconds']:.2f}", f"{row['epochs']:g}", share]
-        )
-    header = [f"seconds to {results['target']:.1%}", "from process start", "from first step", "epochs"]
-    return markdown([*header, "xpnet numpy / it"], rows)
+def verdict(value: float, cell: str) -> str:
+    """Whether a number is within its target, if it has one."""
+    limits = [limit for pattern, limit in RULES["targets"].items() if fnmatch.fnmatchcase(cell, pattern)]
+    return f" {'≤' if value <= limits[0] else '>'} {limits[0]:.2f}" if limits else ""
 
 
-def prediction() -> str:
-    """A table: a contestant a line, a number of rows a column."""
-    results = read_results("prediction")
-    seconds = {(row["contestant"], row["rows"]): row["seconds"] for row in results["results"]}
-    counts = sorted({rows for _, rows in seconds})
-    lines = [
-        [name, *(f"{seconds[name, n] * 1e6:,.1f} µs, {n / seconds[name, n]:,.0f} rows/s" for n in counts)]
-        for name in sorted({name for name, _ in seconds}, key=lambda name: seconds[name, counts[-1]])
-    ]
-    lines += [[name, *["-"] * len(counts)] for name in results["errors"]]
-    return markdown(["a call", *(f"{n:,} row{'s' if n > 1 else ''}" for n in counts)], lines)
+def grid(results: Results) -> tuple[Rows, list[str], list[str]]:
+    """The rows of a table by contestant and column; the contestants, the fastest first; and the columns."""
+    rows = {(row["contestant"], row["column"]): row for row in results["results"]}
+    columns = list(dict.fromkeys(column for _, column in rows))
+    middle = columns[len(columns) // 2] if columns else ""
+    names = dict.fromkeys(name for name, _ in rows)
+    return rows, sorted(names, key=lambda name: rows.get((name, middle), {}).get("median", 0.0)), columns
 
 
-def scaling() -> str:
-    """A table of more and more rows, and a sentence about wider and deeper networks."""
-    results = read_results("scaling")
-    found = {(row["rows"], row["streamed"]): row for row in results["rows"]}
-    least = min(found)
+def table(results: Results) -> str:
+    """A line for each contestant, and a column for each thing that was measured."""
+    (rows, names, columns), title = grid(results), results["title"]
     lines = []
-    for count in sorted({rows for rows, _ in found}):
-        line = [f"{count:,}"]
-        for streamed in (False, True):
-            row = found.get((count, streamed))
-            if row is None:
-                line += ["-", "-", "-"]
-                continue
-            growth = ratio(row["seconds"], found[least]["seconds"], 1.1 if count > least[0] else None)
-            line += [f"{row['seconds'] * 1e6:.2f}", growth, f"{row['peak'] / 1e6:,.0f}"]
+    for name in names:
+        line = [name]
+        for column in columns:
+            row, units = rows.get((name, column)), {*UNITS} & {column.split()[0], title.split()[0]}
+            said = spread(row, UNITS[units.pop()] if units else 1.0)
+            line.append(said + (verdict(row["median"], f"{title}, {column}: {name}") if row else ""))
         lines.append(line)
-    measures = ["µs a row", "/ the first", "peak MB"]
-    table = markdown(["rows", *measures, *(f"streamed: {what}" for what in measures)], lines)
-    shapes = ", ".join(
-        f"{row['network']} {row['step']['seconds'] / row['floor']['seconds']:.2f}"
-        for row in results["shapes"]
-    )
-    failed = "".join(f"; {name} -" for name in results["errors"] | results["shape_errors"])
-    return (
-        f"{table}\n\nStreamed within {results['memory'] / 1e6:,.0f} MB; without rows the process takes "
-        f"{results['nothing'] / 1e6:,.0f} MB.\nA step, in times of its matrix products: {shapes}{failed}."
-    )
+    failed = [[f"{name}: {error[:80]}", *["-"] * len(columns)] for name, error in results["errors"].items()]
+    return markdown([title, *columns], lines + failed)
 
 
-def startup() -> str:
-    """Two sentences."""
-    results = read_results("startup")
-    rows = results["results"]
-    commands = [f"`{row['what']}` {row['seconds']:.2f} s" for row in rows if not row["step"]]
-    steps = [f"{row['what']} {row['seconds']:.2f} s" for row in rows if row["step"]]
-    steps += [f"{name} -" for name in results["errors"]]
-    began = "From the start of\nthe process to the end of the first step"
-    return f"{', '.join(commands)}. {began}: {', '.join(steps)}."
+def ratios(results: Results) -> str:
+    """How many times another's seconds xpnet takes: a line for each of the pairs of `RULES`."""
+    (rows, names, columns), title = grid(results), results["title"]
+    lines = []
+    for ours, others in RULES["pairs"].items():
+        for pattern in others:
+            for name, other in product(fnmatch.filter(names, ours), fnmatch.filter(names, pattern)):
+                line = [f"{name} / {other}"]
+                for column in columns:
+                    cell = f"{title}, {column}: {line[0]}"
+                    line.append(ratio(rows.get((name, column)), rows.get((other, column)), cell))
+                if name != other:
+                    lines.append(line)
+    return markdown(["ratio", *columns], lines) if lines else ""
 
 
-PARTS: dict[str, Callable[[], str]] = {
-    "accuracy": accuracy,
-    "parity": parity,
-    "speed": speed,
-    "ratios": ratios,
-    "time_to_accuracy": time_to_accuracy,
-    "prediction": prediction,
-    "scaling": scaling,
-    "startup": startup,
+def both(*found: Results) -> str:
+    """The table of each result, and its ratios."""
+    return "\n\n".join(part for results in found for part in (table(results), ratios(results)) if part)
+
+
+def accuracy(results: Results) -> str:
+    """One sentence."""
+    runs = results["runs"]
+    scores = f"**{results['mean']:.2%}**, the worst {results['worst']:.2%}"
+    each = ", ".join(f"{run['test_accuracy']:.2%}" for run in runs)
+    seeds = f"seeds {runs[0]['seed']} to {runs[-1]['seed']}"
+    return f"a mean test accuracy of {scores}\n({seeds}: {each}; `python bench/accuracy.py`)."
+
+
+def defaults(results: Results) -> str:
+    """The ten best settings."""
+    lines = []
+    for row in results["results"][:10]:
+        settings = f"{row['batch_size']}, {row['lr']:g}, {row['schedule']}"
+        lines.append([settings, f"{row['mean']:.2%}", f"{row['worst']:.2%}"])
+    return markdown(["batch size, learning rate, schedule", "mean validation accuracy", "worst seed"], lines)
+
+
+def parity(results: Results, groups: Mapping[str, str] = GROUPS) -> str:
+    """The largest error of each library in each group of quantities."""
+    lines, names = [], []
+    for dtype, title in product(("float64", "float32"), dict.fromkeys(groups.values())):
+        line = [f"{dtype}: {title}", ""]
+        for report in results["reports"]:
+            names.append(f"{report['backend']} {report['version']}")
+            rows = [row for row in report["rows"] if title == groups[start_of(row["quantity"], groups)]]
+            if report["dtype"] == dtype:
+                line[1] = "-" if rows[0]["gate"] is None else f"{rows[0]['gate']:.0e}"
+                line.append(f"{max(row['error'] for row in rows):.1e}")
+        lines.append(line)
+    return markdown(["largest relative error", "gate", *dict.fromkeys(names)], lines)
+
+
+def start_of(quantity: str, groups: Mapping[str, str]) -> str:
+    """The key of the group that a quantity belongs to."""
+    return max(filter(quantity.startswith, groups), key=len)
+
+
+def speed_short(results: Results) -> str:
+    """Some contestants at batches of 128, and xpnet on NumPy against each."""
+    rows, _, _ = grid(results)
+    found = {name: rows.get((name, "batch 128")) for name in SHORT}
+    ours = found[SHORT[0]]
+    lines = [[name, spread(row), "1" if row is ours else ratio(ours, row)] for name, row in found.items()]
+    return markdown([f"{results['title']}, batch 128", "median (quartiles)", f"{SHORT[0]} / it"], lines)
+
+
+def about(results: Results) -> str:
+    """The machine that the speed was measured on, and NumPy's kernels."""
+    found, (note, *_) = results["machine"], results["notes"]["xpnet numpy"]
+    versions = ", ".join(f"{name} {version}" for name, version in found["libraries"].items())
+    place = f"{found['processor']}, {found['cores']} cores, Python {found['python']}"
+    return f"{place}, {versions}; {'; '.join(note['kernels'])}."
+
+
+def against(results: Results) -> str:
+    """How many times the other checkout's seconds this one takes, by the medians of the same rounds."""
+    (rows, names, columns), lines = grid(results), []
+    for name, column in product(names, columns):
+        if other := rows.get((f"{name} (other)", column)):
+            shares = [a / b for a, b in zip(rows[name, column]["rounds"], other["rounds"], strict=False)]
+            low, middle, high = quartiles(shares)
+            lines.append([f"{name}, {column}", f"{middle:.3f} ({low:.3f} to {high:.3f})", str(len(shares))])
+    return markdown(["this checkout / the other", "median of the rounds (quartiles)", "rounds"], lines)
+
+
+def publish(name: str, results: Results) -> None:
+    """Write results and print their table. Results of two checkouts get a file and a table of their own."""
+    two = any(row["contestant"].endswith(" (other)") for row in results["results"])
+    write_results(f"against-{name}" if two else name, results)
+    print(f"\n{table(results)}\n\n{against(results) if two else ratios(results)}")
+
+
+def gpu(*found: Results) -> str:
+    """What `gpu.py` has found: a line for each question, and the tables."""
+    lines = []
+    for results in found:
+        lines.append(", ".join(results.get("device", {}).values()) + "\n")
+        for part in [part for part in results if part not in ("device", "libraries", "machine")]:
+            for key, found_out in results[part].items():
+                answer = found_out | {"said": "", "kernels": ""}
+                line = "; ".join(f"{name} {value}" for name, value in answer.items() if value != "")
+                said = found_out.get("said") or [""]
+                if "title" in answer:
+                    lines.append(f"\n{both(answer)}\n")
+                elif isinstance(said, dict):
+                    lines.append(f"- {part}, {key}: {line}\n\n{parity(said)}\n")
+                else:
+                    lines.append(f"- {part}, {key}: {line} {said[-1]}".rstrip())
+    return "\n".join(lines) or "Nothing has been measured on a GPU yet."
+
+
+SPEEDS = [f"speed-{network}" for network in NETWORKS]
+SCALINGS = ["scaling-rows", "scaling-width", "scaling-depth"]
+
+PARTS: dict[str, tuple[Callable[..., str], list[str]]] = {
+    "about": (about, SPEEDS[:1]),
+    "speed": (both, SPEEDS),
+    "speed-short": (speed_short, SPEEDS[:1]),
+    "time_to_accuracy": (both, ["time_to_accuracy"]),
+    "prediction": (both, ["prediction"]),
+    "scaling": (both, SCALINGS),
+    "startup": (both, ["startup"]),
+    "accuracy": (accuracy, ["accuracy"]),
+    "defaults": (defaults, ["defaults"]),
+    "parity": (parity, ["parity-cpu"]),
+    "parity-short": (lambda results: parity(results, FEW_GROUPS), ["parity-cpu"]),
+    "gpu": (gpu, sorted(path.stem for path in RESULTS.glob("gpu-*.json"))),
 }
+"""What makes each part, and of which results."""
 
 
 def main() -> None:
-    """Rewrite the README, or another file with such parts."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("readme", type=Path, nargs="?", default=README)
-    path = parser.parse_args().readme
-    text = path.read_text()
-    for name, make in PARTS.items():
-        before, found, rest = text.partition(f"<!-- {name} -->\n")
-        _, ended, after = rest.partition("<!-- end -->\n")
-        try:
-            made = make()
-        except FileNotFoundError as error:
-            if found:
-                raise SystemExit(f"{path}: has a part {name}, but there is no {error.filename}") from None
-            print(f"{name}: neither measured nor in {path}")
-            continue
-        if found and not ended:
-            raise SystemExit(f"{path}: the part {name} has no end")
-        if not found:
-            print(f"{name}: measured, but {path} has no <!-- {name} -->")
-            continue
-        text = f"{before}{found}{made}\n{ended}{after}"
-    path.write_text(text)
-
-
-def _seconds(results: Mapping[str, Any]) -> dict[tuple[str, int], float]:
-    return {(row["contestant"], row["batch_size"]): row["seconds"] for row in results["results"]}
-
-
-def _version(name: str) -> str:
-    """The version of an installed package; nothing where it is not installed."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
+    """Fill the parts of both READMEs, or of other files."""
+    for path in map(Path, sys.argv[1:] or (HERE.parent / "README.md", HERE / "README.md")):
+        text = path.read_text(encoding="utf-8")
+        for name, (make, files) in PARTS.items():
+            if part := re.search(f"<!-- {name} -->\n(.*?)<!-- end -->", text, re.DOTALL):
+                text = f"{text[: part.start(1)]}{make(*map(read_results, files))}\n{text[part.end(1) :]}"
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@ is compiled, and one step of SGD on those. Run:
     python bench/startup.py
 """
 
-import argparse
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,59 +13,39 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from learners import BATCH_SIZE, LEARNERS
-from report import HERE, write_results
-from workers import Answer, ask, contest, environment, spread
+from contestants import CPU
+from report import publish
+from trainer import Answer
+from workers import ask, measure, parse, run
 
 import xpnet
-from xpnet.cli.tables import print_table
 
-COMMANDS = {
-    "python -c ''": ["-c", ""],
-    "import numpy": ["-c", "import numpy"],
-    "import xpnet": ["-c", "import xpnet"],
-    "xpnet --help": ["-m", "xpnet", "--help"],
-}
-STEPS = [name for name in LEARNERS if name != "torch DataLoader"]
+COMMANDS = {"python -c ''": ["-c", ""], "xpnet --help": ["-m", "xpnet", "--help"]}
+COMMANDS |= {code: ["-c", code] for code in ("import numpy", "import xpnet")}
+LEARNERS = (*(f"xpnet.train {library}" for library in CPU), "scikit-learn", "torch eager")
+STEPS = {f"first step, {name}": name for name in LEARNERS}
+COLUMN = "from process start"
 
 
 def main() -> None:
     """Start everything in several rounds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--contestant", action="append", choices=STEPS, help="may be repeated")
-    parser.add_argument("--rounds", type=int, default=7)
-    arguments = parser.parse_args()
-
+    options = parse(__doc__, contestant=[*COMMANDS, *STEPS], rounds=7)
     with tempfile.TemporaryDirectory() as folder:
-        data = write_rows(Path(folder) / "rows.npz")
-        names = [*COMMANDS, *(arguments.contestant or STEPS)]
-        answers, errors = contest(names, arguments.rounds, lambda name: begun(name, data))
-    results: list[dict[str, Any]] = [
-        {"what": name, "step": name not in COMMANDS} | spread([answer["learnt"][0] for answer in given])
-        for name, given in answers.items()
-    ]
-    results.sort(key=lambda row: row["seconds"])
-    print_table([[row["what"], f"{row['seconds']:.3f} s"] for row in results], ["", "median"], right=1)
-    write_results("startup", {"results": results, "errors": errors})
+        path, data = Path(folder, "rows.npz"), xpnet.load_data()
+        X, y = data.X_train[:64], data.y_train[:64]  # an epoch of them is a step
+        np.savez(path, x_train=X, y_train=y, x_test=X, y_test=y)
+        task: Answer = {"data": str(path), "target": 0.0, "epochs": 1}
 
+        def turn(contestant: str, seed: int, **where: Any) -> Answer:
+            started = time.time()
+            if contestant in COMMANDS:
+                _, error = run([sys.executable, "-P", *COMMANDS[contestant]], **where)
+                return {"error": error} if error else {"seconds": {COLUMN: [time.time() - started]}}
+            who: Answer = {"contestant": STEPS[contestant], "seed": seed, "started": started}
+            answer = ask("measures.learned", **who, **task, **where)
+            return answer | {"seconds": {COLUMN: answer.get("seconds", {}).get(COLUMN)}}
 
-def begun(name: str, data: Path) -> Answer:
-    """Seconds from the start of a process to the end of a command, or of a first step."""
-    started = time.time()
-    if name not in COMMANDS:
-        task = {"contestant": name, "data": str(data), "seed": 0, "target": 1.0, "epochs": 1}
-        return ask(HERE / "learners.py", **task, started=started)
-    command = [sys.executable, *COMMANDS[name]]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment())
-    return {"learnt": [time.time() - started]}
-
-
-def write_rows(path: Path) -> Path:
-    """Write the first 64 rows of MNIST: an epoch of them is a step."""
-    data = xpnet.load_data()
-    X, y = data.X_train[:BATCH_SIZE], data.y_train[:BATCH_SIZE]
-    np.savez(path, x_train=X, y_train=y, x_test=X, y_test=y)
-    return path
+        publish("startup", measure("seconds", options.contestant, turn, options))
 
 
 if __name__ == "__main__":

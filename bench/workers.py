@@ -1,160 +1,184 @@
-"""Measurements in processes of their own, so that no contestant finds what another one left behind.
+"""Measurements in processes of their own, so that no contestant finds what another one left behind."""
 
-A script asks itself, or another script, by starting it with a task; the worker replies with one line of JSON.
-"""
-
+import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
-import threadpoolctl
+from report import HERE, quartiles
 from rich.progress import track
+from trainer import Answer
 
-PINS = (
-    *("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"),
-    *("CUPY_TF32", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"),
-)
-"""What would make NumPy's BLAS take other kernels than it picks for this processor by itself; and what would
-switch TF32 on, or forbid it where it is asked for."""
+ROOT = HERE.parent
+
+PINS = ["OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "CUPY_TF32", "NVIDIA_TF32_OVERRIDE"]
+PINS += ["TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"]
+"""Environment variables that would make NumPy's BLAS take other kernels than it picks for this processor, and
+those that switch TF32 on, or forbid it where it is asked for."""
 
 PATIENCE = 300.0
-"""Seconds after which a worker counts as hanging."""
+"""Seconds after which a process counts as hanging."""
 
-CALLS = 3
-"""Calls that a contestant's time is cut into."""
-
-Answer = dict[str, Any]
-"""What a worker found, or its "error"."""
-
-Run = Callable[[int], None]
-"""Runs so many steps, and waits for their end."""
+LEFT_OUT = "left out: "
+"""How the reason begins why a contestant did not take part, which is no failure."""
 
 
-def environment() -> dict[str, str]:
-    """What every measured process finds around it: this process's environment without `PINS`."""
+def environment(root: Path = ROOT) -> dict[str, str]:
+    """The environment of a measured process: this one's without `PINS`, and with the xpnet of a checkout."""
     kept = {name: value for name, value in os.environ.items() if name not in PINS}
+    path = os.pathsep.join(filter(None, (str(root), kept.get("PYTHONPATH"))))
     # JAX would take most of a GPU's memory at once, and leave too little for the libraries beside it
-    return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | kept
+    return {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | kept | {"PYTHONPATH": path}
 
 
-def contest(
-    names: Sequence[str],
-    rounds: int,
-    act: Callable[[str], Answer],
-    *,
-    title: str = "",
-    slow: float = inf,
-) -> tuple[dict[str, list[Answer]], dict[str, str]]:
-    """Give everybody a turn in every round, in changing order.
+def run(command: Sequence[str], root: Path = ROOT, limit: float = PATIENCE) -> tuple[str, str]:
+    """Run a process and all that it starts, for so many seconds and no longer.
 
-    Parameters
-    ----------
-    act
-        Takes a turn; see `ask`.
-    slow
-        Who needs more seconds for a turn than this has no other one.
+    Its output goes to files: a pipe would stay open for as long as anything that it started.
 
     Returns
     -------
-    answers
-        Of everybody who did not fail.
-    errors
-        Of the others.
+    output
+        What it wrote to standard output.
+    error
+        How it failed, in one line; empty if it did not.
     """
-    answers: dict[str, list[Answer]] = {name: [] for name in names}
-    errors: dict[str, str] = {}
-    done: set[str] = set()
-    for name in track([name for _ in range(rounds) for name in random.sample(names, len(names))], title):
-        if name in done:
-            continue
-        started = time.perf_counter()
-        answer = act(name)
-        if "error" in answer:
-            errors[name] = answer["error"]
-            print(f"{name}: {errors[name]}")
-        if "error" in answer or time.perf_counter() - started > slow:
-            done.add(name)
-        answers[name].append(answer)
-    return {name: given for name, given in answers.items() if name not in errors}, errors
+    if limit <= 0:
+        return "", "the time was over"
+    error = ""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        options: Any = {"stdout": out, "stderr": err, "start_new_session": True}
+        try:
+            process = subprocess.Popen(command, env=environment(root), **options)
+        except OSError as missing:
+            return "", str(missing)
+        try:
+            process.wait(limit)
+        except subprocess.TimeoutExpired:
+            error = f"took longer than {limit:.0f} s"
+        finally:  # after Ctrl-C, too
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        out.seek(0)
+        err.seek(0)
+        output, complaint = (file.read().decode(errors="replace") for file in (out, err))
+    if process.returncode:
+        error = error or (complaint.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
+        print(complaint[-2000:], file=sys.stderr, flush=True)
+    return output, error
 
 
-def ask(script: str | Path, **task: Any) -> Answer:
-    """Give a script a task in a process of its own.
+def ask(what: str, root: Path = ROOT, limit: float = PATIENCE, **task: Any) -> Answer:
+    """Give a task to a process of its own, with the xpnet of a checkout.
+
+    Parameters
+    ----------
+    what
+        Who answers: "measures.steps", a function of a module in this folder.
 
     Returns
     -------
     answer
-        What it replied; or, where it failed, what it died of, under "error".
+        What the process replied; or, if it failed, its "error".
     """
-    command = [sys.executable, str(script), "--worker", json.dumps(task)]
-    try:
-        done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        return {"error": f"no answer within {PATIENCE:.0f} s"}
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        return {"error": lines[-1]}
-    answer: Answer = json.loads(done.stdout.splitlines()[-1])
-    return answer
+    output, error = run([sys.executable, str(HERE / "child.py"), what, json.dumps(task)], root, limit)
+    return {"error": error} if error else dict(json.loads(output.splitlines()[-1]))
 
 
-def reply(answer: Answer) -> None:
-    """Answer the task of this process, and say which kernels it computed with."""
-    print(json.dumps(answer | {"kernels": kernels()}))
-
-
-def kernels() -> list[str]:
-    """The kernels that each BLAS of this process picked: ["openblas SkylakeX, 2 threads"]."""
-    found = [
-        f"{pool['internal_api']} {pool.get('architecture', 'of its own')}, {pool['num_threads']} threads"
-        for pool in threadpoolctl.threadpool_info()
-        if pool["user_api"] == "blas"
-    ]
-    if torch := sys.modules.get("torch"):  # its BLAS is built in, where nobody else sees it
-        found.append(f"torch {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads")
-    return found
-
-
-def step_seconds(run: Run, most: int, seconds: float) -> list[float]:
-    """Seconds a step, as each of several calls finds them, which take about `seconds` together.
-
-    A step that takes longer than that is timed once.
+def measure(title: str, names: Iterable[str], turn: Callable[..., Answer], options: Any) -> dict[str, Any]:
+    """Give every contestant a turn in every round, in changing order, and put the figures together.
 
     Parameters
     ----------
-    run
-        Runs at least one step.
-    most
-        Steps in a call, at most.
+    title
+        Of the table: it begins with the unit, "seconds an epoch of 784-128-10".
+    turn
+        Takes a `contestant`'s name, a `seed` for each round, and `root` and `limit` as for `ask`.
+    options
+        Of `parse`: the `device`; the number of `rounds`; `against`, another checkout whose xpnet takes part,
+        too, with " (other)" after its names; and the `deadline`, when by `time.monotonic` all must be over.
+
+    Returns
+    -------
+    results
+        "results" has a row for each contestant and column, from the rounds in which it did not fail; "errors"
+        tells how contestants failed; "notes" holds what else they replied, round by round.
     """
-    steps = 1
-    while True:
-        run(steps)  # what is compiled for this number of steps, is compiled here
-        times = [timed(run, steps)]
-        if steps == most or times[0] > seconds / CALLS / 2:
-            break
-        steps = min(most, max(2 * steps, int(steps * seconds / CALLS / times[0])))
-    while sum(times) < seconds:
-        times.append(timed(run, steps))
-    return [time / steps for time in times]
+    entries = {name: (name, ROOT) for name in names}
+    if options.against:
+        entries |= {f"{name} (other)": (name, options.against) for name in entries if "xpnet" in name}
+    answers: dict[str, list[Answer]] = {entry: [] for entry in entries}
+    errors: dict[str, str] = {}
+    order = [entry for _ in range(options.rounds) for entry in random.sample([*entries], len(entries))]
+    for entry in track(order, title):
+        limit = min(PATIENCE, options.deadline - time.monotonic())
+        if entry in errors or limit <= 0:
+            continue
+        name, root = entries[entry]
+        answer = turn(contestant=name, seed=len(answers[entry]), root=root, limit=limit)
+        if "left_out" in answer or "error" in answer:
+            errors[entry] = answer.get("error") or f"{LEFT_OUT}{answer['left_out']}"
+            print(f"{entry}: {errors[entry]}", flush=True)
+        else:
+            answers[entry].append(answer)
+
+    results = []
+    for entry, given in answers.items():
+        figures = [answer.pop("seconds") for answer in given]
+        for column in figures[0] if figures else ():
+            rounds = [figure[column] for figure in figures if figure[column]]
+            if 2 * len(rounds) > len(given):
+                results.append({"contestant": entry, "column": column} | spread(rounds))
+            else:
+                errors[entry] = f"got there in {len(rounds)} of {len(given)} runs"
+        if not given:
+            errors.setdefault(entry, f"{LEFT_OUT}the time was over")
+    title += "" if options.device == "cpu" else " on a GPU"
+    return {"title": title, "results": results, "errors": errors, "notes": answers}
 
 
-def timed(run: Run, steps: int) -> float:
-    """Seconds that some steps take."""
-    started = time.perf_counter()
-    run(steps)
-    return time.perf_counter() - started
+def spread(rounds: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """The median of all figures, their quartiles and their number, and the median of each round."""
+    found = [figure for given in rounds for figure in given]
+    low, middle, high = quartiles(found)
+    about = {"median": middle, "quartiles": [low, high], "calls": len(found)}
+    return about | {"rounds": [median(given) for given in rounds]}
 
 
-def spread(times: list[float]) -> dict[str, Any]:
-    """The median of some seconds, their quartiles and their number, as every result holds them."""
-    low, _, high = quantiles(times, n=4, method="inclusive") if len(times) > 1 else times * 3
-    return {"seconds": median(times), "quartiles": [low, high], "calls": len(times)}
+def parse(about: str | None, **defaults: Any) -> argparse.Namespace:
+    """Read the command line: an option for each default, of which some are lists; and ``--against``."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.set_defaults(device="cpu", deadline=inf)
+    for name, default in defaults.items():
+        form: Any = {"type": type(default), "help": f"[default: {default}]"}
+        if isinstance(default, list):
+            known = default if name in ("contestant", "part") else None
+            form |= {"type": type(default[0]), "nargs": "+", "choices": known, "metavar": name.upper()}
+        parser.add_argument(f"--{name}", default=default, **form)
+    if "rounds" in defaults:
+        parser.add_argument("--against", type=checkout, metavar="FOLDER", help="measure the xpnet there, too")
+    return parser.parse_args()
+
+
+def checkout(path: str) -> Path:
+    """A folder that holds xpnet.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        It does not.
+    """
+    if not Path(path, "xpnet", "__init__.py").exists():
+        raise argparse.ArgumentTypeError(f"{path} holds no xpnet")
+    return Path(path).resolve()

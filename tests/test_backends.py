@@ -17,21 +17,13 @@ import torch
 import xpnet
 from tests.helpers import refused
 from tests.process import environment
-from xpnet.backends import (
-    EXECUTIONS,
-    KINDS,
-    LIBRARIES,
-    PRECISIONS,
-    Backend,
-    Execution,
-    backend_class,
-    get_backend,
-    owner,
-)
+from tests.states import move
+from xpnet.backends import LIBRARIES, PRECISIONS, Backend, Execution, backend_class, get_backend, owner
 from xpnet.backends.jax import BLOCK, PADDED, JAXBackend
 from xpnet.backends.torch import TorchBackend
 from xpnet.errors import UsageError
 
+KINDS = ("cpu", "cuda", "xpu", "mps")
 ON_CPU = [name for name in LIBRARIES if "cpu" in backend_class(name).kinds]
 ON_CUDA = [name for name in LIBRARIES if "cuda" in backend_class(name).kinds]
 OPTIONAL = [name for name in LIBRARIES if name != "numpy"]
@@ -97,7 +89,7 @@ BROKEN = {
     "cannot be imported": [
         *("raise ImportError('undefined symbol: x\\n  in lib.so')", "import a_module_that_nobody_has"),
         *(
-            "from json import no_such_name",
+            "raise ImportError('cannot import name', name=__name__)",
             "raise OSError('libcudart.so.12: cannot open shared object file')",
         ),
         "raise RuntimeError('jaxlib is newer than jax')",
@@ -170,7 +162,7 @@ def test_library_without_threads_to_set_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "known"), [("precision", list(PRECISIONS)), ("execution", list(EXECUTIONS))]
+    ("what", "known"), [("precision", list(PRECISIONS)), ("execution", ["auto", "eager", "captured"])]
 )
 @pytest.mark.parametrize("given", ["fp8", "", "compiled", "TF32", None, 32, [], {}])
 def test_unknown_precision_or_execution_lists_the_known_ones(what: str, known: list[str], given: Any) -> None:
@@ -325,7 +317,7 @@ def test_array_there_and_back_is_the_same(backend: Backend, dtype: str, shape: t
         view.flags.writeable = host.flags.writeable = True
         host[...] = ~host if dtype == "bool" else host + 1
         back = backend.to_numpy(array)
-        assert (type(back), back.dtype, back.tolist()) == (np.ndarray, native, kept)
+        assert (type(back).__name__, back.dtype.name, back.tolist()) == ("ndarray", native, kept)
 
 
 def test_array_that_is_there_already_stays_as_it_is(backend: Backend) -> None:
@@ -377,15 +369,7 @@ def test_rows_of_bfloat16_go_elsewhere_when_they_are_cast(name: str, holder: str
 @pytest.mark.parametrize(
     "x",
     [
-        *(
-            "rows",
-            None,
-            object(),
-            ["a", "b"],
-            [[1.0], [1.0, 2.0]],
-            np.array(["2026-01-01"], "M8[D]"),
-            {"W1": 1},
-        ),
+        *("rows", None, object(), ["a", "b"], [[1.0], [1.0, 2.0]], {"W1": 1}, np.array(["2026-01-01"], "M8")),
         *(np.ones(2, np.longdouble), np.zeros(2, [("a", "f4")]), np.ma.array([1.0, 2.0], mask=[False, True])),
         *(torch.ones(2).to_sparse(), torch.ones(2, device="meta")),
     ],
@@ -414,6 +398,9 @@ def test_rows_on_a_gpu_are_shared_there_and_never_moved_unasked(monkeypatch: pyt
     refused(lambda: get_backend("cpu", "torch").asarray(rows))  # nor do its own library's
 
 
+ZEROS = {"sum": np.zeros(1, np.int32), "t": np.zeros(1, np.int32)}
+
+
 class Tracing:
     """A step that adds its rows to a sum, and counts how often it is compiled."""
 
@@ -434,18 +421,14 @@ def test_jax_compiles_once_for_any_number_of_steps_and_reads_nothing() -> None:
         expected = np.zeros(1, np.int32)
         for pair in rows:
             expected = expected * 3 + pair.sum(dtype=np.int32)  # wraps around, as on the device
-        index, state = (
-            made.asarray(rows),
-            {name: made.asarray(np.zeros(1, np.int32)) for name in ("sum", "t")},
-        )
+        index, state = made.asarray(rows), move(made, ZEROS)
         with jax.transfer_guard_device_to_host("disallow_explicit"):
             after = made.scan(step, state, index, {})
         assert made.to_numpy(after["t"]).tolist() == [count]
         assert made.to_numpy(after["sum"]).tolist() == expected.tolist()
 
     with made.running("float32"):
-        state = {name: made.asarray(np.zeros(1, np.int32)) for name in ("sum", "t")}
-        made.warm_up(step, state, made.asarray(np.zeros((BLOCK + 2, 2), np.int32)), {})
+        made.warm_up(step, move(made, ZEROS), made.asarray(np.zeros((BLOCK + 2, 2), np.int32)), {})
         compiled = step.times
         for count in (1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 106, PADDED - 1, PADDED):
             steps(count)
@@ -457,9 +440,8 @@ def test_jax_compiles_once_for_any_number_of_steps_and_reads_nothing() -> None:
 def test_loops_of_jax_have_a_length_that_is_known_when_they_are_compiled() -> None:
     """A GPU would ask the host before every turn otherwise."""
     made: Any = get_backend("cpu", "jax")
-    state = {name: made.asarray(np.zeros(1, np.int32)) for name in ("sum", "t")}
     index, last = made.asarray(np.zeros((PADDED, 2), np.int32)), made.asarray(np.array(-1, np.int32))
-    program = made._run.lower(Tracing(), BLOCK, state, last, index, {}).compile().as_text()
+    program = made._run.lower(Tracing(), BLOCK, move(made, ZEROS), last, index, {}).compile().as_text()
     assert f'"known_trip_count":{{"n":"{BLOCK}"}}' in program
 
 

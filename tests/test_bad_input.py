@@ -240,6 +240,21 @@ def test_test_rows_that_cannot_be_judged_cost_no_network(tmp_path: Path) -> None
     xpnet.load(tmp_path / MODEL)
 
 
+def test_a_thread_that_the_system_refuses(tmp_path: Path) -> None:
+    rows = {"x_train": np.zeros((20_000, 784), np.uint8), "y_train": np.arange(20_000) % 3}
+    (tmp_path / "data").mkdir()
+    for key, array in (DATA | rows | {"x_test": np.zeros((9, 784), np.uint8)}).items():
+        np.save(tmp_path / "data" / f"{key}.npy", array)
+    refused = """
+import threading
+def start(thread):
+    raise RuntimeError("can't start new thread")
+threading.Thread.start = start
+"""
+    ended = run(tmp_path, *"train --data data --memory 13MB --threads 1".split(), before=refused)
+    check_error(ended, 1, "rows cannot be read ahead: can't start new thread")
+
+
 def full(name: str) -> str:
     """Python code for `before` that makes the disk full for a file of this name."""
     return f"""

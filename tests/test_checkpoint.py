@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -334,12 +334,12 @@ def test_run_that_diverged_is_resumed_with_a_smaller_rate_alone(tmp_path: Path, 
     done = len(Checkpoint(path).load().history.epochs)
     assert done > 1
     for lr in (1.0, 2.0):
-        message = refused(lambda lr=lr: resumed(path, lr=lr, **settings))  # type: ignore[misc]
+        message = refused(partial(resumed, path, lr=lr, **settings))
         assert message == f"{path}: the run diverged at lr 1: resume with a smaller one, such as 0.1"
     assert "seed was 0" in refused(lambda: resumed(path, lr=0.1, seed=1, **settings))
     # 0.1 is too large as well, and such a run diverges at once; what its error advises is enough in the end
     for lr in (0.1, 0.01, 0.001, 1e-4):
-        message = refused(lambda lr=lr: resumed(path, lr=lr, **settings), DivergedError)  # type: ignore[misc]
+        message = refused(partial(resumed, path, lr=lr, **settings), DivergedError)
         assert f"at learning rate {lr:g}; give a smaller one, such as {lr / 10:g}" in message
     _, history = resumed(path, lr=1e-5, **settings)
     assert [row.lr for row in history.epochs] == [1.0] * done + [1e-5] * (len(history.epochs) - done)

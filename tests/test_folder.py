@@ -6,6 +6,7 @@ import pytest
 
 from xpnet.cli.folder import claimed
 from xpnet.errors import XpnetError
+from xpnet.files import append_line
 
 
 @pytest.fixture(autouse=True)
@@ -64,3 +65,21 @@ def test_what_was_being_written_is_removed(tmp_path: Path) -> None:
     with pytest.raises(XpnetError, match="in use"), claimed(Path("out"), resume=False):
         pass
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.partial"]
+
+
+def test_a_line_is_appended_whole_or_not_at_all(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "history.csv"
+    with pytest.raises(XpnetError, match=r"history\.csv: cannot be written: No such file"):
+        append_line(path, "1,0.5\n")
+    path.write_bytes(b"epoch,loss\n")
+    append_line(path, "1,0.5\n")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for room, reason in ((3, "the disk is full"), (0, "File too large")):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + room, limits[1]))
+        try:
+            with pytest.raises(XpnetError, match=f"history.csv: cannot be written: {reason}"):
+                append_line(path, "2,0.25\n")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert path.read_bytes() == b"epoch,loss\n1,0.5\n"

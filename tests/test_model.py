@@ -2,7 +2,8 @@
 
 import copy
 import pickle
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ def test_integers_are_divided_by_the_scale_and_floats_are_not(backend: Backend) 
     large = backend.asarray(integers.astype(np.float64))
     assert backend.to_numpy(by_hand(backend).logits(large))[0].tolist() == [255.5, 1.0]
     for call in (model.logits, model.predict, model.predict_proba):
-        message = refused(lambda call=call: call(large))  # type: ignore[misc]
+        message = refused(partial(call, large))
         assert message.startswith(
             "X: floats up to 255, but the network was trained on integers divided by 255"
         )
@@ -132,7 +133,7 @@ def test_integers_are_refused_by_a_network_that_was_taught_floats(backend: Backe
 def test_rows_of_another_shape_are_refused(backend: Backend, shape: tuple[int, ...]) -> None:
     model, X = MLP(SIZES, backend=backend), backend.asarray(np.zeros(shape))
     for call in (model.logits, model.predict, model.predict_proba):
-        message = refused(lambda call=call: call(X))  # type: ignore[misc]
+        message = refused(partial(call, X))
         assert message == f"X has shape {shape}: this network takes (rows, 4)"
 
 
@@ -241,12 +242,12 @@ WRONG["sizes"] += [(2**31, 3), (2**31 - 1, 2**31 - 1), (10**30, 3)]
 @pytest.mark.parametrize("name", WRONG)
 def test_argument_that_makes_no_sense_is_named(name: str) -> None:
     for value in WRONG[name]:
-        message = refused(lambda value=value: MLP(**{"sizes": (4, 3), name: value}), UsageError)  # type: ignore[misc]
+        message = refused(partial(MLP, **{"sizes": (4, 3), name: value}), UsageError)
         assert message.startswith(name)
         assert len(message) < 250
     for options in ({"backend": "tensorflow"}, {"backend": 3}, {"device": "tpu"}, {"device": 0}):
         for call in (MLP, MLP(SIZES).to):
-            refused(lambda call=call, options=options: call(**options), UsageError)  # type: ignore[misc]
+            refused(partial(call, **options), UsageError)
 
 
 @pytest.mark.parametrize("sizes", [[4, 3], np.array([4, 3]), range(4, 2, -1), (np.int64(4), 3)], ids=repr)
@@ -288,7 +289,7 @@ def test_a_device_that_contradicts_the_backend_is_refused() -> None:
 
 def test_network_moves_no_further_than_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     class TwoDevices(NumPyBackend):
-        kinds = ("cpu", "xpu")
+        kinds: ClassVar[Any] = ("cpu", "xpu")
 
         @classmethod
         def devices(cls) -> list[str]:

@@ -68,6 +68,22 @@ def test_a_signal_while_a_run_begins(
             assert b"resume with: " in err
 
 
+@pytest.mark.parametrize("module", ["numpy", "click", "xpnet.training"])
+@pytest.mark.parametrize("kind", [INTERRUPT, TERMINATE])
+def test_a_signal_within_an_import(tmp_path: Path, kind: signal.Signals, module: str) -> None:
+    at_import = f"""
+import signal, sys
+class Signalling:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            signal.raise_signal({int(kind)})
+sys.meta_path.insert(0, Signalling())
+"""
+    with start(tmp_path, "--help", before=at_import, stderr=subprocess.PIPE) as process:
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, INTERRUPTED)
+
+
 @pytest.mark.parametrize(("kind", "out"), [(INTERRUPT, "run"), (TERMINATE, "a run")])
 def test_a_stopped_run_says_how_to_resume_and_ends_as_an_unbroken_one(
     data: str, tmp_path: Path, kind: signal.Signals, out: str

@@ -3,8 +3,6 @@
 What needs a GPU is run over a stand-in, which shows that the calls are those that are meant, in order.
 """
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import SimpleNamespace
@@ -15,7 +13,7 @@ import pytest
 import torch
 
 import xpnet
-from tests.process import environment
+from tests.test_backends import isolated
 from xpnet.backends import get_backend
 from xpnet.backends.torch import TorchBackend
 from xpnet.errors import XpnetError
@@ -113,17 +111,11 @@ def test_settings_are_held_while_running_and_given_back(
 )
 def test_older_and_newer_settings_of_the_caller_can_be_read(before: str, within: str, told: str) -> None:
     code = (
-        f"import torch\n"
-        f"from xpnet.backends import get_backend\n"
-        f"{before}\n"
-        f"with get_backend('cpu', 'torch').running('float32'):\n"
-        f"    print({within}, end=' ')\n"
+        f"import torch\nfrom xpnet.backends import get_backend\n{before}\n"
+        f"with get_backend('cpu', 'torch').running('float32'):\n    print({within}, end=' ')\n"
         f"print({within})"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
-    )
-    assert ended.stdout.strip() == told
+    assert isolated(code) == told
 
 
 def test_training_within_autocast_is_in_float32(rng: np.random.Generator) -> None:

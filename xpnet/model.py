@@ -162,13 +162,11 @@ class MLP:
             the network was trained on integers.
         """
         check_owner(self.backend, X, "X")
-        divisor = input_scale(self, dtype_name(X))
         check_shape(self, X)
         xp, dtype = self.backend.xp, self.backend.dtype(self.dtype)
         size = rows_at_once(self.network, ROWS_AT_ONCE)
         with self.backend.running(self.dtype):
-            check_range(self, X)
-            parts = []
+            divisor, parts = input_scale(self, X), []
             for start in range(0, X.shape[0], size):
                 part = xp.astype(X[start : min(start + size, X.shape[0]), :], dtype, copy=False)
                 Z, _ = forward(xp, self.network, self.parameters, part / divisor if divisor != 1 else part)
@@ -286,21 +284,6 @@ def rows_at_once(network: Network, most: int) -> int:
     return max(1, min(most, NUMBERS_AT_ONCE // max(network.sizes)))
 
 
-def input_scale(model: MLP, name: str) -> float:
-    """The divisor of rows X of this dtype: 1 for floats, the largest value of the type for integers.
-
-    Raises
-    ------
-    XpnetError
-        Integers of another type than the network was trained on, or rows that are no numbers.
-    """
-    scale = scale_of(name)
-    if not is_floating(name) and model.scale not in (None, scale):
-        trained = "floating-point rows" if model.scale == 1.0 else f"integers up to {model.scale:.0f}"
-        raise XpnetError(f"X is {name}, but the network was trained on {trained}: scale X as those were")
-    return scale
-
-
 def check_shape(model: MLP, X: Array) -> None:
     """Check that rows have the shape that a network takes.
 
@@ -314,22 +297,30 @@ def check_shape(model: MLP, X: Array) -> None:
         raise XpnetError(f"X has shape {tuple(X.shape)}: this network takes (rows, {features})")
 
 
-def check_range(model: MLP, X: Array) -> None:
-    """Refuse floats that were not divided, where the network was trained on integers.
+def input_scale(model: MLP, X: Array) -> float:
+    """The divisor of rows: 1 for floats, the largest value of the type for integers.
 
-    Only in that case does it look at `FIRST_ROWS` rows, and wait for the device. Call it within
+    Rows must be like those that the network was trained on. Only if those were integers and these are floats
+    does it look at numbers, those of the first `FIRST_ROWS` rows, and wait for the device. Call it within
     ``model.backend.running``.
 
     Raises
     ------
     XpnetError
-        One of the numbers is larger than `LARGEST_SCALED`.
+        Integers of another type than the network was trained on, floats that are too large to have been
+        divided, or rows that are no numbers.
     """
-    if model.scale in (None, 1.0) or not is_floating(dtype_name(X)):
-        return
+    name = dtype_name(X)
+    scale = scale_of(name)
+    if model.scale in (None, scale):
+        return scale
+    if not is_floating(name):
+        trained = "floating-point rows" if model.scale == 1.0 else f"integers up to {model.scale:.0f}"
+        raise XpnetError(f"X is {name}, but the network was trained on {trained}: scale X as those were")
     backend, xp = model.backend, model.backend.xp
     first = xp.astype(X[: min(FIRST_ROWS, X.shape[0]), :], backend.dtype(model.dtype), copy=False)
     largest = float(backend.to_numpy(xp.max(first)))
     if largest > LARGEST_SCALED:
         trained = f"trained on integers divided by {model.scale:.0f}"
         raise XpnetError(f"X: floats up to {largest:g}, but the network was {trained}: divide X likewise")
+    return scale

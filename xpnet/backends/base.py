@@ -1,4 +1,4 @@
-"""What a backend is: one array library on one device."""
+"""The base class of the backends: one array library on one device."""
 
 import importlib
 from collections.abc import Callable, Iterator
@@ -22,20 +22,20 @@ PRECISIONS = {
     "tf32": "cupy, torch and jax on an NVIDIA GPU of compute capability 8.0 or more",
     "bf16": "torch and jax on a CPU, and cupy, torch and jax on an NVIDIA GPU of 8.0 or more",
 }
-"""How float32 matrix products are computed, and which libraries have each way: tf32 rounds the factors to 10
-explicit bits, bf16 to 7; the sums are float32."""
+"""How float32 matrix products are computed, and who can. tf32 rounds the factors to 10 explicit
+bits of fraction, bf16 to 7; the sums are float32."""
 
 EXECUTIONS = ("auto", "eager", "captured")
-"""What `Backend.scan` may be asked for: to run a step call by call, or to record it once and replay it."""
+"""How a user may ask for steps to run: call by call, or recorded once and replayed."""
 
 MALLOC_HINT = 2**25 - 2**16
-"""Bytes, a little less than 32 MB, the largest size that glibc learns from on machines of 64 bits."""
+"""Bytes: a little less than 32 MB, the largest size that glibc learns from on a 64-bit machine."""
 
 COMMON = "?bBhHiIlLqQfd"
-"""NumPy's characters for the dtypes that every library has: truth, whole numbers, float32 and float64."""
+"""NumPy's characters for the dtypes that every library has: bool, the integers, float32 and float64."""
 
 CAST = "give an array of another dtype, such as float32"
-"""What to do about numbers that a library does not take."""
+"""The advice about a dtype that a library does not have."""
 
 
 def said(error: BaseException) -> str:
@@ -50,11 +50,11 @@ class Execution:
     Attributes
     ----------
     asked
-        One of `EXECUTIONS`.
+        The one of `EXECUTIONS` that the user asked for.
     actual
         "eager" (call by call), "captured" (a recorded graph) or "compiled".
     reason
-        Why it is not the one that "auto" prefers; empty where it is.
+        Why "auto" fell back to eager; empty if it did not.
     """
 
     asked: str
@@ -63,7 +63,7 @@ class Execution:
 
     @property
     def fell_back(self) -> bool:
-        """Whether steps run eager although nobody asked for that."""
+        """Whether steps run eager although the user did not ask for that."""
         return bool(self.reason)
 
     def __str__(self) -> str:
@@ -79,9 +79,9 @@ class Patched:
     module
         The namespace.
     *functions
-        Each stands in place of the one of its name.
+        Each replaces the function of its name.
     **replaced
-        More that stands in place of its own, by name.
+        Functions, or dtypes, that replace those of these names.
     """
 
     _module: Any = None  # until a copy is complete
@@ -98,8 +98,8 @@ class Patched:
 class Backend:
     """One array library on one device: what the mathematics needs besides the Array API.
 
-    A library is a subclass in a file of its own, listed in ``backends/__init__.py``. It names its library
-    in `library`, and is importable without it.
+    Every library has a subclass in a file of its own, which is listed in ``backends/libraries.py`` and can be
+    imported without the library.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ class Backend:
         The namespace that is handed to ``nn``.
     device
         The device's name: "cpu", "cuda:0".
-    precision
+    kind, index, precision
         As given.
     execution : Execution
         How `scan` runs a step.
@@ -124,13 +124,13 @@ class Backend:
     Raises
     ------
     UsageError
-        An unknown precision, or an execution that is unknown or not available here.
+        The precision is unknown, or the execution is unknown or not available here.
     XpnetError
-        The library is not installed, the device is not there, or it has no such precision.
+        The library is not installed, the device is missing, or it does not have the precision.
     """
 
     name: ClassVar[str]
-    """As in ``--backend``."""
+    """The name of the library, as ``--backend`` takes it."""
 
     library: ClassVar[str]
     """The module to import."""
@@ -139,19 +139,19 @@ class Backend:
     """The module whose functions are handed to ``nn``: the library's own, or array-api-compat's."""
 
     kinds: ClassVar[tuple[str, ...]]
-    """Kinds of devices it can drive, the first by default."""
+    """The kinds of devices that it can drive. The first is the default."""
 
     install: ClassVar[str]
     """The command that installs it."""
 
     hints: ClassVar[dict[str, str]] = {}
-    """What to do when a kind of device is missing, where that is always the same."""
+    """What to do when a kind of device is missing."""
 
     steps_at_once: ClassVar[int | None] = None
-    """Steps that `scan` takes before it waits for the device. None: it does not wait."""
+    """The number of steps that `scan` takes before it waits for the device. None: it does not wait."""
 
     warm_up_steps: ClassVar[int] = 1
-    """Steps that `warm_up` takes."""
+    """The number of steps that `warm_up` takes."""
 
     xp: Any
 
@@ -183,7 +183,7 @@ class Backend:
         self.execution = Execution(execution, self.executions()[0] if execution == "auto" else execution)
 
     def __reduce__(self) -> tuple[Callable[..., "Backend"], tuple[str, int]]:
-        """Copied and pickled as what it was made from; modules cannot be."""
+        """Copy and pickle a backend as its arguments, because modules cannot be copied."""
         made = partial(type(self), precision=self.precision, execution=self.execution.asked)
         return made, (self.kind, self.index)
 
@@ -227,7 +227,7 @@ class Backend:
         return ("float32",)
 
     def executions(self) -> tuple[str, ...]:
-        """Ways in which `scan` can run a step here, the default first: "eager", "captured", "compiled"."""
+        """How `scan` can run a step here: "eager", "captured", "compiled". The first is the default."""
         return ("eager",)
 
     @classmethod
@@ -237,38 +237,38 @@ class Backend:
 
     @contextmanager
     def running(self, dtype: str) -> Iterator[None]:
-        """Hold, while computing in `dtype`, whatever the library keeps as a setting.
+        """Set, while computing in `dtype`, what the library keeps as a global setting.
 
         Raises
         ------
         MemoryError
-            The device has not enough memory, where the library has an error of its own for that.
+            The device has too little memory. Errors of the library's own become this one.
         """
         yield
 
     def dtype(self, name: str) -> Any:
-        """The library's own "float32", "int32", …"""
+        """The library's own dtype of this name: "float32", "int32"."""
         return getattr(self.xp, name)
 
     def asarray(self, x: Any) -> Array:
-        """Bring numbers to this device, in their own dtype.
+        """Bring an array to this device, in its own dtype.
 
         Parameters
         ----------
         x
-            An array of any library, or what NumPy makes an array of: a list, a number.
+            An array of any library, or what NumPy turns into an array: a list, a number.
 
         Returns
         -------
         array
-            x itself, if it is an array of this library on this device, and not NumPy's. If it is on this
-            GPU and belongs to another library, the two share memory. Otherwise a copy of x.
+            x itself if this library has it on this device already. It shares memory with x if x belongs to
+            another library on the same GPU. Otherwise, and for every NumPy array, it is a copy.
 
         Raises
         ------
         XpnetError
-            x is on another device, which it never leaves unasked, unless that is the CPU; or it holds no
-            numbers, or numbers of a dtype that this library or NumPy does not have.
+            x is on another GPU, or on a GPU while this device is none: it is never moved from there unasked.
+            Or x holds no numbers, or numbers of a dtype that this library does not have.
         """
         name = owner(x)
         try:
@@ -304,7 +304,7 @@ class Backend:
         raise NotImplementedError
 
     def refill(self, array: Array, x: np.ndarray) -> Array:
-        """Copy a host array of the same shape and dtype into an array on the device, where the library can.
+        """Copy a host array of the same shape and dtype into an array on the device, if the library can.
 
         Returns
         -------
@@ -314,29 +314,29 @@ class Backend:
         return self.from_numpy(x)
 
     def to_numpy(self, array: Array) -> np.ndarray:
-        """Move an array to the host. It waits for the device."""
+        """Copy an array to the host, after waiting for the device. On a CPU it may share memory."""
         return np.asarray(self.exported(array))
 
     @classmethod
     def exported(cls, array: Array) -> Array:
-        """An array of this library as another library takes it, by DLPack or as NumPy's."""
+        """Return an array in the form in which DLPack or NumPy takes it."""
         return array
 
     def copy(self, state: State) -> State:
-        """Copy every array of a state, so that `scan` may consume the copy. Within `running`."""
+        """Copy every array of a state, so that `scan` may consume the copy. Call it within `running`."""
         return {name: self.xp.asarray(array, copy=True) for name, array in state.items()}
 
     def synchronize(self, state: State) -> None:
-        """Wait until the arrays of `state` are computed. Nothing to do where every call waits."""
+        """Wait until the arrays of `state` are computed. By default every call has waited already."""
 
     @classmethod
     def set_threads(cls, threads: int) -> None:
-        """Compute on so many CPU threads from now on, in the whole process."""
+        """Set the number of CPU threads to compute on, for the whole process."""
         raise UsageError(f"threads: {cls.name} has no CPU threads to set")
 
     @classmethod
     def threads(cls) -> int | None:
-        """The number of CPU threads that it computes on, or None where that is not known."""
+        """The number of CPU threads that it computes on, or None if that is not known."""
         return None
 
     def scan(self, step: Step, state: State, batches: Array, data: State) -> State:
@@ -365,8 +365,9 @@ class Backend:
         return state
 
     def warm_up(self, step: Step, state: State, batches: Array, data: State) -> None:
-        """Compile and load what the first `scan` over `batches` would, so that no step is slower than
-        another. The state stays as it was.
+        """Compile and load what `scan` needs for these batches, so that no step is slower than the rest.
+
+        The state stays as it was.
         """
         some = batches[: min(self.warm_up_steps, batches.shape[0]), :]
         self.synchronize(self.scan(step, self.copy(state), some, data))
@@ -375,8 +376,8 @@ class Backend:
 def _let_malloc_keep_memory() -> None:
     """Tell glibc to keep the memory that a step frees for the next step.
 
-    Its malloc learns from the largest block that is freed, and keeps blocks up to that size. Without that,
-    depending on what the process did before, it may return to the system what every step needs and fetch it
-    again, which takes as long as the step. The array is never touched, so it uses no memory.
+    When a large block is freed, glibc's malloc learns to keep blocks up to that size. Otherwise, depending on
+    what the process did before, every step may return its memory to the system and fetch it again, which
+    takes as long as the step. The array is never touched, so it uses no memory.
     """
     np.empty(MALLOC_HINT, np.uint8)

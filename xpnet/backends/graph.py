@@ -43,7 +43,7 @@ class Recording:
     Parameters
     ----------
     backend
-        Copies arrays, and records.
+        The backend that records it.
     step, state, batches, data
         As for `Backend.scan`. None of them is written, and `data` is not kept alive: the recording is
         launched only for callers who hold the very same arrays.
@@ -89,16 +89,16 @@ class Recording:
         return all(kept() is not None for kept in self._data.values())
 
     def fits(self, state: State, batches: Array, data: State) -> bool:
-        """Whether it can be launched for these: the forms of the first two, and the very arrays of `data`."""
+        """Whether it can be launched for these: the same shapes and dtypes, and the very arrays of `data`."""
         same_names, same_width = self._data.keys() == data.keys(), self._batches.shape[1] == batches.shape[1]
         same_data = same_names and all(kept() is data[name] for name, kept in self._data.items())
         return same_data and same_width and _form(self.state) == _form(state)
 
     def run(self, backend: "RecordingBackend", state: State, batches: Array) -> State:
-        """Take one step a batch, from `state` on, and copy the result.
+        """Take one step for every batch, beginning with `state`, and return a copy of the result.
 
-        Wait for it, because the next run may be on another stream, and works in the same buffers. It costs
-        nothing: whoever asks for a chunk of steps reads their loss next.
+        It waits for the GPU, because the next run may be on another stream and works in the same buffers.
+        The wait costs nothing: the caller reads the loss of these steps next.
         """
         for name, array in state.items():
             self.state[name][...] = array
@@ -122,8 +122,8 @@ class RecordingBackend(Backend):
     recording pays for it: the step is run, recorded, and compared with the result of the plain loop. One
     thread records or launches at a time, because a recording has one state.
 
-    If that fails twice and `execution` was left at "auto", steps run eager from then on; a `FellBackWarning`
-    and `execution.reason` say why.
+    If recording fails twice and the execution was left at "auto", steps run eager from then on. A
+    `FellBackWarning` and `execution.reason` say why.
     """
 
     warm_up_steps = COMPARED
@@ -136,14 +136,14 @@ class RecordingBackend(Backend):
     def record(self, body: Call) -> Call:
         """Record what `body` asks of the device.
 
-        It runs once before, on the stream that records, so that all it needs is compiled and allocated. It
-        runs no more often, because the state may hold no further learning rate.
+        `body` runs once before, on the stream that records, so that all it needs is compiled and allocated.
+        It does not run again, because the state may hold no further learning rate.
 
         Returns
         -------
         launch
-            Does it again, on the current stream, and does not wait. It keeps neither `body` nor the backend
-            alive, but all the memory that is used in between.
+            Does the same again, on the current stream, without waiting. It keeps the memory that is used in
+            between, but neither `body` nor the backend.
 
         Raises
         ------
@@ -153,13 +153,13 @@ class RecordingBackend(Backend):
         raise NotImplementedError
 
     def eager(self, step: Step, state: State, batches: Array, data: State) -> State:
-        """`scan` without a recording: the plain loop."""
+        """Run the steps in a plain loop, as `scan` does without a recording."""
         return super().scan(step, state, batches, data)
 
     def scan(self, step: Step, state: State, batches: Array, data: State) -> State:
-        """Launch the recording of `step`, after making it if there is none that fits, or loop.
+        """Launch the recording of `step`, and make it first if there is none that fits.
 
-        The state that is returned is a copy, so the next scan leaves it alone.
+        The state that is returned is a copy, so the next scan does not change it.
 
         Raises
         ------
@@ -216,9 +216,9 @@ class RecordingBackend(Backend):
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Let one thread of the process record at a time, and pause the garbage collector meanwhile.
+    """Let only one thread of the process record, and pause the garbage collector meanwhile.
 
-    The end of an object, such as a handle of a library, may wait for the device, which spoils a recording.
+    An object that is collected, such as a library's handle, may wait for the GPU, which spoils a recording.
     """
     with _ONE_AT_A_TIME, ExitStack() as afterwards:
         if gc.isenabled():

@@ -48,16 +48,9 @@ def evaluate(path: Path, data: str | None, memory: int | None, as_json: bool, **
     rows = load_data(data, memory=memory)
     result = evaluate_model(model, rows.X_test, rows.y_test, memory=memory)
     if as_json:
-        described = {
-            "data": data,
-            "accuracy": result.accuracy,
-            "loss": result.loss,
-            "rows": result.rows,
-            "accuracy_by_class": result.accuracy_by_class,
-            "confusion": result.confusion.tolist(),
-            "precision": backend.precision,
-            "execution": asdict(backend.execution),
-        }
+        numbers = {name: getattr(result, name) for name in ("accuracy", "loss", "rows", "accuracy_by_class")}
+        computed = {"precision": backend.precision, "execution": asdict(backend.execution)}
+        described = {"data": data, **numbers, "confusion": result.confusion.tolist(), **computed}
         click.echo(json.dumps(described, indent=2))
         return
     accuracy, loss = ("accuracy", f"{result.accuracy:.2%}"), ("loss", f"{result.loss:.4f}")

@@ -79,10 +79,12 @@ def amount(text: str) -> int:
 
 
 MEMORY = option("--memory", "Stream rows that need more, such as 4GB, from uncompressed IDX or .npy.", amount)
-DEVICE = option("--device", "[default: the first of the backend]", metavar="cpu|cuda|cuda:N|xpu|mps")
+DEVICE = option(
+    "--device", "Where to compute.  [default: the backend's first device]", metavar="cpu|cuda|cuda:N|xpu|mps"
+)
 BACKEND = option("--backend", f"{', '.join(LIBRARIES)}.  [default: the first for the device]", metavar="NAME")
 THREADS = option("--threads", "CPU threads.  [default: the library decides]", int)
-PRECISION = option("--precision", "Precision of factors in float32 products.", PRECISIONS, "float32")
-EXECUTION = option("--execution", "Call a step, or record and replay it.", EXECUTIONS, "auto")
+PRECISION = option("--precision", "Precision of the factors of float32 products.", PRECISIONS, "float32")
+EXECUTION = option("--execution", "Run a step call by call, or record and replay it.", EXECUTIONS, "auto")
 JSON = option("--json as_json", "Print JSON, for a program.", is_flag=True)
 PLACE = (DEVICE, BACKEND, THREADS, PRECISION, EXECUTION)

@@ -20,9 +20,7 @@ from xpnet.parity import Reference, Report, compare
 GROUPS = {
     "What to compare": (
         DEVICE,
-        option(
-            "--backend names", "May be repeated.  [default: all installed]", multiple=True, metavar="NAME"
-        ),
+        option("--backend names", "May be repeated.  [default: all found]", metavar="NAME", multiple=True),
         option("--dtype dtypes", "May be repeated.  [default: both]", DTYPES, multiple=True),
         option("--run-steps", "Steps of the free run.", click.IntRange(1, 100_000), 1000),
         PRECISION,
@@ -118,9 +116,7 @@ def _print(reports: list[Report]) -> None:
     cells = []
     for rows in zip(*(report.rows for report in reports), strict=True):
         gate = "-" if rows[0].gate is None else f"{rows[0].gate:.0e}"
-        errors = [
-            (f"{row.error:.1e}" if row.error else "0") + ("" if row.passed else " FAIL") for row in rows
-        ]
+        errors = [f"{row.error:.1e}{'' if row.passed else ' FAIL'}" if row.error else "0" for row in rows]
         cells.append([rows[0].quantity, gate, *errors])
     cells.append(["verdict", "", *("pass" if report.passed else "FAIL" for report in reports)])
     lines = lay_out(cells, ["quantity", "gate", *(report.backend for report in reports)], right=1)

@@ -38,7 +38,12 @@ def setting(name: str, text: str, kind: Any = None) -> click.Option:
 
 GROUPS = {
     "Data": (
-        option("--data", "A folder of IDX or .npy files, or one .npz.", None, "mnist", metavar="mnist|PATH"),
+        option(
+            "--data",
+            "MNIST, or x_train, y_train, x_test, y_test in one .npz, as .npy files or as IDX files.",
+            default="mnist",
+            metavar="mnist|PATH",
+        ),
         MEMORY,
         setting("validation", "Fraction of the training rows held back for validation; 0 for none."),
     ),

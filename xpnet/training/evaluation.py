@@ -9,7 +9,7 @@ from xpnet.arguments import instance
 from xpnet.data.checks import check_memory
 from xpnet.data.rows import batches
 from xpnet.errors import DivergedError, XpnetError
-from xpnet.model import MLP, check_range, input_scale, rows_at_once
+from xpnet.model import MLP, input_scale, rows_at_once
 from xpnet.nn.step import EvaluationStep
 from xpnet.nn.typing import Array, State
 from xpnet.training.feed import Part, Streamed, bytes_held, make_feed
@@ -102,8 +102,8 @@ def evaluate(model: MLP, X: Array, y: Array, *, memory: int | None = None) -> Ev
         X, y = as_array("X", X), as_array("y", y)
         # parts of any length will do, so any memory that is enough for training is enough here
         feed = make_feed(model, X, y, memory, batch_size=1, validation=0.0, seed=0)
-        step = EvaluationStep(model.backend.xp, model.network, input_scale(model, feed.dtype))
-        check_range(model, feed.sample()[0]["X"])
+        scale = input_scale(model, feed.sample()[0]["X"])
+        step = EvaluationStep(model.backend.xp, model.network, scale)
         return evaluate_parts(model, step, model.parameters, feed.parts(feed.training))
 
 

@@ -159,7 +159,10 @@ class Streamed(Feed):
         X, y = self._buffers()
         chunks = np.array_split(numbers, -(-len(numbers) // self.at_once))
         with ThreadPoolExecutor(1) as reader:
-            reading = reader.submit(self.blocks.read, chunks[0], X, y, 0)
+            try:
+                reading = reader.submit(self.blocks.read, chunks[0], X, y, 0)
+            except RuntimeError as error:  # the system allows no further thread
+                raise XpnetError(f"rows cannot be read ahead: {error}") from error
             for i in range(len(chunks)):
                 count = reading.result()
                 order = np.arange(count, dtype=np.int32)

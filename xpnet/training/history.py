@@ -68,8 +68,8 @@ class History:
 
     def table(self) -> np.ndarray:
         """Write the epochs as an array (epochs, 6) of float64, or (epochs, 4) without validation."""
-        rows = [[value for value in vars(row).values() if value is not None] for row in self.epochs]
-        return np.array(rows, dtype=np.float64).reshape(len(rows), len(rows[0]) if rows else len(NAMES))
+        values = (value for row in self.epochs for value in vars(row).values() if value is not None)
+        return np.fromiter(values, np.float64).reshape(len(self.epochs), -1 if self.epochs else len(NAMES))
 
     @classmethod
     def of_table(cls, table: np.ndarray, best: int | None) -> "History":
