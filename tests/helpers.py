@@ -16,10 +16,10 @@ from xpnet.errors import XpnetError
 
 
 def refused(call: Callable[[], object], kind: type[Exception] = XpnetError) -> str:
-    """Call what must raise an error of exactly this kind, and return its message, which is one line."""
+    """Call what must raise an error, an `XpnetError` and no `UsageError`, and return its one line."""
     with pytest.raises(kind) as caught:
         call()
-    assert caught.type is kind
+    assert kind is not XpnetError or caught.type is XpnetError
     message = str(caught.value)
     assert len(message.splitlines()) == 1
     return message
@@ -33,6 +33,12 @@ def bits(model: MLP) -> dict[str, bytes]:
 def timeless(history: History) -> History:
     """A history without its seconds, which differ from run to run."""
     return History([replace(row, seconds=0.0) for row in history.epochs], history.best)
+
+
+def losses(history: History) -> list[float]:
+    """The training losses, then the validation losses."""
+    validation = [row.validation_loss for row in history.epochs if row.validation_loss is not None]
+    return [row.loss for row in history.epochs] + validation
 
 
 class Interrupting(Progress):
