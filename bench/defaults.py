@@ -11,10 +11,10 @@ from statistics import mean
 from typing import Any
 
 from report import defaults, write_results
-from rich.progress import track
 from workers import parse
 
 import xpnet
+from xpnet.cli.progress import show
 
 BATCH_SIZES, RATES, SCHEDULES = (32, 64, 128), (0.1, 0.2, 0.3, 0.5, 0.7), ("constant", "linear", "cosine")
 
@@ -22,7 +22,9 @@ BATCH_SIZES, RATES, SCHEDULES = (32, 64, 128), (0.1, 0.2, 0.3, 0.5, 0.7), ("cons
 def main() -> None:
     """Try the grid."""
     options, data, found = parse(__doc__, seeds=3, epochs=10), xpnet.load_data(), []
-    for batch_size, lr, schedule in track([*product(BATCH_SIZES, RATES, SCHEDULES)]):
+    grid = [*product(BATCH_SIZES, RATES, SCHEDULES)]
+    for number, (batch_size, lr, schedule) in enumerate(grid):
+        show("tried", f"{number} of {len(grid)}")
         settings: dict[str, Any] = {"batch_size": batch_size, "lr": lr, "schedule": schedule}
         scores = []
         for seed in range(options.seeds):

@@ -16,8 +16,9 @@ from statistics import median
 from typing import Any
 
 from report import HERE, quartiles
-from rich.progress import track
 from trainer import Answer
+
+from xpnet.cli.progress import show
 
 ROOT = HERE.parent
 
@@ -121,7 +122,8 @@ def measure(title: str, names: Iterable[str], turn: Callable[..., Answer], optio
     answers: dict[str, list[Answer]] = {entry: [] for entry in entries}
     errors: dict[str, str] = {}
     order = [entry for _ in range(options.rounds) for entry in random.sample([*entries], len(entries))]
-    for entry in track(order, title):
+    for number, entry in enumerate(order):
+        show(title, f"{number} of {len(order)}")
         limit = min(PATIENCE, options.deadline - time.monotonic())
         if entry in errors or limit <= 0:
             continue

@@ -241,9 +241,9 @@ def test_test_rows_that_cannot_be_judged_cost_no_network(tmp_path: Path) -> None
 
 
 def test_a_thread_that_the_system_refuses(tmp_path: Path) -> None:
-    rows = {"x_train": np.zeros((20_000, 784), np.uint8), "y_train": np.arange(20_000) % 3}
+    rows = {f"x_{part}": np.zeros((n, 784), np.uint8) for part, n in (("train", 20_000), ("test", 9))}
     (tmp_path / "data").mkdir()
-    for key, array in (DATA | rows | {"x_test": np.zeros((9, 784), np.uint8)}).items():
+    for key, array in (DATA | rows | {"y_train": np.arange(20_000) % 3}).items():
         np.save(tmp_path / "data" / f"{key}.npy", array)
     refused = """
 import threading
@@ -251,7 +251,7 @@ def start(thread):
     raise RuntimeError("can't start new thread")
 threading.Thread.start = start
 """
-    ended = run(tmp_path, *"train --data data --memory 13MB --threads 1".split(), before=refused)
+    ended = run(tmp_path, "train", "--data", "data", "--memory", "13MB", before=refused)
     check_error(ended, 1, "rows cannot be read ahead: can't start new thread")
 
 
