@@ -251,7 +251,7 @@ def start(thread):
     raise RuntimeError("can't start new thread")
 threading.Thread.start = start
 """
-    ended = run(tmp_path, *"train --data data --memory 13MB --threads 1".split(), before=refused)
+    ended = run(tmp_path, *["train", "--data", "data", "--memory", "13MB", "--threads", "1"], before=refused)
     check_error(ended, 1, "rows cannot be read ahead: can't start new thread")
 
 
