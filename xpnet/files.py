@@ -1,4 +1,4 @@
-"""Files that are read with care, and written so that they are either whole or not there."""
+"""Reads files with care, and writes them so that they are either whole or not there."""
 
 import json
 import os
@@ -22,11 +22,11 @@ METADATA = "xpnet"
 """The one metadata key of our safetensors files: several keys would come out in random order."""
 
 LONGEST_JSON = 2**22
-"""The most characters of JSON that are read."""
+"""The most characters of JSON that are read or written."""
 
 
 def status(path: FilePath, *, follow: bool = True) -> os.stat_result | None:
-    """Ask the system about a path. The answer is None where nothing has that name.
+    """Ask the system about a path. The answer is None if there is nothing of that name.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def status(path: FilePath, *, follow: bool = True) -> os.stat_result | None:
     UsageError
         It is no path.
     XpnetError
-        The path must not be looked at, or no file can have such a name.
+        The system refuses, or no file can have such a name.
     """
     instance("path", path, (str, os.PathLike), "a path")
     try:
@@ -52,7 +52,7 @@ def status(path: FilePath, *, follow: bool = True) -> os.stat_result | None:
 
 @contextmanager
 def opened(path: FilePath) -> Iterator[BufferedReader]:
-    """Open a regular file for reading. What the system says while it is read becomes an error that names it.
+    """Open a regular file for reading. An error of the system while it is read becomes one that names it.
 
     Raises
     ------
@@ -84,8 +84,8 @@ def write_atomically(path: FilePath, content: bytes, *, parents: bool = True) ->
     Raises
     ------
     XpnetError
-        The folder cannot be made or written, the disk is full, or `path` is something else than a regular
-        file: a symbolic link, a folder, a device. What stood at `path` still stands.
+        The folder cannot be made or written, the disk is full, or something stands at `path` that is no
+        regular file, such as a symbolic link, a folder or a device. What stood at `path` still stands.
     """
     found, path = status(path, follow=False), Path(path)
     if found is not None and not S_ISREG(found.st_mode):
@@ -114,7 +114,7 @@ def write_atomically(path: FilePath, content: bytes, *, parents: bool = True) ->
 
 
 def write_json(path: FilePath, content: Mapping[str, Any]) -> None:
-    """Write a mapping as JSON, atomically; a number that is not finite is an error."""
+    """Write a mapping as JSON, atomically. A number that is not finite raises a ValueError."""
     write_atomically(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
@@ -143,9 +143,9 @@ def write_tensors(
     Parameters
     ----------
     fields
-        What the description must have.
+        The fields that the description must have; see `xpnet.schema`.
     described
-        The fields, and whatever else JSON can hold.
+        The description: the fields, and whatever else JSON can hold.
     parents
         Make the folder if it is missing.
 
@@ -172,7 +172,7 @@ def read_tensors(
     Parameters
     ----------
     with_arrays
-        Read the arrays too, and not the description alone, which costs little however large they are.
+        Read the arrays too. The description alone costs little, however large they are.
 
     Raises
     ------

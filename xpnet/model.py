@@ -115,12 +115,8 @@ class MLP:
     @property
     def description(self) -> dict[str, Any]:
         """The arguments of `xpnet.MLP` that describe this network, as JSON can hold them."""
-        return {
-            "sizes": list(self.network.sizes),
-            "activation": self.network.activation,
-            "dtype": self.dtype,
-            "scale": self.scale,
-        }
+        shape = {"sizes": list(self.network.sizes), "activation": self.network.activation}
+        return shape | {"dtype": self.dtype, "scale": self.scale}
 
     def host_parameters(self) -> dict[str, np.ndarray]:
         """The parameters as NumPy arrays."""

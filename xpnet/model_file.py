@@ -1,4 +1,4 @@
-"""The file of a network: its parameters, and one metadata key of JSON that describes it."""
+"""The file of a network: its parameters, and a description in JSON under one metadata key."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +20,7 @@ DESCRIPTION = {
     "dtype": DTYPES,
     "scale": (None, 1.0, *SCALES.values()),
 }
-"""What describes a network: arguments of `xpnet.MLP`."""
+"""The description of a network, by arguments of `xpnet.MLP`."""
 
 MODEL = {"kind": "model", "format": 1} | DESCRIPTION
 
@@ -43,7 +43,7 @@ def write_model(path: FilePath, arrays: Mapping[str, np.ndarray], described: Map
 
 
 def read_model(path: FilePath) -> dict[str, Any]:
-    """Read a network: the arguments of `xpnet.MLP`, which are its description and its ``parameters``.
+    """Read a network. Returns arguments of `xpnet.MLP`: its description and its ``parameters``.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def read_model(path: FilePath) -> dict[str, Any]:
 
 
 def _check(path: FilePath, arrays: Mapping[str, np.ndarray], described: Mapping[str, Any]) -> None:
-    """Check that a description is that of its arrays."""
+    """Check that arrays fit their description."""
     sizes = described["sizes"]
     found = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
     alike = 2 <= len(sizes) == len(arrays) // 2 + 1  # before a list of millions is looked at

@@ -1,4 +1,4 @@
-"""What a file says about itself in JSON, checked against what it may say."""
+"""Checks the description of a file, in JSON, against the kinds of values that it may hold."""
 
 import sys
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ from xpnet.arguments import brief
 from xpnet.errors import XpnetError
 
 Kind: TypeAlias = Any
-"""What a value may be: a type (float means any finite number), a union of types, a range of whole numbers, a
-list of one kind for a list of any length, a tuple of kinds for any of them, or the value itself."""
+"""A kind of value: a type (float stands for any finite number), a union of types, a range of whole numbers, a
+list of one kind (for a list of any length), a tuple of kinds (for any of them), or the value itself."""
 
 WHOLE = range(1, 2**63)
 """Whole numbers of 1 or more."""
@@ -22,14 +22,14 @@ def check(found: object, fields: Mapping[str, Kind], what: str) -> None:
     Parameters
     ----------
     found
-        What JSON was read as.
+        The description, as JSON was read.
     what
-        Whose description this is: begins the message.
+        The name of the file, with which the message begins.
 
     Raises
     ------
     XpnetError
-        It is no object, or a field is missing or of another kind; the message quotes a short piece of it.
+        It is no object, or a field is missing or of another kind. The message quotes little of it.
     """
     if not isinstance(found, dict):
         raise XpnetError(f"{what}: its description is {brief(found)}, which is not an object")

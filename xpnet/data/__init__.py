@@ -1,4 +1,4 @@
-"""Rows and labels: the embedded MNIST, a user's own files, and the order in which rows are seen.
+"""Rows and labels: the embedded MNIST, the readers of a user's own files, and the order of the rows.
 
 Everything here is NumPy, on the host.
 """

@@ -1,4 +1,4 @@
-"""Rows that stay in their file: read by blocks of consecutive rows, in any order of the blocks."""
+"""Rows that stay in their file, and are read in blocks of consecutive rows, in any order of the blocks."""
 
 import numpy as np
 
@@ -7,34 +7,34 @@ from xpnet.data.mapped import file_of, reader, version_of
 from xpnet.errors import XpnetError
 
 BLOCK = 2**18
-"""Bytes in a block: long enough for a disk to read at its speed, short enough to mix many of them."""
+"""Bytes in a block: enough for a disk to read at full speed, and few enough to mix many blocks."""
 
 
 class Blocks:
-    """Rows and labels, by blocks of consecutive rows. The last block may be shorter.
+    """Rows and labels, in blocks of consecutive rows. The last block may be shorter.
 
     Parameters
     ----------
     X : (n, features)
-        Mapped from a file, as a rule. Checked as it is read.
+        Usually mapped from a file. Rows are checked when they are read.
     y : (n,)
-        Labels; checked at once, in pieces.
+        Labels. They are checked at once.
     classes
         The labels are 0 … classes - 1.
     dtype
-        What floating-point rows are read as; integers stay what they are.
+        The dtype in which floating-point rows are read. Integers keep theirs.
 
     Attributes
     ----------
     rows
-        Rows in a block.
+        The number of rows in a block.
     count
         The number of blocks.
 
     Raises
     ------
     XpnetError
-        Rows that are no numbers, or labels outside the classes.
+        The rows are no numbers, or a label is outside the classes.
     """
 
     def __init__(self, X: np.ndarray, y: np.ndarray, classes: int, dtype: str) -> None:
@@ -47,7 +47,7 @@ class Blocks:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row in memory."""
+        """The bytes that a row needs in memory."""
         return int(self.X.shape[1]) * self.dtype.itemsize
 
     def size(self, numbers: np.ndarray) -> int:
@@ -56,18 +56,18 @@ class Blocks:
         return len(numbers) * self.rows - (missing if self.count - 1 in numbers else 0)
 
     def read(self, numbers: np.ndarray, X: np.ndarray, y: np.ndarray, start: int) -> int:
-        """Read blocks, one behind the other, into `X` and `y` from their row `start` on.
+        """Read blocks one after the other into `X` and `y`, from row `start` of these on.
 
         Returns
         -------
         end
-            The row after the last that was written.
+            The row after the last one that was written.
 
         Raises
         ------
         XpnetError
-            A number that is not finite, whose row the message names; or a file that is cut off, or that has
-            changed since its labels were checked.
+            A number is not finite, and the message names its row; or a file has changed since the labels were
+            checked.
         """
         name = file_of(self.X) or "X"
         with reader(self.X) as fill_rows, reader(self.y) as fill_labels:

@@ -1,4 +1,4 @@
-"""What must be true of rows and labels before they reach the mathematics."""
+"""Checks of rows and labels, before they reach the mathematics."""
 
 import numpy as np
 
@@ -7,16 +7,16 @@ from xpnet.data.mapped import pieces, read
 from xpnet.errors import XpnetError
 
 AT_ONCE = 2**20
-"""Labels, or numbers of rows, that are looked at together."""
+"""The most numbers that are checked at a time."""
 
 MOST_MEMORY = 2**60
-"""Bytes. More are taken for a mistake."""
+"""Bytes. A larger amount is taken for a mistake."""
 
 MOST_CLASSES = 2**15
-"""A label of this or more is taken for a mistake, rather than for a reason to make so many outputs."""
+"""The most classes that labels may tell of. A larger label is taken for a mistake."""
 
 FEW_CLASSES = 1000
-"""So many classes, or fewer, may have gaps in their numbers."""
+"""Up to this number of classes, any of them may have no row."""
 
 
 def check_memory(memory: int | None) -> int | None:
@@ -36,20 +36,21 @@ def check_type(X: np.ndarray, what: str, floats: str | None = None) -> np.dtype:
     Parameters
     ----------
     what
-        What the rows are called: begins the message.
+        The name of the rows, with which the message begins.
     floats
-        What floating-point rows become, if not what they are: the dtype of a network.
+        The dtype of a network, if floating-point rows are to be held in it.
 
     Returns
     -------
     dtype
-        What the rows are held as: their own type in the machine's byte order, but `floats` for floating
-        point, and float32 for float16 and bool.
+        The dtype in which the rows are held: their own one in the byte order of the machine, but `floats` for
+        floating-point rows, and float32 for float16 and bool.
 
     Raises
     ------
     XpnetError
-        They are no numbers, or masked, or integers of a size whose largest value they would never reach.
+        They are no numbers, some are masked, or they are integers of more than 16 bits, whose largest value
+        pixels never reach.
     """
     dtype = X.dtype
     if dtype.kind in "iu" and dtype.itemsize > 2:
@@ -66,19 +67,19 @@ def check_type(X: np.ndarray, what: str, floats: str | None = None) -> np.dtype:
 
 
 def check_finite(X: np.ndarray, what: str, first: int = 0) -> None:
-    """Check that no number of rows is NaN or infinite, looking at few of them at a time.
+    """Check that no number of rows is NaN or infinite, a few rows at a time.
 
     Parameters
     ----------
     what
-        What the rows are called: begins the message.
+        The name of the rows, with which the message begins.
     first
         The number of the first row.
 
     Raises
     ------
     XpnetError
-        One is; the message names the row.
+        One is. The message names the row.
     """
     if X.dtype.kind != "f":
         return
@@ -93,7 +94,7 @@ def check_finite(X: np.ndarray, what: str, first: int = 0) -> None:
 
 
 def check_rows(X: np.ndarray, what: str, floats: str | None = None) -> np.ndarray:
-    """Check rows, and make them what they are held as.
+    """Check rows, and convert them to the dtype in which they are held.
 
     Parameters
     ----------
@@ -104,15 +105,15 @@ def check_rows(X: np.ndarray, what: str, floats: str | None = None) -> np.ndarra
     Returns
     -------
     X
-        C-contiguous, of the dtype that `check_type` returns: the same array where it was that already.
+        C-contiguous, and of the dtype that `check_type` returns. If `X` is so already, it is not copied.
 
     Raises
     ------
     XpnetError
-        Another type, or a number that is not finite.
+        The rows have another type, or a number is not finite.
     """
     dtype = check_type(X, what, floats)
-    read(X[-1:])  # a mapped file that was cut off since is an error, before a look at the pages it had
+    read(X[-1:])  # an error if a mapped file has been cut off, whose pages must not be touched then
     with np.errstate(over="ignore"):  # found to be infinite below
         rows = np.asarray(X, dtype, order="C")
     check_finite(rows, what)
@@ -120,16 +121,16 @@ def check_rows(X: np.ndarray, what: str, floats: str | None = None) -> np.ndarra
 
 
 def check_labels(y: np.ndarray, classes: int | None, what: str, *, taught: bool = False) -> int:
-    """Check that labels are whole numbers in 0 … classes - 1, looking at few of them at a time.
+    """Check that labels are whole numbers in 0 … classes - 1, a few labels at a time.
 
     Parameters
     ----------
     classes
-        None where the labels themselves tell how many there are.
+        The number of classes; None if the labels tell it.
     what
-        What the labels are called: begins the message.
+        The name of the labels, with which the message begins.
     taught
-        Whether they are to be learned, so that most classes must have a row.
+        The labels are those to train on, so that most classes must have a row.
 
     Returns
     -------
@@ -139,8 +140,8 @@ def check_labels(y: np.ndarray, classes: int | None, what: str, *, taught: bool 
     Raises
     ------
     XpnetError
-        Labels that are masked, not whole numbers or outside the classes, or labels to be learned of which
-        more than half of more than `FEW_CLASSES` classes have no row.
+        A label is masked, not a whole number or outside the classes; or, of labels to train on, more than
+        half of more than `FEW_CLASSES` classes have no row.
     """
     if np.ma.is_masked(y):
         raise XpnetError(f"{what}: masked labels; leave their rows out")

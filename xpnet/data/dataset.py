@@ -1,4 +1,4 @@
-"""A data set in two parts, wherever it comes from."""
+"""A data set: rows to train on and rows to test with, from the embedded MNIST or a user's files."""
 
 import os
 from dataclasses import dataclass
@@ -21,15 +21,15 @@ MNIST = Path(__file__).parent / "mnist"
 
 @dataclass(frozen=True)
 class Dataset:
-    """Rows to learn from, and rows to be judged by once, at the end.
+    """Rows to train on, and rows to test the trained network with.
 
     Attributes
     ----------
     X_train : (n, features)
-        Integers of 8 or 16 bits as they came, or floating point. Mapped from its file, as it is there, where
-        the memory was limited and the file allows it.
+        Integers of 8 or 16 bits, or floating-point numbers. If the memory was limited, and the file allows
+        it, the array is mapped from its file and has the type and the byte order of the file.
     y_train : (n,)
-        Labels, 0 … classes - 1: int32, or as they are in a mapped file.
+        Labels 0 … classes - 1, as int32 or, if they are mapped, as in their file.
     X_test : (k, features)
     y_test : (k,)
         Likewise.
@@ -46,7 +46,7 @@ class Dataset:
 
     @property
     def features(self) -> int:
-        """Numbers in a row."""
+        """The number of numbers in a row."""
         return int(self.X_train.shape[1])
 
     @property
@@ -61,21 +61,21 @@ def load_data(source: str | Path = "mnist", *, memory: int | None = None) -> Dat
     Parameters
     ----------
     source
-        "mnist" for the one that is shipped with xpnet (60,000 and 10,000 images, 28 x 28, uint8); a folder
-        with four IDX files named as MNIST's, gzipped or not; a folder with ``x_train.npy, y_train.npy,
-        x_test.npy, y_test.npy``; or an ``.npz`` file with arrays of those names. Images of any shape are made
-        flat.
+        "mnist" for the data set that comes with xpnet (60,000 and 10,000 images of 28 x 28 pixels, uint8);
+        a folder with four IDX files that are named as MNIST's, gzipped or not; a folder with ``x_train.npy,
+        y_train.npy, x_test.npy, y_test.npy``; or an ``.npz`` file with arrays of those names. Images of any
+        shape are flattened.
     memory
-        Bytes. Rows stay in their files where they can, ``.npy`` or IDX that is not gzipped, and those that
-        need more are streamed when `train` and `evaluate` are given the same `memory`.
+        Bytes. With it, rows in ``.npy`` files and in IDX files that are not gzipped stay in their files.
+        Rows that need more bytes are streamed if `train` and `evaluate` get the same `memory`.
 
     Raises
     ------
     UsageError
-        A memory under 1.
+        The source is no path, or the memory no whole number of bytes.
     XpnetError
-        Something is missing, damaged, does not fit together, or is larger than `memory` and cannot be
-        streamed; the message names the file.
+        A file is missing or damaged, the arrays do not fit together, or rows are larger than `memory` and
+        cannot be streamed. The message names the file.
     """
     memory = check_memory(memory)
     instance("source", source, (str, os.PathLike), "mnist or a path")

@@ -18,7 +18,7 @@ from xpnet.files import opened, status
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 AT_ONCE = 2**22
-"""Bytes read at a time, so that a header cannot make us reserve memory for what the file does not hold."""
+"""Bytes that are read at a time, so that no memory is reserved for what a header only promises."""
 
 NAMES = {
     "x_train": "train-images-idx3-ubyte",
@@ -26,11 +26,11 @@ NAMES = {
     "x_test": "t10k-images-idx3-ubyte",
     "y_test": "t10k-labels-idx1-ubyte",
 }
-"""The names that MNIST and its many likes are published under."""
+"""The file names of MNIST and of the many data sets in its format."""
 
 
 def read_idx_folder(folder: Path) -> dict[str, tuple[str, np.ndarray]]:
-    """Read four IDX files, plain or with ``.gz`` behind their names: the name and the array of each.
+    """Read four IDX files, plain or gzipped and named ``….gz``. Returns the name and the array of each.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def read_idx_folder(folder: Path) -> dict[str, tuple[str, np.ndarray]]:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """Map one IDX file into memory, for reading only; or read one whose name ends in ``.gz``.
+    """Map a plain IDX file into memory, for reading only, or read one whose name ends in ``.gz``.
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""Arrays that are mapped from a file. They are read from it in pieces, not through the mapping.
+"""Arrays that are mapped from a file. They are read from the file, not through the mapping.
 
-Looking at a mapped page of a file that another process has cut off kills the process, and the pages that were
-looked at stay in memory. Reading does neither.
+If another process cuts the file off, touching a mapped page behind its end kills this process; and touched
+pages stay in memory. Reading has neither fault.
 """
 
 import mmap
@@ -68,21 +68,22 @@ def pieces(array: np.ndarray, rows: int) -> Iterator[np.ndarray]:
 
 
 def file_of(array: np.ndarray) -> str | None:
-    """The file that an array is mapped from, if it is."""
+    """Return the name of the file that an array is mapped from, or None."""
     whole = _mapped(array)
     return None if whole is None else str(whole.filename)
 
 
 def version_of(file: str) -> tuple[int, ...]:
-    """Numbers that change when a file is replaced, cut off or written to."""
+    """Return numbers that change when a file is replaced, cut off or written to."""
     found = status(Path(file))
     return () if found is None else (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def _mapped(array: np.ndarray) -> np.memmap | None:
-    """The mapped array that an array is a view of.
+    """Return the mapped array that an array is a view of, or None.
 
-    None as well where its file has no name, or holds something else than the pages: in NumPy's mode "c".
+    It is None as well if the file has no name any more, or if the array was mapped in NumPy's mode "c", whose
+    changes never reach the file.
     """
     held: object = array
     while isinstance(held, np.ndarray):

@@ -1,4 +1,4 @@
-"""NumPy's own files: a folder of ``.npy`` files, an array each, or an ``.npz`` archive of such files.
+"""NumPy's own files: a folder of ``.npy`` files, or an ``.npz`` archive of such files.
 
 Python objects in them are never unpickled.
 """
@@ -25,14 +25,14 @@ DAMAGE = (
     *(ValueError, TypeError, KeyError, OverflowError, RuntimeError, EOFError, SyntaxError, TokenError),
     *(zipfile.BadZipFile, zlib.error, struct.error),
 )
-"""What NumPy and zipfile raise for damaged files, whose headers are literals of Python."""
+"""The exceptions of NumPy and zipfile for damaged files. The header of an array is a Python literal."""
 
 PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""How NumPy packs an archive."""
+"""The compressions that NumPy uses."""
 
 
 def map_npy_folder(folder: Path) -> dict[str, tuple[str, np.ndarray]]:
-    """Map ``x_train.npy, y_train.npy, x_test.npy, y_test.npy``: the name and the array of each.
+    """Map ``x_train.npy, y_train.npy, x_test.npy, y_test.npy``. Returns the name and the array of each.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def map_npy_folder(folder: Path) -> dict[str, tuple[str, np.ndarray]]:
 
 
 def read_npz(path: Path) -> dict[str, tuple[str, np.ndarray]]:
-    """Read ``x_train, y_train, x_test, y_test`` from an ``.npz`` file: the name and the array of each.
+    """Read ``x_train, y_train, x_test, y_test`` from an ``.npz`` file. Returns the name and array of each.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def read_npz(path: Path) -> dict[str, tuple[str, np.ndarray]]:
 @contextmanager
 def _parsing(name: str) -> Iterator[None]:
     try:
-        with warnings.catch_warnings(action="ignore"):  # about what a damaged header looks like
+        with warnings.catch_warnings(action="ignore"):  # about the literal in a damaged header
             yield
     except DAMAGE as error:
         raise XpnetError(f"{name}: cut off, damaged, or no numbers (Python objects are not read)") from error

@@ -1,8 +1,8 @@
-"""The order of the rows: which are held back, and which come together in a batch.
+"""The order of the rows: which rows are held back, and which rows form a batch.
 
-Every draw comes from a stream of its own, named by what it is for, so that asking for one thing never
-changes another. A stream depends on nothing but the seed and its name: an epoch can be drawn again
-without the ones before it, which is what makes a resumed run equal to an unbroken one.
+Every draw has a random stream of its own, named by its purpose, so that one draw never changes another. A
+stream depends only on the seed and its name. So an epoch can be drawn again without the epochs before it, and
+a resumed run equals an unbroken one.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ STREAMS = {"weights": 0, "validation": 1, "shuffle": 2, "parity": 3}
 
 
 def stream(seed: int, name: str, *counters: int) -> np.random.Generator:
-    """A generator (Philox) of its own for a key of `STREAMS` and, say, an epoch."""
+    """Make the random generator (Philox) of a key of `STREAMS` and of counters, such as the epoch."""
     key = np.random.SeedSequence(seed, spawn_key=(STREAMS[name], *counters))
     return np.random.Generator(np.random.Philox(key))
 
@@ -24,7 +24,7 @@ def split(y: np.ndarray, fraction: float, rng: np.random.Generator) -> tuple[np.
     y : (n,)
         Labels.
     fraction
-        In [0, 1). A class gives its nearest whole number of rows, and keeps at least one.
+        In [0, 1). It is rounded to a whole number of rows for each class, of which one at least is kept.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def split(y: np.ndarray, fraction: float, rng: np.random.Generator) -> tuple[np.
 
 
 def batches(rows: np.ndarray, batch_size: int) -> np.ndarray:
-    """Cut rows into batches of one size, the last one filled up with -1.
+    """Cut rows into batches of one size. The last batch is filled up with -1.
 
     Returns
     -------

@@ -95,13 +95,8 @@ class Checkpoint:
             The file cannot be written, or its folder has vanished since the run began.
         """
         arrays = standing.state | {BEST + name: array for name, array in standing.best.items()}
-        described = {
-            "kind": "checkpoint",
-            "format": 2,
-            "config": standing.config,
-            "notes": standing.notes,
-            "best": standing.history.best,
-        }
+        described = {"kind": "checkpoint", "format": 2, "best": standing.history.best}
+        described |= {"config": standing.config, "notes": standing.notes}
         arrays[HISTORY] = standing.history.table()
         # a folder that vanishes during the run is not made anew
         write_tensors(self.path, CHECKPOINT, arrays, described, parents=not standing.history.epochs)

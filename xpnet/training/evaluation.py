@@ -66,12 +66,8 @@ class Evaluation:
             The table would have more than 64 MB.
         """
         if self._table is None:
-            classes, most = len(self.by_class), LARGEST_TABLE // 2**20
-            needed = 8 * classes**2 // 10**6
-            raise XpnetError(
-                f"the confusion table of {classes:,} classes would have {needed:,} MB, more than {most}: "
-                "use accuracy_by_class, or compare model.predict(X) with y"
-            )
+            table = f"the confusion table of {len(self.by_class):,} classes would have more than 64 MB"
+            raise XpnetError(f"{table}: use accuracy_by_class, or compare model.predict(X) with y")
         return self._table
 
 

@@ -24,20 +24,11 @@ CHANGEABLE = ("execution",)
 
 def identity(run: Run, X: Array, y: Array, memory: int | None) -> dict[str, Any]:
     """Collect everything that the bits of a run depend on, except the number of threads."""
-    model = run.model
-    return (
-        asdict(run.settings)
-        | model.description
-        | {
-            "backend": model.backend.name,
-            "device": model.backend.device,
-            "precision": model.backend.precision,
-            "execution": model.backend.execution.asked,
-            "scale": run.step.scale,
-            "memory": memory,
-            "rows": f"{tuple(X.shape)} {X.dtype} {_fingerprint(X)} {_fingerprint(y)}",
-        }
-    )
+    backend, rows = run.model.backend, f"{tuple(X.shape)} {X.dtype} {_fingerprint(X)} {_fingerprint(y)}"
+    place = {"backend": backend.name, "device": backend.device}
+    way = {"precision": backend.precision, "execution": backend.execution.asked, "memory": memory}
+    described = run.model.description | {"scale": run.step.scale, "rows": rows}
+    return asdict(run.settings) | described | place | way
 
 
 def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -25,7 +25,7 @@ STEPS_AT_ONCE = 128
 """The most steps between two looks from the host."""
 
 COUNTERS = ("t", "loss", "rates")
-"""The entries of the state that every look sets anew."""
+"""The entries of the state that are set anew after every look."""
 
 
 @dataclass
@@ -105,13 +105,10 @@ class Run:
 
     def rates(self, first: int, count: int) -> np.ndarray:
         """Compute the learning rates of `count` steps, from step number `first` of the whole run."""
+        chosen, steps = self.settings, self.settings.epochs * self.steps_per_epoch
+        numbers = np.arange(first, first + count, dtype=np.float64)
         rates = learning_rates(
-            np,
-            np.arange(first, first + count, dtype=np.float64),
-            lr=self.settings.rate,
-            schedule=self.settings.schedule,
-            warmup=self.settings.warmup,
-            steps=self.settings.epochs * self.steps_per_epoch,
+            np, numbers, lr=chosen.rate, schedule=chosen.schedule, warmup=chosen.warmup, steps=steps
         )
         with np.errstate(over="ignore"):  # a rate too large for the dtype diverges
             return np.asarray(rates, dtype=self.model.dtype)
@@ -150,31 +147,23 @@ class Run:
         state = {name: array for name, array in state.items() if name not in COUNTERS}
         self._check_finite(state)
 
-        validation = None
+        validation: tuple[float | None, float | None] = None, None
         if self.feed.held_rows:
             held = self.feed.parts(self.feed.held)
-            validation = evaluate_parts(self.model, self.evaluation_step, self.parameters(state), held)
-        return state, Epoch(
-            epoch=epoch,
-            lr=float(self.rates(step - 1, 1)[0]),
-            loss=total / self.feed.rows,
-            validation_loss=validation.loss if validation else None,
-            validation_accuracy=validation.accuracy if validation else None,
-            seconds=seconds,
-        )
+            result = evaluate_parts(self.model, self.evaluation_step, self.parameters(state), held)
+            validation = result.loss, result.accuracy
+        lr = float(self.rates(step - 1, 1)[0])
+        return state, Epoch(epoch, lr, total / self.feed.rows, *validation, seconds)
 
     def _counting(self, state: State, first: int, count: int) -> State:
         """Add the counters of a chunk that begins with step number `first`.
 
         The rates of a short chunk are filled up: all chunks have the same shapes, and are compiled for once.
         """
-        rates = np.zeros(min(STEPS_AT_ONCE, self.steps_per_epoch), dtype=self.model.dtype)
+        dtype = self.model.dtype
+        rates = np.zeros(min(STEPS_AT_ONCE, self.steps_per_epoch), dtype)
         rates[:count] = self.rates(first, count)
-        counters = {
-            "t": np.zeros(1, dtype=np.int32),
-            "loss": np.zeros(1, dtype=self.model.dtype),
-            "rates": rates,
-        }
+        counters = {"t": np.zeros(1, np.int32), "loss": np.zeros(1, dtype), "rates": rates}
         return state | {name: self.model.backend.asarray(array) for name, array in counters.items()}
 
     def _check_finite(self, state: State) -> None:
