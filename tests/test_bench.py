@@ -1,227 +1,213 @@
-"""The scripts under bench/, in tiny settings: they run, and their results make the README's tables."""
+"""The scripts under bench/ in tiny settings, their contestants, and the tables made from their results."""
 
 import importlib
-import inspect
 import json
-import math
+import os
 import re
+import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
+from math import inf, nan
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import xpnet
-from tests.process import PATIENCE, Ended, environment
-from xpnet.backends import owner
+from tests.process import PATIENCE, environment
 
 BENCH = Path(__file__).parent.parent / "bench"
 
-SPEED = ("--batch-size", "128", "--rows", "128", "--rounds", "1", "--seconds", "0.01")
-SCALING = ("--smallest", "3000", "--largest", "30000", "--memory", str(2**24), "--shape", "784-512-10")
-US = ("--contestant", "xpnet numpy")
-SCRIPTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "speed": ((*SPEED, *US, "--contestant", "floor numpy"), ("speed", "ratios")),
-    "time_to_accuracy": ((*US, "--seeds", "2", "--target", "0.9"), ("time_to_accuracy",)),
-    "prediction": ((*US, "--rounds", "1", "--seconds", "0.01"), ("prediction",)),
-    "scaling": ((*SCALING, "--rounds", "1", "--seconds", "0.01"), ("scaling",)),
-    "startup": ((*US, "--rounds", "1"), ("startup",)),
-}
-"""How each is run, and the parts of the README that come of it."""
+if not BENCH.exists():  # a wheel that is tested from elsewhere
+    pytest.skip("no bench here", allow_module_level=True)
 
-ELSEWHERE = ("torch compile", "scikit-learn")
-"""Who takes too long to compile here, and who is not installed for the tests."""
+ONE = "--rounds 1 --seconds 0.01"
+SPEED = f"speed {ONE} --network 784-128-10 --batch 128 --rows 128 --contestant 'xpnet numpy'"
+SCALING = f"scaling {ONE} --memory {2**24} --width 784-128-128-10 --depth 784-512-10 --rows 128 30000"
+TIME = "time_to_accuracy --contestant 'xpnet.train numpy' --rounds 2 --target 0.9"
+PREDICTION = f"prediction --contestant 'xpnet numpy' {ONE}"
+STARTUP = "startup --contestant 'import xpnet' 'first step, xpnet.train numpy' --rounds 1"
 
 
-def bench(folder: Path, script: str, *arguments: str, path: Path | None = None) -> Ended:
+def bench(folder: Path, line: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run a script whose results go to a folder, with NumPy's BLAS told to compute as on an old processor."""
-    done = subprocess.run(
-        [sys.executable, str(BENCH / f"{script}.py"), *arguments],
-        env=environment(path, XPNET_RESULTS=str(folder), OPENBLAS_CORETYPE="Nehalem"),
-        capture_output=True,
-        encoding="utf-8",
-        timeout=PATIENCE,
-        check=False,
-    )
-    return Ended(done.returncode, done.stdout, done.stderr)
+    script, *arguments = shlex.split(line)
+    env = environment(path, XPNET_RESULTS=str(folder), OPENBLAS_CORETYPE="Nehalem")
+    form: Any = {"env": env, "capture_output": True, "encoding": "utf-8", "timeout": PATIENCE}
+    return subprocess.run([sys.executable, str(BENCH / f"{script}.py"), *arguments], **form)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """JSON as the standard has it, without NaN and Infinity."""
-
-    def refuse(constant: str) -> float:
-        raise AssertionError(f"{path.name} holds {constant}")
-
-    content: dict[str, Any] = json.loads(path.read_text(), parse_constant=refuse)
-    return content
-
-
-def numbers(content: Any, name: str) -> Iterator[float]:
-    """Every number of that name, however deep."""
-    if isinstance(content, dict):
-        for key, value in content.items():
-            if key == name and isinstance(value, float):
-                yield value
-            yield from numbers(value, name)
-    elif isinstance(content, list):
-        for value in content:
-            yield from numbers(value, name)
+@pytest.mark.parametrize("line", [f"{SPEED} 'floor numpy'", SCALING, TIME, PREDICTION, STARTUP])
+def test_a_script_measures_and_prints_its_tables(line: str, tmp_path: Path) -> None:
+    done = bench(tmp_path, line)
+    assert done.returncode == 0, done.stderr
+    found = {file.stem: file.read_text(encoding="utf-8") for file in tmp_path.glob("*.json")}
+    for text in found.values():
+        content = json.loads(text, parse_constant=pytest.fail)
+        assert (content["errors"], "Nehalem" in text) == ({}, False)
+        for row in content["results"]:
+            assert 0 < row["quartiles"][0] <= row["median"] <= row["quartiles"][1] < inf
+            assert re.search(rf"^\| {row['contestant']} \|.*\d", done.stdout, re.MULTILINE)
+    if "speed" in line:
+        assert content["notes"]["xpnet numpy"][0]["kernels"]
+        assert re.search(r"\| xpnet numpy / floor numpy \| \d\S+ \(.* to .*\) [≤>] 1.80 \|", done.stdout)
+    if "scaling" in line:  # the memory of the training alone, and not of the process that started it
+        rows = json.loads(found["scaling-rows"])["results"]
+        most = {row["contestant"]: row["median"] for row in rows}
+        assert most["xpnet numpy, 30,000 rows held"] > most["xpnet numpy, 128 rows held"] + 2e7
 
 
-def readme(folder: Path, *parts: str) -> Path:
-    """A README with these parts, empty ones."""
-    path = folder / "README.md"
-    path.write_text("".join(f"<!-- {part} -->\n<!-- end -->\n" for part in parts))
-    return path
+def test_two_checkouts_are_measured_by_turns_each_with_its_own_adapter(tmp_path: Path) -> None:
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "xpnet").symlink_to(Path(xpnet.__file__).parent)
+    adapter = (BENCH / "ours.py").read_text(encoding="utf-8").replace('"execution": ', '"other": ')
+    (tmp_path / "bench" / "ours.py").write_text(adapter, encoding="utf-8")
+    done = bench(tmp_path, f"{SPEED} --against {tmp_path}")
+    assert re.search(r"\| xpnet numpy, batch 128 \| \d+\.\d{3} \(.*\) \| 1 \|", done.stdout), done.stderr
+    notes = json.loads((tmp_path / "against-speed-784-128-10.json").read_text(encoding="utf-8"))["notes"]
+    assert "execution" in notes["xpnet numpy"][0]
+    assert "other" in notes["xpnet numpy (other)"][0]
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_a_script_measures_and_the_report_tells(script: str, tmp_path: Path) -> None:
-    arguments, parts = SCRIPTS[script]
-    done = bench(tmp_path, script, *arguments)
-    assert done.code == 0, done.err
-    files = list(tmp_path.glob("*.json"))
-    assert files
-    for file in files:
-        content = read(file)
-        assert not content.get("errors"), content["errors"]
-        assert content["machine"]["libraries"]["numpy"] == np.__version__
-        seconds = list(numbers(content, "seconds"))
-        assert seconds
-        assert all(math.isfinite(number) and number > 0 for number in seconds)
-        assert "Nehalem" not in file.read_text()
-
-    path = readme(tmp_path, *parts)
-    told = bench(tmp_path, "report", str(path))
-    assert told.code == 0, told.err
-    text = path.read_text()
-    for part in parts:
-        made = text.partition(f"<!-- {part} -->\n")[2].partition("<!-- end -->")[0]
-        assert re.search(r"\d", made)
-        assert not re.search(r"nan|inf", made)
-        assert len({line.count("|") for line in made.splitlines() if line.startswith("|")}) <= 1
-
-
-def test_who_fails_is_put_down_and_left_out(tmp_path: Path) -> None:
+def test_what_cannot_be_measured_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "sklearn.py").write_text("raise ImportError('no such thing')\n")
-    others = ("--contestant", "scikit-learn", "--rounds", "2", "--seconds", "0.01", "--rows", "1")
-    done = bench(tmp_path, "prediction", *US, *others, path=tmp_path)
-    assert done.code == 0, done.err
-    content = read(tmp_path / "prediction.json")
-    assert content["errors"] == {"scikit-learn": "ImportError: no such thing"}
-    assert {row["contestant"] for row in content["results"]} == {"xpnet numpy"}
-    path = readme(tmp_path, "prediction")
-    bench(tmp_path, "report", str(path))
-    assert "| scikit-learn | - |" in path.read_text()
-
-
-def test_the_report_skips_nothing_silently(tmp_path: Path) -> None:
-    done = bench(tmp_path, "report", str(readme(tmp_path, "startup")))
-    assert done.code == 1
-    assert "startup.json" in done.err
-
-    row = {"what": "import xpnet", "step": False, "seconds": 0.25}
-    (tmp_path / "startup.json").write_text(json.dumps({"results": [row], "errors": {}}))
-    path = readme(tmp_path)
-    done = bench(tmp_path, "report", str(path))
-    assert done.code == 0
-    assert path.read_text() == ""
-    assert "startup: measured, but" in done.out
-    assert "prediction: neither measured nor" in done.out
+    done = bench(tmp_path, "prediction --contestant scikit-learn --rows 1", path=tmp_path)
+    assert "| scikit-learn: ImportError: no such thing |" in done.stdout
+    asked = {f"--against {tmp_path}": "holds no xpnet", "--rows 100": "batch 128 needs more --rows than 100"}
+    for wrong, said in asked.items():
+        ended = bench(tmp_path, f"speed {wrong}").stderr
+        assert (said in ended, "Traceback" in ended) == (True, False)
 
 
 @pytest.fixture
-def of_bench(monkeypatch: pytest.MonkeyPatch) -> Any:
+def of_bench(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
     """Import a module of bench/, as its scripts do."""
     monkeypatch.syspath_prepend(str(BENCH))
     return importlib.import_module
 
 
-CONTESTANTS = [
-    *(
-        f"{kind} {library}"
-        for kind in ("xpnet", "floor")
-        for library in ("numpy", "torch", "jax", "mlx", "dpnp")
-    ),
-    *("torch eager", "torch by hand", "torch DataLoader", "jax jit", "jax scan", "numpy, a beginner's"),
-]
+LIBRARIES = ("numpy", "torch", "jax", "mlx", "dpnp")
+OWN_BATCHES = [*(f"xpnet.train {library}" for library in LIBRARIES), "torch DataLoader", "scikit-learn"]
+GIVEN_BATCHES = [f"xpnet {library}" for library in LIBRARIES]
+GIVEN_BATCHES += ["torch by hand", "torch eager", "jax jit", "jax scan"]
+FLOORS = [f"floor {library}" for library in LIBRARIES]
 
 
-def test_the_contestants_are_those(of_bench: Any) -> None:
-    assert {*of_bench("contestants").CONTESTANTS} == {*CONTESTANTS, *ELSEWHERE}
+@pytest.mark.parametrize("name", [*OWN_BATCHES, *GIVEN_BATCHES, *FLOORS])
+def test_every_contestant_computes_the_same(name: str, of_bench: Any, rng: np.random.Generator) -> None:
+    """The same weights as a beginner's NumPy; those that draw their own batches, from batches of all rows."""
+    if name == "scikit-learn":
+        pytest.importorskip("sklearn")
+    trainer, sizes = of_bench("trainer"), (9, 5, 4, 3)
+    X, y = rng.integers(0, 256, (60, 9), np.uint8), rng.integers(0, 3, 60, np.int32)
+    batches = trainer.draw_batches(rng, 60, 60 if name in OWN_BATCHES else 12)
+    rates = np.linspace(0.2, 0.1, len(batches), dtype=np.float32)
+    setting = trainer.Setting("cpu", sizes, batches.shape[1], X, y, 0.2)
+    first, found = trainer.first_weights(sizes, 3), []
+    for one in ("numpy, a beginner's", name):
+        made = of_bench("contestants").make(one, setting)
+        made.begin(first)
+        made.epoch(batches, rates)
+        made.epoch(batches, rates)
+        found.append(made.weights())
+    assert [*found[1]] == ([] if name in FLOORS else [*first])
+    for key, array in trainer.first_weights(sizes, 3).items():
+        assert np.array_equal(first[key], array), "begin wrote to what it was given"
+        assert np.abs(found[0][key] - array).max() > 1e-3, "there is nothing to compare"
+        assert found[1].get(key, found[0][key]) == pytest.approx(found[0][key], abs=1e-6)
 
 
-def numbers_of(run: Any) -> list[np.ndarray]:
-    """Copies of all floating-point arrays that a contestant holds: its weights, and its rows where scaled."""
-
-    def found(value: Any) -> Iterator[np.ndarray]:
-        if isinstance(value, dict):
-            value = list(value.values())
-        if isinstance(value, torch.nn.Module):
-            value = [parameter.detach() for parameter in value.parameters()]
-        if isinstance(value, list | tuple):
-            for part in value:
-                yield from found(part)
-        library = owner(value)
-        if library is not None and "float" in str(getattr(value, "dtype", "")):
-            yield np.array(xpnet.get_backend("cpu", library).to_numpy(value))
-
-    return list(found(inspect.getclosurevars(inspect.unwrap(run)).nonlocals))
+@pytest.mark.parametrize("name", [*GIVEN_BATCHES[:4], "torch eager", "jax jit", "numpy, a beginner's"])
+def test_wrong_predictions_fail(name: str, of_bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    measures, task = of_bench("measures"), (name, 0, [784, 16, 10], [50], 0.001)
+    assert measures.predictions(*task)["seconds"]["50 rows"]
+    monkeypatch.setattr(measures, "classes_of", lambda weights, X: -np.ones(len(X)))
+    with pytest.raises(RuntimeError, match="does not predict"):
+        measures.predictions(*task)
 
 
-@pytest.mark.parametrize("name", CONTESTANTS)
-def test_every_contestant_runs(name: str, of_bench: Any, rng: np.random.Generator) -> None:
-    X, y = rng.integers(0, 256, (40, 5), np.uint8), rng.integers(0, 3, 40, np.int32)
-    run = of_bench("contestants").CONTESTANTS[name]((5, 4, 4, 3), 16, X, y)
-    run(1)
-    before = numbers_of(run)
-    run(2)
-    after = numbers_of(run)
-    assert all(np.isfinite(array).all() for array in after)
-    if not name.startswith("floor"):  # whose products are thrown away
-        changed = [not np.array_equal(*pair) for pair in zip(before, after, strict=True)]
-        assert sum(changed) >= 6, "it did not learn: every weight and bias of three layers moves in a step"
+@pytest.mark.parametrize("factor", [1, nan])
+def test_who_does_not_learn_fails(factor: float, of_bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def epoch(self: Any, batches: np.ndarray, rates: np.ndarray) -> None:
+        self.parameters = [array * factor for array in self.parameters]
 
-
-LEARNERS = [f"xpnet {library}" for library in ("numpy", "torch", "jax", "mlx", "dpnp")]
-
-
-@pytest.mark.parametrize("name", [*LEARNERS, "torch eager", "torch DataLoader"])
-def test_every_learner_learns(name: str, of_bench: Any, rng: np.random.Generator) -> None:
-    y = rng.integers(0, 2, 256, np.int32)
-    X = (rng.integers(0, 40, (256, 6)) + 200 * y[:, None]).astype(np.uint8)
-    learn, score = of_bench("learners").LEARNERS[name](xpnet.Dataset(X, y, X, y), 0)
-    for _ in range(3):
-        learn()
-    assert score() > 0.95
-
-
-PREDICTORS = [*(f"xpnet {library}" for library in ("numpy", "torch", "jax", "mlx")), "torch eager", "jax jit"]
-
-
-@pytest.mark.parametrize("name", [*PREDICTORS, "numpy, a beginner's"])
-def test_everybody_predicts(name: str, of_bench: Any, rng: np.random.Generator) -> None:
-    of_bench("prediction").CONTESTANTS[name](rng.random((3, 784), np.float32))()
+    measures, task = of_bench("measures"), ({"batch 32": ("784-8-10", 32)}, 64, 0.001, 60_000, "cpu")
+    assert measures.steps("numpy, a beginner's", 0, *task)["seconds"]["batch 32"]
+    monkeypatch.setattr(of_bench("contestants").Beginner, "epoch", epoch)
+    with pytest.raises(RuntimeError, match="does not learn"):
+        measures.steps("numpy, a beginner's", 0, *task)
 
 
 @pytest.mark.parametrize(("step", "steps"), [(2**-13, 400), (2**-10, 256), (2**-6, 16), (4.0, 1)])
-def test_a_slow_contestant_runs_fewer_steps(
-    step: float, steps: int, of_bench: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now, calls = 0.0, []
+def test_a_slow_contestant_takes_fewer_steps(step: float, steps: int, of_bench: Any) -> None:
+    calls: list[int] = []
 
-    def run(count: int) -> None:
-        nonlocal now
+    def act(count: int) -> float:
         calls.append(count)
-        now += count * step
+        return count * step
 
-    workers = of_bench("workers")
-    monkeypatch.setattr(workers.time, "perf_counter", lambda: now)
-    times = workers.step_seconds(run, 400, 0.75)
+    times = of_bench("measures").step_seconds(act, 400, 0.75)
     assert times == pytest.approx([step] * len(times))
     assert calls[-1] == steps
     assert 0.75 <= sum(times) * steps < 0.75 + step * steps
+
+
+def test_a_process_has_its_time_and_an_environment_of_its_own(
+    of_bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    run, python = of_bench("workers").run, [sys.executable, "-c"]
+    late = f"import time; time.sleep(4); open({str(tmp_path / 'late')!r}, 'w')"
+    start = f"import subprocess; print('begun', flush=True); subprocess.run({[*python, late]})"
+    assert run([*python, start], limit=1) == ("begun\n", "took longer than 1 s")
+    assert run([*python, "import time; time.sleep(4)"], limit=9) == ("", "")
+    assert not (tmp_path / "late").exists(), "what it had started went on"
+    seen, _ = run([*python, "import os; print('TF32' in str(os.environ), os.environ['PYTHONPATH'])"])
+    assert seen.startswith(f"False {BENCH.parent}")
+
+
+def test_turns_are_put_together_and_failures_put_down(of_bench: Any) -> None:
+    def turn(contestant: str, seed: int, root: Path, limit: float) -> Any:
+        replies: Any = {"steady": {"seconds": {"a": [seed + 1, seed + 2]}}, "absent": {"left_out": "no GPU"}}
+        replies |= {"unsure": {"seconds": {"a": [1][seed:]}}, "breaks": {"seconds": {"a": [4]}}}
+        return {"error": "broken"} if (contestant, seed) == ("breaks", 1) else replies[contestant]
+
+    options = SimpleNamespace(rounds=2, against=None, deadline=inf, device="cpu")
+    found = of_bench("workers").measure("seconds", ["steady", "absent", "unsure", "breaks"], turn, options)
+    errors = {"absent": "left out: no GPU", "unsure": "got there in 1 of 2 runs", "breaks": "broken"}
+    row = {"median": 2, "quartiles": [1.75, 2.25], "calls": 4, "rounds": [1.5, 2.5]}
+    assert found["errors"] == errors
+    assert found["results"][0] == {"contestant": "steady", "column": "a"} | row
+    assert [row["contestant"] for row in found["results"]] == ["steady", "breaks"]
+    options.deadline = 0.0
+    late = of_bench("workers").measure("seconds", ["steady"], turn, options)
+    assert late["errors"] == {"steady": "left out: the time was over"}
+
+
+def test_a_ratio_has_its_spread_and_its_verdict(of_bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = of_bench("report")
+    monkeypatch.setattr(report, "RULES", {"targets": {"N, a: us / *": 1.2, "N, *: us / them": 1.1}})
+    us, them = {"median": 6, "quartiles": [5, 9]}, {"median": 5, "quartiles": [4, 10]}
+    assert report.ratio(us, them, "N, a: us / them") == "1.20 (0.50 to 2.25) ≤ 1.20"
+    assert report.ratio(us, them, "N, b: us / them") == "1.20 (0.50 to 2.25) > 1.10"
+    assert report.ratio(us, them, "N, b: us / others") == "1.20 (0.50 to 2.25)"
+    assert report.ratio(us, None, "N, a: us / them") == "-"
+
+
+def test_the_committed_tables_are_those_of_the_committed_results(tmp_path: Path) -> None:
+    page, committed = tmp_path / "page.md", (BENCH / "README.md").read_text(encoding="utf-8")
+    old = committed.replace("| xpnet numpy |", "| old |")
+    page.write_text(f"{old}a <!-- parity-short -->\n<!-- end -->\n<!-- foo -->", encoding="utf-8")
+    assert bench(BENCH / "results", f"report {page}").returncode == 0
+    start, _, end = page.read_text(encoding="utf-8").partition("a <!-- parity-short -->\n")
+    assert start == committed
+    assert re.fullmatch(r"\| largest .*\| 1e-12 \|.*\|\n<!-- end -->\n<!-- foo -->", end, re.DOTALL)
+
+
+def test_the_machine_is_told_without_linux(of_bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(Path, "exists", lambda path: False)  # there is no /proc
+    assert of_bench("report").machine()["cores"] == os.cpu_count()
