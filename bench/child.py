@@ -1,4 +1,4 @@
-"""What a process of a benchmark runs: ``child.py MODULE.FUNCTION TASK`` calls a function in this folder.
+"""The program of every measured process: ``child.py MODULE.FUNCTION TASK`` calls a function in this folder.
 
 The task is JSON, and so is the answer, on the last line of the output.
 """

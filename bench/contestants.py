@@ -117,7 +117,7 @@ class TorchEager(Trainer):
         return {name: tensor.cpu().numpy().copy() for name, tensor in zip(self.names, tensors, strict=True)}
 
     def predictor(self, X: np.ndarray) -> Callable[[], Any]:
-        """Under inference mode."""
+        """Predict under inference mode."""
         rows = self.torch.from_numpy(X)
         predict: Callable[[], Any] = self.torch.inference_mode()(lambda: self.net(rows).argmax(1))
         return predict
@@ -134,7 +134,7 @@ class TorchLoader(TorchEager):
 
 
 class TorchCompiled(TorchEager):
-    """With torch.compile of the network, on a GPU in the mode for small batches, which captures graphs."""
+    """The same with the network under torch.compile. Its mode for small batches captures graphs on a GPU."""
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
@@ -220,7 +220,7 @@ class JaxScan(Trainer):
         self.parameters, _ = self.jax.block_until_ready(self.scan(self.parameters, self.data, *moved))
 
     def predictor(self, X: np.ndarray) -> Callable[[], Any]:
-        """Compiled for this number of rows."""
+        """Compile for this number of rows."""
         rows = self.jax.device_put(X, self.device)
         return lambda: self.jax.block_until_ready(self.classes(self.parameters, rows))
 
@@ -251,7 +251,7 @@ class Floor(Trainer):
         self.products += [(dZ[l + 1], W[l].T, dZ[l]) for l in layers[1:]]
 
     def ones(self, *shape: int) -> Any:
-        """An array that was written to: pages that never were would never leave the cache."""
+        """Make an array and write to it: pages that nobody has written to never leave the cache."""
         return self.backend.asarray(np.ones(shape, np.float32))
 
     def begin(self, weights: Weights) -> None:
@@ -319,7 +319,7 @@ OTHERS: dict[str, Callable[[Setting], Trainer]] = {
 
 
 def make(name: str, setting: Setting) -> Trainer:
-    """A contestant by its name: "torch eager", "floor jax", "xpnet.train numpy", "xpnet torch eager bf16"."""
+    """Make a contestant by its name: "torch eager", "floor jax", "xpnet.train numpy", "xpnet torch bf16"."""
     if name in OTHERS:
         return OTHERS[name](setting)
     whose, library, *options = name.split()

@@ -20,7 +20,7 @@ BATCH_SIZES, RATES, SCHEDULES = (32, 64, 128), (0.1, 0.2, 0.3, 0.5, 0.7), ("cons
 
 
 def main() -> None:
-    """Try the grid."""
+    """Train every combination."""
     options, data, found = parse(__doc__, seeds=3, epochs=10), xpnet.load_data(), []
     grid = [*product(BATCH_SIZES, RATES, SCHEDULES)]
     for number, (batch_size, lr, schedule) in enumerate(grid):

@@ -33,13 +33,13 @@ from workers import LEFT_OUT, ask, parse, run
 
 FIELD = ["xpnet cupy eager", "xpnet cupy captured", "xpnet torch eager", "xpnet torch captured", "xpnet jax"]
 FIELD += ["jax scan", "torch eager", "torch compile", "floor cupy"]
-"""Who takes part in the races."""
+"""The contestants of the races."""
 
 Found = Iterator[tuple[str, Answer]]
 
 
 def main() -> None:
-    """Run the parts, and write down what came of each."""
+    """Run the parts, and write the result of each."""
     libraries = ["cupy", "torch", "jax"]
     options = parse(
         __doc__, device="cuda", part=[*PARTS], backend=libraries, minutes=9.0, rows=EPOCH, **LIMITS
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def failures(key: str, answer: Answer) -> list[str]:
-    """What of ours took part and failed."""
+    """The names of the xpnet contestants, or the key of the answer, that failed."""
     if "title" in answer:
         return [name for name, error in answer["errors"].items() if "xpnet" in name and LEFT_OUT not in error]
     return [] if "left_out" in answer or answer.get("passed") else [key]
@@ -79,7 +79,7 @@ def describe(device: str) -> dict[str, str]:
 
 
 def earlier(path: Path, now: dict[str, Any]) -> dict[str, Any]:
-    """What earlier calls have found, if it was on the same device and installation."""
+    """Read the results of earlier calls with the same device and versions."""
     before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else now
     if any(before[key] != value for key, value in now.items()):
         print(f"{path} is of another installation: kept as before-{path.name}")
@@ -89,13 +89,13 @@ def earlier(path: Path, now: dict[str, Any]) -> dict[str, Any]:
 
 
 def ask_probe(what: str, options: Any, **task: Any) -> Answer:
-    """Ask a question in a process of its own."""
+    """Call a function of `probes` in a process of its own."""
     limit = min(90, options.deadline - time.monotonic())
     return ask(f"probes.{what}", limit=limit, device=options.device, **task)
 
 
 def command(options: Any, limit: float, library: str, *words: str) -> Answer:
-    """Run a command on a library: the JSON that it prints, or its last lines."""
+    """Run a command on a library, and return the JSON that it prints, or its last lines."""
     where = ["--device", options.device, "--backend", library]
     limit = min(limit, options.deadline - time.monotonic())
     output, error = run([sys.executable, "-P", "-m", *words, *where], limit=limit)
@@ -104,7 +104,7 @@ def command(options: Any, limit: float, library: str, *words: str) -> Answer:
 
 
 def probes(options: Any) -> Found:
-    """The questions that come first."""
+    """Ask the questions that come first."""
     for library in options.libraries:
         yield library, ask_probe("launches", options, contestant=f"xpnet {library}")
         for what in ("nodes", "memory", "streams", "busy"):
@@ -113,7 +113,7 @@ def probes(options: Any) -> Found:
 
 
 def executions(options: Any, network: str, m: int) -> Found:
-    """A step in every execution and precision."""
+    """Time a step in every execution and precision."""
     once = argparse.Namespace(**vars(options) | {"rounds": 1})
     for library in options.libraries:
         ways = product(("", " eager", " captured"), ("", " tf32", " bf16"))
@@ -122,20 +122,20 @@ def executions(options: Any, network: str, m: int) -> Found:
 
 
 def races(options: Any, names: list[str], network: str, *batches: int) -> Answer:
-    """Seconds an epoch, of some contestants."""
+    """Time an epoch of some contestants."""
     cells = {f"batch {m}": (network, m) for m in sorted({min(m, options.rows) for m in batches})}
     return race(f"seconds an epoch of {network}", cells, names, options)
 
 
 def suite(options: Any) -> Found:
-    """The whole suite, in few processes: more would need more memory than a small GPU has."""
+    """Run the whole suite in few processes: more would need more memory than a small GPU has."""
     for library in options.libraries:
         words = ("pytest", "-q", "-n", "4", str(HERE.parent / "tests"))
         yield library, command(options, 540, library, *words)
 
 
 def parity(options: Any) -> Found:
-    """`xpnet parity` in every precision."""
+    """Run `xpnet parity` in every precision."""
     for library, precisions in options.libraries.items():
         for precision in precisions:
             words = ("xpnet", "parity", "--precision", precision, "--json")
@@ -143,31 +143,31 @@ def parity(options: Any) -> Found:
 
 
 def train(options: Any) -> Found:
-    """`xpnet train` with its defaults."""
+    """Run `xpnet train` with its defaults."""
     with tempfile.TemporaryDirectory() as folder:
         for library in options.libraries:
             yield library, command(options, 120, library, "xpnet", "train", "--out", f"{folder}/{library}")
 
 
 def launches(options: Any) -> Found:
-    """What the device is asked for in a step."""
+    """Count the launches of a step, for every contestant."""
     for name in FIELD[:-1]:
         foreign = {} if name.startswith("xpnet") else {"passed": True}
         yield name, ask_probe("launches", options, contestant=name) | foreign
 
 
 def speed(options: Any) -> Found:
-    """Everybody at three batch sizes."""
+    """Time an epoch of every contestant at three batch sizes."""
     yield SMALL, races(options, FIELD, SMALL, 128, 1024, 8192)
 
 
 def accuracy(options: Any) -> Found:
-    """Everybody to 98 % of the test set."""
+    """Train every contestant until 98 % of the test set."""
     yield SMALL, train_all(FIELD[:-1], {"data": "mnist", "target": 0.98, "epochs": 10}, options)
 
 
 def precisions(options: Any) -> Found:
-    """A step of a large network."""
+    """Time a step of a large network."""
     yield from executions(options, NETWORKS[-1], 1024)
 
 

@@ -1,6 +1,7 @@
-"""What the process of a contestant measures. It imports what they need and no more: start-up counts.
+"""The measurements that a contestant's process makes.
 
-Every answer holds under "seconds" the columns of a table: lists of what was measured.
+Under "seconds" every answer holds a list of figures for each column of a table. The file imports only what
+the contestants need, because start-up counts.
 """
 
 import time
@@ -17,7 +18,7 @@ Cells = dict[str, tuple[str, int]]
 """A network and a batch size for each column of the table: ("784-128-10", 128)."""
 
 CALLS = 3
-"""Calls that a contestant's time is cut into."""
+"""The number of calls that a contestant's time is divided into, at least."""
 
 MOST_PREDICTIONS = 100_000
 """Predictions in one timed call."""
@@ -59,7 +60,7 @@ def steps(
 
 
 def timed(trainer: Trainer) -> Callable[[int], float]:
-    """A function that returns the seconds of so many steps on new batches. Drawing these is not counted."""
+    """Make a function that times so many steps on new batches. Drawing the batches is not counted."""
     rng, setting = np.random.default_rng(0), trainer.setting
 
     def act(steps: int) -> float:
@@ -73,7 +74,7 @@ def timed(trainer: Trainer) -> Callable[[int], float]:
 
 
 def step_seconds(act: Callable[[int], float], most: int, seconds: float) -> list[float]:
-    """Seconds of a step, as each of several calls finds them that take about `seconds` together.
+    """Time several calls that take about `seconds` together, and return the seconds of a step for each.
 
     A step that takes longer than that is timed once.
 
@@ -97,7 +98,7 @@ def step_seconds(act: Callable[[int], float], most: int, seconds: float) -> list
 
 
 def check_learned(first: Weights, last: Weights) -> None:
-    """See that every weight and bias has changed and is finite.
+    """Check that every weight matrix and bias has changed and is finite.
 
     Raises
     ------
@@ -154,7 +155,7 @@ def learned(
 
 
 def predictions(contestant: str, seed: int, sizes: list[int], counts: list[int], seconds: float) -> Answer:
-    """Seconds of a prediction, as several series of calls have them, for every number of rows.
+    """Time predictions, for every number of rows.
 
     Raises
     ------

@@ -71,7 +71,7 @@ class Ours(Trainer):
         return predict
 
     def notes(self) -> dict[str, Any]:
-        """The execution."""
+        """How the steps ran."""
         return {"execution": str(getattr(self.backend, "execution", "unknown to older checkouts"))}
 
 
@@ -95,7 +95,13 @@ class Train(Ours):
 
 
 def get_backend(device: str, library: str, options: Sequence[str]) -> Any:
-    """The backend, with an execution and a precision. One that it does not offer here is left out."""
+    """The backend with an execution and a precision.
+
+    Raises
+    ------
+    LeftOut
+        It is not there, or does not offer one of them on this device.
+    """
     try:
         plain = xpnet.get_backend(device, library)
     except xpnet.XpnetError as error:

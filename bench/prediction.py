@@ -1,6 +1,6 @@
 """How fast does a trained network answer, asked for one row or for 10,000?
 
-Everybody is given rows of float32, scaled and in place already, and answers with the class of each. Run:
+Every contestant has float32 rows, scaled and on its device, and answers with the class of each. Run:
 
     python bench/prediction.py
 """
@@ -15,7 +15,7 @@ NAMES += ["numpy, a beginner's", "torch eager", "jax jit", "scikit-learn"]
 
 
 def main() -> None:
-    """Let everybody predict."""
+    """Time every contestant."""
     options = parse(__doc__, contestant=NAMES, rows=[1, 10_000], rounds=3, seconds=0.5)
     task = {"sizes": (784, 128, 10), "counts": options.rows, "seconds": options.seconds}
     turn = partial(ask, "measures.predictions", **task)

@@ -1,9 +1,10 @@
-"""What a process asks of a GPU for `gpu.py`: small questions, one line each.
+"""Questions that `gpu.py` asks of a GPU, each in a process of its own and with an answer of one line.
 
-With ``--device cpu`` they run too, as far as there is something to ask: nothing is captured there.
+On a CPU they run too, but nothing is captured there.
 """
 
 import gc
+import importlib
 import resource
 import threading
 import time
@@ -41,7 +42,7 @@ def usable(device: str, names: list[str]) -> Answer:
 
 
 def begun(contestant: str, device: str, steps: int = STEPS) -> tuple[Any, tuple[np.ndarray, np.ndarray]]:
-    """A contestant that has compiled all that it will, and the batches and rates of an epoch."""
+    """Make a contestant that has compiled everything, and the batches and rates of an epoch."""
     rng = np.random.default_rng(0)
     X, y = rng.integers(0, 256, (steps * M, 784), np.uint8), rng.integers(0, 10, steps * M, np.int32)
     trainer = make(contestant, Setting(device, SIZES, M, X, y))
@@ -53,10 +54,10 @@ def begun(contestant: str, device: str, steps: int = STEPS) -> tuple[Any, tuple[
 
 
 def launches(contestant: str, device: str) -> Answer:
-    """Count the kernels of a step, the calls that launch them, and the copies and waits beside them.
+    """Count the kernels of a step, the launches, and the copies and waits.
 
-    Of xpnet the steps of a chunk are counted, within which nothing may be copied or waited for, and then a
-    number is read, which must be seen; of the others, a whole epoch.
+    For xpnet it looks at the steps of a chunk, which must not copy or wait. Then it reads a number, and this
+    copy must be counted. For the others it looks at a whole epoch.
     """
     trainer, task = begun(contestant, device)
     if not contestant.startswith("xpnet"):
@@ -77,7 +78,7 @@ def launches(contestant: str, device: str) -> Answer:
 
 
 def profiled(act: Callable[[], object]) -> Answer:
-    """Count what is asked of the device in `STEPS` steps.
+    """Count what an act of `STEPS` steps asks of the device.
 
     PyTorch's profiler sees every call of the process, whichever library makes it. The kernels of one launch
     share its id; only a graph has several. Of a loop within a graph it may see one round only.
@@ -99,7 +100,7 @@ def profiled(act: Callable[[], object]) -> Answer:
 
 
 def chain(count: int, state: Answer, rows: Any, data: Answer) -> Answer:
-    """A step of so many small operations."""
+    """Take a step of so many small operations."""
     for _ in range(count):
         state["x"] += 1.0
     return state
@@ -126,7 +127,7 @@ def nodes(library: str, device: str) -> Answer:
 
 
 def memory(library: str, device: str) -> Answer:
-    """How much memory does each of twenty recordings leave behind that were made and dropped?"""
+    """How much memory does a recording leave behind? Twenty are made and dropped."""
 
     def used(times: int) -> int:
         for _ in range(times):
@@ -134,9 +135,8 @@ def memory(library: str, device: str) -> Answer:
         gc.collect()
         if device == "cpu":
             return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        import torch  # whose call tells what all libraries have taken
-
-        free, total = torch.cuda.mem_get_info()
+        cuda = importlib.import_module("cupy" if library == "cupy" else "torch").cuda
+        free, total = cuda.runtime.memGetInfo() if library == "cupy" else cuda.mem_get_info()
         return int(total - free)
 
     before = used(5)
@@ -170,7 +170,7 @@ def streams(library: str, device: str) -> Answer:
 
 
 def new_stream(library: str, device: str, module: Any) -> Any:
-    """A stream as a context: an empty one where the library has none for its users."""
+    """Make a stream as a context, or an empty context where the library has no streams for its users."""
     if device == "cpu" or library == "jax":
         return nullcontext()
     cuda = module.cuda

@@ -1,4 +1,4 @@
-"""Writes the figures of every script as JSON, and makes the tables of both READMEs from them.
+"""Write the figures of every script as JSON, and make the tables of both READMEs from them.
 
     python bench/report.py
 
@@ -23,10 +23,10 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 RESULTS = Path(os.environ.get("XPNET_RESULTS", HERE / "results"))
-"""Where the figures are. Whoever tries a script out should put them elsewhere."""
+"""The folder of the figures."""
 
 LIBRARIES = ("array-api-compat", "cu", "dpnp", "jax", "mlx", "numpy", "nv", "scikit-learn", "torch", "triton")
-"""How the names of packages begin whose versions are written down with every result."""
+"""Every result names the versions of the packages whose names begin like this."""
 
 NETWORKS = ["784-128-10", "784-512-512-10", "784-2048-2048-10"]
 SMALL = NETWORKS[0]
@@ -37,11 +37,11 @@ SHORT = ("xpnet numpy", "xpnet jax", "jax scan", "torch eager", "scikit-learn", 
 GROUPS = {"": "every operation alone", "forward": "forward pass and loss", "loss": "forward pass and loss"}
 GROUPS |= {"gradient": "gradient", "single step": "single steps", "free run": "free run, parameters"}
 GROUPS |= {"free run loss": "free run, mean loss", "free run accuracy": "free run, accuracy"}
-"""How the names of quantities begin in a parity report, and their line of the table. The longest fits."""
+"""The line of the parity table for quantities whose names begin like this. The longest match counts."""
 
 FEW_GROUPS = {"": "operations, gradients, single steps", "free run": "free run, parameters"}
 FEW_GROUPS |= dict.fromkeys(("free run loss", "free run accuracy"), "free run, mean loss and accuracy")
-"""Likewise, for the table of README.md."""
+"""The same for the table of README.md."""
 
 UNITS = {"ms": 1e3, "µs": 1e6, "MB": 1e-6}
 """Results hold seconds and bytes; a table or a column may begin with another unit."""
@@ -51,7 +51,7 @@ Rows = dict[tuple[str, str], Results]
 
 
 def machine() -> dict[str, Any]:
-    """What the figures are measured on."""
+    """The machine that the figures are measured on."""
     cpuinfo = Path("/proc/cpuinfo")  # only Linux has one
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -87,13 +87,13 @@ def quartiles(found: Sequence[float]) -> list[float]:
 
 
 def number(value: float) -> str:
-    """Three digits, or all before the point."""
+    """Format a number with three digits, or with all digits before the point."""
     digits = 2 - floor(log10(abs(value))) if value else 0
     return f"{value:,.{max(digits, 0)}f}"
 
 
 def spread(row: Results | None, scale: float = 1.0) -> str:
-    """A median and its quartiles: 0.245 (0.241 to 0.250)."""
+    """Format a median and its quartiles: 0.245 (0.241 to 0.250)."""
     if row is None:
         return "-"
     middle, low, high = (number(value * scale) for value in (row["median"], *row["quartiles"]))
@@ -101,9 +101,9 @@ def spread(row: Results | None, scale: float = 1.0) -> str:
 
 
 def ratio(ours: Results | None, theirs: Results | None, cell: str = "") -> str:
-    """How many times theirs ours is, the spread, and the verdict of a target: 0.52 (0.48 to 0.55) ≤ 0.75.
+    """Format a ratio, its spread and the verdict of its target: 0.52 (0.48 to 0.55) ≤ 0.75.
 
-    The spread reaches from our lower quartile over their upper one to the reverse.
+    The spread begins at our lower quartile over their upper one, and ends at our upper one over their lower.
     """
     if ours is None or theirs is None:
         return "-"
@@ -113,7 +113,7 @@ def ratio(ours: Results | None, theirs: Results | None, cell: str = "") -> str:
 
 
 def verdict(value: float, cell: str) -> str:
-    """Whether a number is within its target, if it has one."""
+    """Format whether a number meets its target, " ≤ 0.75" or " > 0.75"; "" where there is none."""
     limits = [limit for pattern, limit in RULES["targets"].items() if fnmatch.fnmatchcase(cell, pattern)]
     return f" {'≤' if value <= limits[0] else '>'} {limits[0]:.2f}" if limits else ""
 
@@ -143,7 +143,7 @@ def table(results: Results) -> str:
 
 
 def ratios(results: Results) -> str:
-    """How many times another's seconds xpnet takes: a line for each of the pairs of `RULES`."""
+    """The ratio of two contestants, with a line for each pair that `targets.toml` names."""
     (rows, names, columns), title = grid(results), results["title"]
     lines = []
     for ours, others in RULES["pairs"].items():
@@ -164,7 +164,7 @@ def both(*found: Results) -> str:
 
 
 def accuracy(results: Results) -> str:
-    """One sentence."""
+    """The sentence about the test accuracy."""
     runs = results["runs"]
     scores = f"**{results['mean']:.2%}**, the worst {results['worst']:.2%}"
     each = ", ".join(f"{run['test_accuracy']:.2%}" for run in runs)
@@ -219,7 +219,7 @@ def about(results: Results) -> str:
 
 
 def against(results: Results) -> str:
-    """How many times the other checkout's seconds this one takes, by the medians of the same rounds."""
+    """The ratio of this checkout to the other, from the medians of the same rounds."""
     (rows, names, columns), lines = grid(results), []
     for name, column in product(names, columns):
         if other := rows.get((f"{name} (other)", column)):
@@ -237,7 +237,7 @@ def publish(name: str, results: Results) -> None:
 
 
 def gpu(*found: Results) -> str:
-    """What `gpu.py` has found: a line for each question, and the tables."""
+    """The results of `gpu.py`: a line for each question, and the tables."""
     lines = []
     for results in found:
         lines.append(", ".join(results.get("device", {}).values()) + "\n")
@@ -256,7 +256,6 @@ def gpu(*found: Results) -> str:
 
 
 SPEEDS = [f"speed-{network}" for network in NETWORKS]
-SCALINGS = ["scaling-rows", "scaling-width", "scaling-depth"]
 
 PARTS: dict[str, tuple[Callable[..., str], list[str]]] = {
     "about": (about, SPEEDS[:1]),
@@ -264,7 +263,7 @@ PARTS: dict[str, tuple[Callable[..., str], list[str]]] = {
     "speed-short": (speed_short, SPEEDS[:1]),
     "time_to_accuracy": (both, ["time_to_accuracy"]),
     "prediction": (both, ["prediction"]),
-    "scaling": (both, SCALINGS),
+    "scaling": (both, ["scaling-rows", "scaling-width", "scaling-depth"]),
     "startup": (both, ["startup"]),
     "accuracy": (accuracy, ["accuracy"]),
     "defaults": (defaults, ["defaults"]),
@@ -272,7 +271,7 @@ PARTS: dict[str, tuple[Callable[..., str], list[str]]] = {
     "parity-short": (lambda results: parity(results, FEW_GROUPS), ["parity-cpu"]),
     "gpu": (gpu, sorted(path.stem for path in RESULTS.glob("gpu-*.json"))),
 }
-"""What makes each part, and of which results."""
+"""The function that makes each part, and the results that it needs."""
 
 
 def main() -> None:

@@ -26,10 +26,10 @@ DEPTHS = [f"784-{'512-' * depth}10" for depth in (1, 2, 3, 4, 5, 6)]
 FEATURES, BATCH_SIZE = 784, 128
 
 PIECE = 6_000
-"""Rows that are made at a time."""
+"""The number of rows that are made at a time."""
 
 HELD = 1_000_000
-"""More rows are only streamed."""
+"""With more rows than this, the rows are only streamed."""
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def growing_rows(folder: Path, options: Any) -> dict[str, Any]:
-    """Seconds a row and peak memory, for more and more rows, held in memory and streamed."""
+    """Measure seconds a row and peak memory, for more and more rows, held in memory and streamed."""
     needed, free = sum(options.rows) * (FEATURES + 4), shutil.disk_usage(folder).free
     if needed > free:
         raise SystemExit(f"{folder} has {free:,} bytes left and {needed:,} are needed: give less --rows")
@@ -83,7 +83,7 @@ def write(folder: str, rows: int) -> Answer:
 
 
 def train(seed: int, folder: str, memory: int | None, backend: str) -> Answer:
-    """Train on the rows in a folder: seconds a row of every epoch, and the most memory of the process."""
+    """Train on the rows in a folder, and return the seconds a row of every epoch and the peak memory."""
     import resource  # not on Windows
 
     X, y = (np.load(Path(folder, f"{name}.npy"), mmap_mode="r") for name in "xy")

@@ -21,7 +21,7 @@ from workers import ask, measure, parse
 
 LARGER = [f"{whose} {library}" for whose in ("xpnet", "floor") for library in CPU]
 LARGER += ["torch eager", "torch by hand", "jax scan"]
-"""Who takes part on the larger networks, where the products take nearly all of the time."""
+"""The contestants on the larger networks, where the matrix products take nearly all of the time."""
 
 BATCHES = [32, 128, 1024]
 LIMITS: dict[str, Any] = {"rounds": 3, "seconds": 0.6}
@@ -40,7 +40,7 @@ def main() -> None:
 def race(
     title: str, cells: Mapping[str, tuple[str, int]], names: Iterable[str], options: Any, per: int = EPOCH
 ) -> dict[str, Any]:
-    """What so many rows take on some networks and batch sizes, one for each column of the table."""
+    """Time so many rows on some networks and batch sizes, one for each column of the table."""
     if short := [column for column, (_, m) in cells.items() if m > options.rows]:
         raise SystemExit(f"{short[0]} needs more --rows than {options.rows}")
     limits = {"rows": options.rows, "seconds": options.seconds}

@@ -1,8 +1,8 @@
 """How long does it take to get 97.5 % of MNIST's test digits right, from the start of the process?
 
-Everybody trains the same network on the same files, in batches of 64 at a learning rate of 0.5, with a
-process for each seed and in changing order, and is tested after every epoch; the figures are medians over the
-seeds that reached the target. On a GPU see gpu.py. Run:
+Every contestant trains the same network on the same files, in batches of 64 and at a learning rate of 0.5.
+Each seed has a process of its own, and the test set is tried after every epoch. The figures are medians over
+the seeds that reached the target. Run:
 
     python bench/time_to_accuracy.py
 """
@@ -20,14 +20,14 @@ NAMES += ["scikit-learn", "torch eager", "torch DataLoader"]
 
 
 def main() -> None:
-    """Train everybody with every seed."""
+    """Train every contestant with every seed."""
     options = parse(__doc__, contestant=NAMES, data="mnist", target=0.975, rounds=5, epochs=20)
     task = {"data": options.data, "target": options.target, "epochs": options.epochs}
     publish("time_to_accuracy", train_all(options.contestant, task, options))
 
 
 def train_all(names: Iterable[str], task: Answer, options: Any) -> dict[str, Any]:
-    """What the contestants take; a round is a seed."""
+    """Train the contestants until the target. A round is a seed."""
 
     def turn(**who: Any) -> Answer:
         return ask("measures.learned", started=time.time(), device=options.device, **task, **who)

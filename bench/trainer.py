@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 EPOCH = 60_000
-"""Rows of MNIST."""
+"""The number of rows of MNIST."""
 
 Answer = dict[str, Any]
-"""What a process found, with its "error" if it failed."""
+"""The reply of a process, with its "error" if it failed."""
 
 Weights = dict[str, np.ndarray]
 """W1, b1, W2, b2, …: float32, on the host."""
@@ -88,7 +88,7 @@ class Trainer:
         raise NotImplementedError
 
     def weights(self) -> Weights:
-        """Copy the weights to the host. A contestant that does not learn has none."""
+        """Copy the weights to the host. A floor, which does not learn, has none."""
         return dict(zip(self.names, map(np.array, self.parameters), strict=True))
 
     def predictor(self, X: np.ndarray) -> Callable[[], Any]:
@@ -96,7 +96,7 @@ class Trainer:
         raise NotImplementedError
 
     def notes(self) -> dict[str, Any]:
-        """What a reader of the results should know besides."""
+        """Facts that are written beside the figures."""
         return {}
 
 

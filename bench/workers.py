@@ -24,18 +24,18 @@ ROOT = HERE.parent
 
 PINS = ["OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "CUPY_TF32", "NVIDIA_TF32_OVERRIDE"]
 PINS += ["TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"]
-"""Environment variables that would make NumPy's BLAS take other kernels than it picks for this processor, and
-those that switch TF32 on, or forbid it where it is asked for."""
+"""Environment variables that no measured process may see. They choose the kernels of NumPy's BLAS, switch
+TF32 on, or forbid it where it is asked for."""
 
 PATIENCE = 300.0
 """Seconds after which a process counts as hanging."""
 
 LEFT_OUT = "left out: "
-"""How the reason begins why a contestant did not take part, which is no failure."""
+"""The start of an error that says why a contestant could not take part. That is not a failure."""
 
 
 def environment(root: Path = ROOT) -> dict[str, str]:
-    """The environment of a measured process: this one's without `PINS`, and with the xpnet of a checkout."""
+    """The environment of a measured process: without `PINS`, and with the xpnet of a checkout."""
     kept = {name: value for name, value in os.environ.items() if name not in PINS}
     path = os.pathsep.join(filter(None, (str(root), kept.get("PYTHONPATH"))))
     # JAX would take most of a GPU's memory at once, and leave too little for the libraries beside it
@@ -159,7 +159,7 @@ def spread(rounds: Sequence[Sequence[float]]) -> dict[str, Any]:
 
 
 def parse(about: str | None, **defaults: Any) -> argparse.Namespace:
-    """Read the command line: an option for each default, of which some are lists; and ``--against``."""
+    """Read the command line. Each default makes an option, a list an option with several values."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.set_defaults(device="cpu", deadline=inf)
     for name, default in defaults.items():
@@ -174,7 +174,7 @@ def parse(about: str | None, **defaults: Any) -> argparse.Namespace:
 
 
 def checkout(path: str) -> Path:
-    """A folder that holds xpnet.
+    """The path of a folder that holds xpnet.
 
     Raises
     ------
