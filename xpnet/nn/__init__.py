@@ -6,9 +6,12 @@ reads a value back to the host, opens a file or keeps global state. Read the fil
 ``typing``        the types in the signatures
 ``dense``         the dense layer Z = A W + b, and its gradient
 ``activations``   relu, tanh, sigmoid and identity, each with its derivative
-``loss``          softmax and cross-entropy, differentiated together
+``metrics``       how good the outputs are, from sums that a step adds up
+``losses``        how wrong the outputs are, and the derivative that they all share
 ``initializers``  the random initial weights
 ``network``       the forward pass through all layers, and backpropagation
+``random``        random numbers inside a step, the same on every library
+``dropout``       the masks of dropout
 ``schedules``     how the learning rate changes during a run
 ``optimizers``    how the gradient changes the weights
 ``step``          one training step, the same function on every library

@@ -22,21 +22,21 @@ class Generator(Protocol):
         """Draw from [low, high)."""
 
 
-def he_normal(rng: Generator, fan_in: int, fan_out: int) -> Array:
+def he_normal(rng: Generator, fan_in: int, fan_out: int, shape: tuple[int, ...]) -> Array:
     """W ~ N(0, 2 / fan_in). The factor 2 makes up for relu, which sets about half of its inputs to zero.
 
-    Returns an array of shape (fan_in, fan_out), float64.
+    Returns an array of the given shape, float64: (fan_in, fan_out) for weights, (fan_out,) for biases.
     He et al., "Delving deep into rectifiers", 2015, eq. 10.
     """
-    return rng.standard_normal((fan_in, fan_out)) * (2.0 / fan_in) ** 0.5
+    return rng.standard_normal(shape) * (2.0 / fan_in) ** 0.5
 
 
-def glorot_uniform(rng: Generator, fan_in: int, fan_out: int) -> Array:
+def glorot_uniform(rng: Generator, fan_in: int, fan_out: int, shape: tuple[int, ...]) -> Array:
     """W ~ U(-r, r) with r = sqrt(6 / (fan_in + fan_out)), for activations that are almost linear near zero.
 
-    Returns an array of shape (fan_in, fan_out), float64.
+    Returns an array of the given shape, float64, as `he_normal` does.
     Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks", 2010,
     eq. 16.
     """
     r = (6.0 / (fan_in + fan_out)) ** 0.5
-    return rng.uniform(-r, r, (fan_in, fan_out))
+    return rng.uniform(-r, r, shape)

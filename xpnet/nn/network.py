@@ -1,10 +1,12 @@
 """The network: dense layers with an activation between them, forward and backward.
 
-With A_0 = X, layer l = 1 … L computes Z_l = A_{l-1} W_l + b_l, and each layer but the last A_l = f(Z_l).
-Z_L holds the logits.
+With A_0 = X, layer l = 1 … L computes Z_l = A_{l-1} W_l + b_l, and each layer but the last A_l = f_l(Z_l).
+The loss is computed from Z_L, the output of the last layer.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from xpnet.nn.activations import ACTIVATIONS
 from xpnet.nn.dense import dense, dense_backward, dense_backward_input
@@ -21,22 +23,38 @@ class Network:
     sizes
         The number of units of every layer, from the input to the logits: (784, 128, 10).
     activation
-        The activation of the hidden layers: a key of `ACTIVATIONS`.
+        The activation of the hidden layers, a key of `ACTIVATIONS`, or a tuple with one for each of them.
 
     Raises
     ------
     ValueError
-        There are fewer than two sizes, a size is less than 1, or the activation is unknown.
+        There are fewer than two sizes, a size is less than 1, an activation is unknown, or there are more or
+        fewer activations than hidden layers.
     """
 
     sizes: tuple[int, ...] = (784, 128, 10)
-    activation: str = "relu"
+    activation: str | tuple[str, ...] = "relu"
 
     def __post_init__(self) -> None:
         if len(self.sizes) < 2 or min(self.sizes) < 1:
             raise ValueError(f"sizes {self.sizes}: give at least two, input and output, each 1 or more")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation {self.activation!r}: choose one of {', '.join(ACTIVATIONS)}")
+        if len(self.activations) != self.depth - 1:
+            given, hidden = len(self.activations), self.depth - 1
+            raise ValueError(
+                f"{given} activations for {hidden} hidden layer(s): give one for each, or one name"
+            )
+        for name in (self.activation,) if isinstance(self.activation, str) else self.activation:
+            if name not in ACTIVATIONS:
+                raise ValueError(f"activation {name!r}: choose one of {', '.join(ACTIVATIONS)}")
+
+    @property
+    def activations(self) -> tuple[str, ...]:
+        """The activation of each hidden layer."""
+        return (self.activation,) * (self.depth - 1) if isinstance(self.activation, str) else self.activation
+
+    def __str__(self) -> str:
+        names = [self.activation] if isinstance(self.activation, str) else self.activation
+        return f"{'-'.join(map(str, self.sizes))} {' '.join(names)}"
 
     @property
     def depth(self) -> int:
@@ -59,10 +77,13 @@ class Network:
         return shapes
 
 
-def initial_parameters(xp: Namespace, network: Network, rng: Generator) -> dict[str, Array]:
-    """Draw the initial weights W1, W2, … in this order. Biases start at zero.
+def initial_parameters(
+    xp: Namespace, network: Network, rng: Generator, *, biases: bool = False
+) -> dict[str, Array]:
+    """Draw the initial parameters W1, b1, W2, b2, … in this order.
 
-    The weights are drawn by `he_normal` for relu, and by `glorot_uniform` for the other activations.
+    A layer is drawn by `he_normal` where relu follows it, and by `glorot_uniform` elsewhere; the last layer
+    like the one before it.
 
     Parameters
     ----------
@@ -70,17 +91,23 @@ def initial_parameters(xp: Namespace, network: Network, rng: Generator) -> dict[
         The namespace of the arrays that `rng` draws: NumPy, as a rule.
     rng
         A generator on the host.
+    biases
+        Draw the biases from the same distribution as the weights of their layer, instead of starting at zero.
 
     Returns
     -------
     parameters
         Host arrays by name, float64, in the order of the layers. The caller casts and moves them.
     """
-    draw = he_normal if network.activation == "relu" else glorot_uniform
-    return {
-        name: draw(rng, *shape) if is_weight(name) else xp.zeros(shape, dtype=xp.float64)
-        for name, shape in network.shapes.items()
-    }
+    followed = network.activations or ("identity",)
+    parameters = {}
+    for l in range(1, network.depth + 1):
+        draw = he_normal if followed[min(l, len(followed)) - 1] == "relu" else glorot_uniform
+        fan_in, fan_out = network.sizes[l - 1], network.sizes[l]
+        parameters[f"W{l}"] = draw(rng, fan_in, fan_out, (fan_in, fan_out))
+        zero = xp.zeros(fan_out, dtype=xp.float64)
+        parameters[f"b{l}"] = draw(rng, fan_in, fan_out, (fan_out,)) if biases else zero
+    return parameters
 
 
 def is_weight(name: str) -> bool:
@@ -88,10 +115,29 @@ def is_weight(name: str) -> bool:
     return name.startswith("W")
 
 
+class Pass(NamedTuple):
+    """What `forward` computed and `backward` needs.
+
+    Attributes
+    ----------
+    Z : {1: Z_1, …, L: Z_L}
+        The output of every dense layer.
+    A : {0: X, 1: A_1, …, L - 1: A_{L-1}}
+        The output of every activation, and the input.
+    D : {0: D_0, …, L - 1: D_{L-1}}
+        The input of every dense layer: A_l without the units that dropout leaves out, A_l * M_l. Where there
+        is no mask, D_l is A_l itself.
+    """
+
+    Z: dict[int, Array]
+    A: dict[int, Array]
+    D: dict[int, Array]
+
+
 def forward(
-    xp: Namespace, network: Network, parameters: State, X: Array
-) -> tuple[dict[int, Array], dict[int, Array]]:
-    """Compute the logits of X, and keep all that `backward` needs.
+    xp: Namespace, network: Network, parameters: State, X: Array, masks: Mapping[int, Array] | None = None
+) -> Pass:
+    """Compute the output of the last layer for X, and keep all that `backward` needs.
 
     Parameters
     ----------
@@ -99,31 +145,27 @@ def forward(
         W1, b1, …; other names are ignored.
     X : (m, sizes[0])
         Rows of floating point numbers.
-
-    Returns
-    -------
-    Z : {1: Z_1, …, L: Z_L}
-        The input of every activation. Z_L, of shape (m, sizes[L]), holds the logits.
-    A : {0: X, 1: A_1, …, L - 1: A_{L-1}}
-        The input of every dense layer.
+    masks : {l: M_l}
+        The masks of dropout, in training, for the layers that have any.
     """
-    f = ACTIVATIONS[network.activation].forward
+    masks, f = masks or {}, network.activations
     Z: dict[int, Array] = {}
-    A = {0: X}
-    for l in range(1, network.depth + 1):
-        Z[l] = dense(xp, A[l - 1], parameters[f"W{l}"], parameters[f"b{l}"])
-        if l < network.depth:
-            A[l] = f(xp, Z[l])
-    return Z, A
+    A: dict[int, Array] = {}
+    D: dict[int, Array] = {}
+    for l in range(network.depth):
+        A[l] = ACTIVATIONS[f[l - 1]].forward(xp, Z[l]) if l else X
+        D[l] = A[l] * masks[l] if l in masks else A[l]
+        Z[l + 1] = dense(xp, D[l], parameters[f"W{l + 1}"], parameters[f"b{l + 1}"])
+    return Pass(Z, A, D)
 
 
 def backward(
     xp: Namespace,
     network: Network,
     parameters: State,
-    Z: dict[int, Array],
-    A: dict[int, Array],
+    computed: Pass,
     dZ: Array,
+    masks: Mapping[int, Array] | None = None,
 ) -> State:
     """Backpropagation: apply the chain rule from the last layer to the first.
 
@@ -131,21 +173,26 @@ def backward(
 
     Parameters
     ----------
-    Z, A
-        The results of `forward`.
+    computed
+        The result of `forward`.
     dZ : (m, sizes[L])
-        Gradient of the loss with respect to the logits.
+        Gradient of the loss with respect to Z_L.
+    masks
+        As for `forward`.
 
     Returns
     -------
     gradients
         The gradient of every parameter, under the name of the parameter: dW1 under "W1".
     """
-    f_backward = ACTIVATIONS[network.activation].backward
+    masks, f = masks or {}, network.activations
+    Z, A, D = computed
     gradients: State = {}
     for l in range(network.depth, 0, -1):
-        gradients[f"W{l}"], gradients[f"b{l}"] = dense_backward(xp, dZ, A[l - 1])
+        gradients[f"W{l}"], gradients[f"b{l}"] = dense_backward(xp, dZ, D[l - 1])
         if l > 1:
             dA = dense_backward_input(xp, dZ, parameters[f"W{l}"])
-            dZ = f_backward(xp, dA, Z[l - 1], A[l - 1])
+            if l - 1 in masks:
+                dA *= masks[l - 1]
+            dZ = ACTIVATIONS[f[l - 2]].backward(xp, dA, Z[l - 1], A[l - 1])
     return gradients

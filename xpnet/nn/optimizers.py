@@ -4,8 +4,10 @@ An optimizer is a frozen value with two methods. `memory` creates the arrays tha
 they go into the state under names of their own. `update` changes the parameters once. The step owns the
 parameters and the memory, so `update` changes them in place where the library can.
 
-Weight decay adds weight_decay * W to the gradient of every weight, as in torch.optim. This is the gradient of
-(weight_decay / 2) |W|^2, a term that the reported loss does not include. Biases do not decay.
+Weight decay pulls every weight towards zero; biases do not decay. SGD and Adam add weight_decay * W to the
+gradient of a weight, as in torch.optim. This is the gradient of (weight_decay / 2) |W|^2, a term that the
+reported loss does not include (for one that it does include, see `TrainingStep`). A decoupled decay,
+W <- W - lr weight_decay W, goes past the optimizer's memory.
 """
 
 from dataclasses import dataclass
@@ -19,8 +21,9 @@ from xpnet.nn.typing import Array, Namespace, State
 class SGD:
     """Stochastic gradient descent: W <- W - lr dW.
 
-    With momentum mu, the velocity v <- mu v + dW replaces dW (Polyak, 1964). Nesterov's momentum uses
-    dW + mu v instead (Sutskever et al., "On the importance of initialization and momentum", 2013).
+    With momentum mu there is a velocity v <- mu v - lr dW, and W <- W + v (Polyak, 1964). Nesterov's momentum
+    looks ahead: W <- W + mu v - lr dW (Sutskever et al., "On the importance of initialization and momentum",
+    2013).
     """
 
     momentum: float = 0.0
@@ -39,14 +42,18 @@ class SGD:
             W = state[name]
             if self.weight_decay and is_weight(name):
                 dW += self.weight_decay * W
+            dW *= lr  # in place: lr * dW would be another array as large as W
             if self.momentum:
                 v = state[f"velocity.{name}"]
                 v *= self.momentum
-                v += dW
+                v -= dW
                 state[f"velocity.{name}"] = v
-                W -= lr * (dW + self.momentum * v if self.nesterov else v)
+                if self.nesterov:
+                    W += self.momentum * v
+                    W -= dW
+                else:
+                    W += v
             else:
-                dW *= lr  # in place: lr * dW would be another array as large as W
                 W -= dW
             state[name] = W
         return state
@@ -59,12 +66,23 @@ class Adam:
     m and s are running means of dW and of dW^2. Both start at zero, so each is too small at first and is
     divided by its correction c <- beta c + (1 - beta). In exact arithmetic c is 1 - beta^t, but float32 loses
     five digits of that expression. Kingma and Ba, "Adam", 2015, algorithm 1.
+
+    Parameters
+    ----------
+    decoupled
+        Whether the weight decay is decoupled. This is AdamW: Loshchilov and Hutter, "Decoupled weight decay
+        regularization", 2019.
+    corrected_epsilon
+        Whether epsilon is added to the corrected root, sqrt(s / c), as in algorithm 1. Otherwise it is added
+        to sqrt(s) before the correction, as at the end of section 2 of the paper and in scikit-learn.
     """
 
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 0.0
+    decoupled: bool = False
+    corrected_epsilon: bool = True
 
     def memory(self, xp: Namespace, parameters: State) -> State:
         """Create both means of each parameter, and the two corrections (1,), all zero."""
@@ -86,17 +104,36 @@ class Adam:
         for name, dW in gradients.items():
             W = state[name]
             if self.weight_decay and is_weight(name):
-                dW += self.weight_decay * W
+                if self.decoupled:
+                    W -= lr * self.weight_decay * W
+                else:
+                    dW += self.weight_decay * W
             m, s = state[f"mean.{name}"], state[f"square.{name}"]
             m *= self.beta1
             m += (1.0 - self.beta1) * dW
             s *= self.beta2
             s += (1.0 - self.beta2) * dW * dW
-            W -= lr / c1 * m / (xp.sqrt(s / c2) + self.epsilon)
+            if self.corrected_epsilon:
+                W -= lr / c1 * m / (xp.sqrt(s / c2) + self.epsilon)
+            else:
+                W -= lr * xp.sqrt(c2) / c1 * m / (xp.sqrt(s) + self.epsilon)
             state |= {name: W, f"mean.{name}": m, f"square.{name}": s}
         return state
 
 
 Optimizer: TypeAlias = SGD | Adam
 
-OPTIMIZERS: dict[str, type[SGD] | type[Adam]] = {"sgd": SGD, "adam": Adam}
+
+def clip_by_norm(xp: Namespace, gradients: State, largest: float) -> State:
+    """Scale all gradients by one factor, so that their norm together is at most `largest`.
+
+    Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks", 2013, algorithm 1.
+    """
+    # by columns first: one long sum of float32 loses digits where a library adds up number by number
+    squares = [xp.reshape(xp.sum(dW * dW, axis=0), (-1,)) for dW in gradients.values()]
+    norm = xp.sqrt(xp.sum(xp.concat(squares), axis=0, keepdims=True))
+    factor = largest / xp.maximum(norm, largest)
+    return {name: dW * factor for name, dW in gradients.items()}
+
+
+OPTIMIZERS: dict[str, type[SGD] | type[Adam]] = {"sgd": SGD, "adam": Adam, "adamw": Adam}

@@ -7,78 +7,134 @@ a graph. Steps are frozen dataclasses, so that equal steps share what was compil
 
 A step never changes `data`, which holds
 
-====================  =========================================================================
-``X``  (n, fan_in)    all rows: floats, or integers, which the step divides by its `scale`
-``y``  (n,)           integer labels, 0 … k - 1
-``classes``  (k,)     0, 1, …, k - 1
-====================  =========================================================================
+========================  =====================================================================
+``X``  (n, fan_in)        all rows: floats, or integers, which the step divides by its `scale`
+``y``  (n,) or (n, k)     targets: class numbers 0 … k - 1, or floats
+``classes``  (k,)         0, 1, …, k - 1
+``weights``  (n,)         optional: the weight of each row in the loss, 0 or more
+``mean, std``  (fan_in,)  optional: subtracted from the columns of X, and divided by
+``penalty``  (1,)         optional: alpha, of the penalty alpha / (2 sum of weights) |W|^2
+``seed``  (1,)            with dropout: the seed of its masks
+``places``  (p,)          with dropout: 0, 1, …, p - 1, for `uniform16`
+========================  =====================================================================
 
 A row number of -1 fills up a batch that is too short. Such a row has weight 0 in the loss.
 """
 
 from dataclasses import dataclass
+from math import inf
 
-from xpnet.nn.loss import cross_entropy, cross_entropy_backward, log_softmax, one_hot
-from xpnet.nn.network import Network, backward, forward
-from xpnet.nn.optimizers import Optimizer
+from xpnet.nn.dropout import dropout_masks
+from xpnet.nn.losses import Loss
+from xpnet.nn.metrics import CLASSES, one_hot
+from xpnet.nn.network import Network, backward, forward, is_weight
+from xpnet.nn.optimizers import Optimizer, clip_by_norm
 from xpnet.nn.typing import Array, Namespace, State
 
 
 def gather(
-    xp: Namespace, rows: Array, data: State, scale: float, dtype: object
+    xp: Namespace, rows: Array, data: State, loss: Loss, scale: float, dtype: object
 ) -> tuple[Array, Array, Array]:
     """Take a batch of m rows from the data.
 
     Returns
     -------
     X : (m, fan_in)
-        The rows divided by `scale`, in `dtype`.
-    Y : (m, k)
-        One-hot labels.
+        The rows, scaled, in `dtype`.
+    T : (m, k)
+        Their targets, in `dtype`; class numbers are one-hot.
     weights : (m,)
-        The weight of each row: 1, or 0 where the row number is -1.
+        The weight of each row; 0 where the row number is -1.
     """
     weights = xp.astype(rows >= 0, dtype)
     rows = xp.maximum(rows, 0)
+    if "weights" in data:
+        weights *= xp.take(data["weights"], rows, axis=0)
     X = xp.astype(xp.take(data["X"], rows, axis=0), dtype, copy=False)
     if scale != 1.0:
         X /= scale
-    Y = one_hot(xp, xp.take(data["y"], rows, axis=0), data["classes"], dtype)
-    return X, Y, weights
+    if "mean" in data:
+        X = (X - data["mean"]) / data["std"]
+    y = xp.take(data["y"], rows, axis=0)
+    if loss.kind is CLASSES:
+        return X, one_hot(xp, y, data["classes"], dtype), weights
+    T = xp.astype(y, dtype, copy=False)
+    return X, T if T.ndim == 2 else T[:, None], weights
 
 
 @dataclass(frozen=True)
 class TrainingStep:
     """One step of gradient descent, on one batch.
 
-    The state holds the parameters, the optimizer's memory, and
+    Besides the parameters and the optimizer's memory, the state holds
 
     ``rates`` (steps,)  the learning rates of the next steps
     ``t`` (1,)          the place of the next learning rate in ``rates``
-    ``loss`` (1,)       a running sum, to which the step adds the loss of every row
+    ``step`` (1,)       the number of the step in the whole run, from 0
+    ``loss`` (1,)       a running sum: the loss of every row times its weight
+
+    Parameters
+    ----------
+    scale
+        What X is divided by.
+    dropout
+        For the input and each hidden layer, the probability that a unit is left out; empty for none.
+    clip
+        The largest norm of the gradient; larger ones are scaled down. 0 for none.
     """
 
     xp: Namespace
     network: Network
+    loss: Loss
     optimizer: Optimizer
     scale: float = 1.0
+    dropout: tuple[float, ...] = ()
+    clip: float = 0.0
 
     def __call__(self, state: State, rows: Array, data: State) -> State:
         """Take one step on the rows with the numbers `rows` (m,), and return the new state."""
-        xp, state = self.xp, dict(state)
-        X, Y, weights = gather(xp, rows, data, self.scale, state["W1"].dtype)
+        state = dict(state)
+        gradients = self.gradients(state, rows, data)
+        return self.apply(state, gradients)
 
-        Z, A = forward(xp, self.network, state, X)
-        log_A = log_softmax(xp, Z[self.network.depth])
-        losses = cross_entropy(xp, log_A, Y)
+    def gradients(self, state: State, rows: Array, data: State) -> State:
+        """Compute the gradient of the mean loss of a batch, and add its losses to the running sums."""
+        xp = self.xp
+        X, T, weights = gather(xp, rows, data, self.loss, self.scale, state["W1"].dtype)
+        masks = self.masks(state, data, X.shape[0])
+
+        computed = forward(xp, self.network, state, X, masks)
+        losses, A = self.loss.forward(xp, computed.Z[self.network.depth], T)
+        total = xp.sum(weights, axis=0, keepdims=True)
         state["loss"] += xp.sum(weights * losses)
+        if "weights" in data:  # a batch that weighs nothing has no gradient
+            total = xp.where(total > 0, total, xp.full_like(total, inf))
 
-        dZ = cross_entropy_backward(xp, log_A, Y, weights / xp.sum(weights))
-        gradients = backward(xp, self.network, state, Z, A, dZ)
+        dZ = self.loss.backward(xp, A, T, weights / total)
+        gradients = backward(xp, self.network, state, computed, dZ, masks)
+        if "penalty" in data:
+            for name in filter(is_weight, gradients):
+                W = state[name]
+                state["loss"] += data["penalty"] / 2.0 * xp.sum(W * W)
+                gradients[name] += data["penalty"] / total * W
+        return gradients
 
+    def masks(self, state: State, data: State, m: int) -> dict[int, Array]:
+        """Draw the masks of dropout for a batch of m rows."""
+        if not self.dropout:
+            return {}
+        key, dtype = (data["seed"], state["step"]), state["W1"].dtype
+        return dropout_masks(self.xp, self.dropout, self.network.sizes, key, data["places"], m, dtype)
+
+    def apply(self, state: State, gradients: State) -> State:
+        """Clip the gradient, update the parameters, and count the step."""
+        xp = self.xp
+        if self.clip:
+            gradients = clip_by_norm(xp, gradients, self.clip)
         lr = xp.take(state["rates"], state["t"], axis=0)
         state = self.optimizer.update(xp, state, gradients, lr)
         state["t"] += 1
+        state["step"] += 1
         return state
 
 
@@ -86,29 +142,22 @@ class TrainingStep:
 class EvaluationStep:
     """Evaluate the network on one batch.
 
-    The state holds the parameters and
-
-    ``loss`` (1,)       a running sum, to which the step adds the loss of every row
-    ``outcomes`` (n, m) int32: the outcomes of the last n batches, the latest of them last
-
-    The outcome of a row of class i for which class j was predicted is i k + j. It is -1 for a row number of
-    -1. Whoever reads the outcomes counts them: k^2 counts in the state would be far more numbers than m
-    outcomes where there are many classes.
+    Besides the parameters, the state holds running sums: ``loss`` as in training, and those of the metrics,
+    which the kind of the loss names.
     """
 
     xp: Namespace
     network: Network
+    loss: Loss
     scale: float = 1.0
 
     def __call__(self, state: State, rows: Array, data: State) -> State:
-        """Evaluate the rows with the numbers `rows` (m,), and return the new state."""
-        xp, state, k = self.xp, dict(state), self.network.sizes[-1]
-        X, Y, weights = gather(xp, rows, data, self.scale, state["W1"].dtype)
-        Z, _ = forward(xp, self.network, state, X)
-        logits = Z[self.network.depth]
-        state["loss"] += xp.sum(weights * cross_entropy(xp, log_softmax(xp, logits), Y))
-
-        y = xp.take(data["y"], xp.maximum(rows, 0), axis=0)
-        outcomes = xp.where(rows >= 0, y * k + xp.astype(xp.argmax(logits, axis=1), y.dtype), rows)
-        state["outcomes"] = xp.concat([state["outcomes"][1:, :], outcomes[None, :]], axis=0)
+        """Add up the rows with the numbers `rows` (m,), and return the new state."""
+        xp, state = self.xp, dict(state)
+        X, T, weights = gather(xp, rows, data, self.loss, self.scale, state["W1"].dtype)
+        Z = forward(xp, self.network, state, X).Z[self.network.depth]
+        losses, A = self.loss.forward(xp, Z, T)
+        state["loss"] += xp.sum(weights * losses)
+        for name, part in self.loss.kind.sums(xp, Z, A, T, weights, data["classes"]).items():
+            state[name] += part
         return state

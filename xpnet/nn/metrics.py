@@ -1,0 +1,145 @@
+"""Metrics: how good the outputs of a network are, from sums that a step adds up on the device.
+
+Few metrics of all rows are the mean of the metrics of batches: r2, for one, is not. But each is made of sums
+over the rows. So a kind of targets has two functions: ``sums`` turns the outputs of a batch into a few small
+arrays, inside a step, and ``metrics`` turns their totals over all rows into numbers, at the end.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from xpnet.nn.typing import Array, Namespace, State
+
+MOST_TABULATED = 2896
+"""The most classes that have a confusion table, which then takes 64 MB in float64."""
+
+
+def one_hot(xp: Namespace, y: Array, classes: Array, dtype: object) -> Array:
+    """T[i, j] = 1 where y[i] is classes[j], else 0.
+
+    Parameters
+    ----------
+    y : (m,) integer
+        Class numbers.
+    classes : (k,) integer
+        0, 1, …, k - 1, on the device of `y`.
+    dtype
+        A dtype of `xp`.
+
+    Returns
+    -------
+    T : (m, k)
+    """
+    return xp.astype(y[:, None] == classes, dtype)
+
+
+def class_sums(xp: Namespace, Z: Array, A: Array, T: Array, weights: Array, classes: Array) -> State:
+    """For each class the weight of its rows, and of those for which it is predicted, the most probable one.
+
+    Probabilities that differ little may be rounded to the same number, so the class is that of the largest Z.
+    Where there are not too many classes, confusion[i, j] is the weight of the rows of class i for which
+    class j is predicted.
+    """
+    predicted = one_hot(xp, xp.argmax(Z, axis=1), classes, T.dtype)
+    weighted = T * weights[:, None]
+    sums = {"by_class": xp.sum(weighted, axis=0), "right": xp.sum(weighted * predicted, axis=0)}
+    if "confusion" in class_shapes(T.shape[1]):
+        sums["confusion"] = xp.matmul(xp.matrix_transpose(weighted), predicted)
+    return sums
+
+
+def class_shapes(k: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of the sums of k classes."""
+    shapes: dict[str, tuple[int, ...]] = {"by_class": (k,), "right": (k,)}
+    return shapes | ({"confusion": (k, k)} if k <= MOST_TABULATED else {})
+
+
+def class_metrics(xp: Namespace, totals: State) -> dict[str, float]:
+    """accuracy: the share of the weight of the rows whose predicted class is the true one."""
+    return {"accuracy": float(xp.sum(totals["right"]) / totals["weight"][0])}
+
+
+def label_sums(xp: Namespace, Z: Array, A: Array, T: Array, weights: Array, classes: Array) -> State:
+    """For each label the weight of the rows in which it is true, predicted (Z > 0: A > 1/2), and both."""
+    w = weights[:, None]
+    predicted = xp.astype(Z > 0, T.dtype)
+    wrong = xp.max(xp.abs(predicted - T), axis=1)  # 1 where any label of the row is wrong
+    return {
+        "true": xp.sum(w * T, axis=0),
+        "predicted": xp.sum(w * predicted, axis=0),
+        "both": xp.sum(w * T * predicted, axis=0),
+        "exact": xp.reshape(xp.sum(weights * (1.0 - wrong)), (1,)),
+    }
+
+
+def label_shapes(k: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of the sums of k labels."""
+    return {"true": (k,), "predicted": (k,), "both": (k,), "exact": (1,)}
+
+
+def label_metrics(xp: Namespace, totals: State) -> dict[str, float]:
+    """accuracy: the share of rows with every label right. f1: 2 both / (true + predicted) over all labels."""
+    found = xp.sum(totals["true"]) + xp.sum(totals["predicted"])
+    f1 = 2.0 * xp.sum(totals["both"]) / found if found > 0 else 0.0
+    return {"accuracy": float(totals["exact"][0] / totals["weight"][0]), "f1": float(f1)}
+
+
+def number_sums(
+    xp: Namespace, Z: Array, A: Array, T: Array, weights: Array, classes: Array, *, centre: float = 0.0
+) -> State:
+    """For each number the sums of (A - T)^2, of T - centre and of (T - centre)^2.
+
+    Targets should have the mean `centre`, as training makes them: float32 loses r2 where they have not.
+    """
+    w, D = weights[:, None], A - T
+    T = T - centre
+    return {
+        "squares": xp.sum(w * D * D, axis=0),
+        "targets": xp.sum(w * T, axis=0),
+        "target_squares": xp.sum(w * T * T, axis=0),
+    }
+
+
+def number_shapes(k: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of the sums of k numbers."""
+    return {"squares": (k,), "targets": (k,), "target_squares": (k,)}
+
+
+def number_metrics(xp: Namespace, totals: State) -> dict[str, float]:
+    """rmse: the root of the mean of (A - T)^2. r2: 1 - its share in the variance of T, mean over numbers."""
+    weight = totals["weight"][0]
+    spread = totals["target_squares"] - totals["targets"] ** 2 / weight
+    unexplained = xp.where(spread > 0, totals["squares"] / xp.where(spread > 0, spread, 1.0), 1.0)
+    rmse = xp.mean(totals["squares"] / weight) ** 0.5
+    return {"rmse": float(rmse), "r2": float(xp.mean(1.0 - unexplained))}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What targets are, and how outputs are judged by them.
+
+    Attributes
+    ----------
+    name
+        "classes": a class number for each row. "labels": k numbers 0 or 1. "numbers": k numbers.
+    sums
+        ``sums(xp, Z, A, T, weights, classes)``: arrays by name, from Z_L, the outputs A and the targets T
+        (m, k) of a batch, and the weights (m,) of its rows.
+    shapes
+        ``shapes(k)``: the shapes of these arrays.
+    metrics
+        ``metrics(xp, totals)``: numbers by name, on the host, from the totals of these arrays and "weight",
+        (1,), the weight of all rows.
+    """
+
+    name: str
+    sums: Callable[[Namespace, Array, Array, Array, Array, Array], State]
+    shapes: Callable[[int], dict[str, tuple[int, ...]]]
+    metrics: Callable[[Namespace, State], dict[str, float]]
+
+
+CLASSES = Kind("classes", class_sums, class_shapes, class_metrics)
+LABELS = Kind("labels", label_sums, label_shapes, label_metrics)
+NUMBERS = Kind("numbers", number_sums, number_shapes, number_metrics)
+RATES = replace(NUMBERS, sums=partial(number_sums, centre=1.0))
