@@ -1,41 +1,46 @@
-"""Checks which library and device an array belongs to, and its dtype."""
+"""How arrays of any kind come in, and what their dtype is."""
 
 from typing import Any
 
 import numpy as np
 
+from xpnet.arguments import brief
 from xpnet.backends import Backend, owner
-from xpnet.errors import XpnetError
+from xpnet.errors import UsageError, XpnetError
 from xpnet.nn.typing import Array
 
 SCALES = {"int8": 127.0, "uint8": 255.0, "int16": 32767.0, "uint16": 65535.0}
 """The integer types that rows may have, and the largest value of each, by which such rows are divided."""
 
 
-def check_owner(backend: Backend, array: Any, what: str) -> None:
-    """Check that an array belongs to the network's library and device.
+def taken(backend: Backend, array: Any, what: str) -> Array:
+    """Take rows of any kind: arrays of any library, frames and lists.
+
+    Returns
+    -------
+    array
+        A host array as it is, for lists and frames a new one; or an array of the library, on the device. One
+        of another library is copied from the host, and shares memory on the same GPU.
 
     Raises
     ------
+    UsageError
+        It is no array.
     XpnetError
-        It does not, or some of its numbers are masked. An array is never moved unasked.
+        It is on another device, rows have different lengths, or it holds no numbers.
     """
-    library = owner(array)
-    if np.ma.is_masked(array):
-        raise XpnetError(f"{what}: masked numbers; fill them first, as with {what}.filled(0)")
-    if library is None:
-        raise XpnetError(f"{what} is a {type(array).__name__}: give an array of {backend.name}")
-    if library != backend.name:
-        raise XpnetError(
-            f"{what} belongs to {library}, the network to {backend.name} on {backend.device}: move one of "
-            f"them, say with model.backend.asarray({what}) or model.to(backend={library!r})"
-        )
-    if backend.device_of(array) != backend.device:
-        there = backend.device_of(array)
-        raise XpnetError(
-            f"{what} is on {there}, the network on {backend.device}: move one of them, "
-            f"say with model.to(device={there!r})"
-        )
+    return host_array(array, what) if owner(array) in (None, "numpy") else backend.asarray(array)
+
+
+def host_array(values: Any, what: str) -> np.ndarray:
+    """Take a host array, a frame or a list; see `taken`."""
+    try:
+        array = values if isinstance(values, np.ndarray) else np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise XpnetError(f"{what}: rows of different lengths, or not numbers: {error}") from error
+    if array.ndim == 0:
+        raise UsageError(f"{what} must be an array, not {brief(values)}")
+    return array
 
 
 def dtype_name(array: Array) -> str:
@@ -48,7 +53,7 @@ def is_floating(name: str) -> bool:
     return "float" in name
 
 
-def scale_of(name: str) -> float:
+def scale_of(name: str, what: str = "X") -> float:
     """The divisor of rows of a dtype: 1 for floats, the largest value of the type for integers.
 
     Raises
@@ -59,5 +64,5 @@ def scale_of(name: str) -> float:
     if is_floating(name):
         return 1.0
     if name not in SCALES:
-        raise XpnetError(f"X: {name} numbers; give uint8 or uint16, or floats already scaled")
+        raise XpnetError(f"{what}: {name} numbers; give uint8 or uint16, or floats already scaled")
     return SCALES[name]

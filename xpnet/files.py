@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BufferedReader
@@ -20,6 +21,10 @@ FilePath: TypeAlias = str | os.PathLike[str]
 
 METADATA = "xpnet"
 """The one metadata key of our safetensors files: several keys would come out in random order."""
+
+CHECKSUM = "checksum"
+CHECKED = {CHECKSUM: range(2**32)}
+"""The field that holds the checksum of a file: CRC-32 of its other fields and of its arrays."""
 
 LONGEST_JSON = 2**22
 """The most characters of JSON that are read or written."""
@@ -90,6 +95,8 @@ def write_atomically(path: FilePath, content: bytes, *, parents: bool = True) ->
     found, path = status(path, follow=False), Path(path)
     if found is not None and not S_ISREG(found.st_mode):
         raise XpnetError(f"{path}: a link, folder, device or pipe, which is not replaced; give another path")
+    if not path.name:
+        raise XpnetError(f"{str(path)!r} names no file; give the path of one")
     partial = path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
         if parents:
@@ -156,11 +163,11 @@ def write_tensors(
     """
     from safetensors.numpy import save
 
-    text = json.dumps(described, sort_keys=True)
-    check(_parsed(text, path), fields, str(path))
     _check_finite(arrays, path)
     # safetensors 0.8 writes an array that is not C-contiguous wrongly, and says nothing
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    text = _text({**described, CHECKSUM: checksum_of(whole, described)})
+    check(_parsed(text, path), fields, str(path))
     write_atomically(path, save(whole, metadata={METADATA: text}), parents=parents)
 
 
@@ -177,8 +184,8 @@ def read_tensors(
     Raises
     ------
     XpnetError
-        The file is missing, cut off, damaged, not safetensors, not ours, its description lacks a field, or
-        an array holds NaN or infinity.
+        The file is missing, cut off, damaged, not safetensors, not ours, its description lacks a field, its
+        checksum is wrong, or an array holds NaN or infinity.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -192,6 +199,10 @@ def read_tensors(
             raise XpnetError(f"{path}: not a safetensors file, or cut off") from error
     described = _parsed(text, path)
     check(described, fields, str(path))
+    if with_arrays and CHECKSUM in described:
+        same = text == _text(described)  # a digit that makes no difference to a number is damage too
+        if not same or described[CHECKSUM] != checksum_of(arrays, described):
+            raise XpnetError(f"{path}: damaged: its checksum is not that of its content")
     _check_finite(arrays, path)
     return arrays, described
 
@@ -224,6 +235,20 @@ def _parsed(text: str | bytes, path: FilePath) -> dict[str, Any]:
         raise XpnetError(f"{path}: damaged, or not written by xpnet: no JSON describes it") from error
     check(found, {}, str(path))
     return found
+
+
+def _text(described: Mapping[str, Any]) -> str:
+    return json.dumps(described, sort_keys=True)
+
+
+def checksum_of(arrays: Mapping[str, np.ndarray], described: Mapping[str, Any]) -> int:
+    """Compute the checksum of a file."""
+    fields = {name: value for name, value in described.items() if name != CHECKSUM}
+    checksum = zlib.crc32(_text(fields).encode())
+    for name in sorted(arrays):
+        form = f"{name} {arrays[name].dtype.str} {arrays[name].shape}"
+        checksum = zlib.crc32(arrays[name].data, zlib.crc32(form.encode(), checksum))
+    return checksum
 
 
 def _check_finite(arrays: Mapping[str, np.ndarray], path: FilePath) -> None:

@@ -1,6 +1,7 @@
 """The network as a user holds it: its description, its parameters on a device, and its file."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -8,16 +9,19 @@ from typing import Any
 import numpy as np
 
 from xpnet.arguments import brief, choice, instance, number, whole
-from xpnet.arrays import SCALES, check_owner, dtype_name, is_floating, scale_of
+from xpnet.arrays import SCALES, dtype_name, is_floating, scale_of, taken
 from xpnet.backends import Backend, get_backend
+from xpnet.data.checks import check_type
+from xpnet.data.mapped import read
 from xpnet.data.rows import stream
 from xpnet.errors import UsageError, XpnetError
 from xpnet.model_file import DTYPES as DTYPES
 from xpnet.model_file import read_model, write_model
 from xpnet.nn.activations import ACTIVATIONS
-from xpnet.nn.loss import softmax
+from xpnet.nn.losses import LOSSES
 from xpnet.nn.network import Network, forward, initial_parameters
 from xpnet.nn.typing import Array
+from xpnet.scaling import Columns
 
 NUMBERS_AT_ONCE = 2**23
 """Numbers in the output of a layer while it predicts or evaluates: bounds the memory of wide layers."""
@@ -25,23 +29,28 @@ NUMBERS_AT_ONCE = 2**23
 ROWS_AT_ONCE = 8192
 """Rows that go through the network together when it predicts, where its layers are not too wide for that."""
 
-LARGEST_SCALED, FIRST_ROWS = 10.0, 100
-"""A network that was trained on integers, which became -1 … 1, refuses rows of larger floats. It looks at the
-first rows, which tell whether all were divided."""
+LARGEST_SCALED, SOME_ROWS = 10.0, 100
+"""A network that was trained on integers, which became -1 … 1, refuses rows of larger floats. It looks at
+about so many rows, evenly spaced, which tell whether all were divided."""
 
 LARGEST_NETWORK = 2**48
 """Parameters in a network at most: more is taken for a mistake."""
 
 
 class MLP:
-    """A multilayer perceptron: dense layers, an activation between them, softmax at the end.
+    """A multilayer perceptron: dense layers with an activation between them, and a loss.
 
     Parameters
     ----------
     sizes
-        The number of units in every layer, from the input to the classes.
+        The number of units in every layer, from the input to the output: one output for each class, label or
+        number.
     activation
-        "relu", "tanh", "sigmoid" or "identity".
+        "relu", "tanh", "sigmoid" or "identity", or a sequence with one for each hidden layer.
+    loss
+        What the network is trained for: "cross-entropy" (one of several classes), "binary-cross-entropy"
+        (labels, each 0 or 1), "squared-error" (numbers) or "poisson" (counts and rates). An underscore may
+        take the place of a hyphen.
     seed
         Seed of the initial weights, which follow He for relu and Glorot for the other activations. They are
         the same on every library.
@@ -57,6 +66,12 @@ class MLP:
         integers (127, 255, 32767 or 65535), None if unknown. `train` sets it. It changes no computation:
         integers are always divided by the largest value of their type. But the network refuses rows of
         another kind than the one it was trained on.
+    class_names
+        The names of the classes, strings or numbers, in the order of their numbers. Targets may then be
+        names. For class numbers alone: None.
+    inputs, targets
+        How the columns of the rows, and targets that are numbers, are scaled before they enter. `train` sets
+        them.
 
     Attributes
     ----------
@@ -77,17 +92,29 @@ class MLP:
         self,
         sizes: Iterable[int] = (784, 128, 10),
         *,
-        activation: str = "relu",
+        activation: str | Sequence[str] = "relu",
+        loss: str = "cross-entropy",
         seed: int = 0,
         dtype: str = "float32",
         device: str | None = None,
         backend: str | Backend | None = None,
         parameters: Mapping[str, np.ndarray] | None = None,
         scale: float | None = None,
+        class_names: Sequence[Any] | None = None,
+        inputs: Columns | None = None,
+        targets: Columns | None = None,
     ) -> None:
         self.network = _network(sizes, activation)
+        self.loss = choice("loss", loss.replace("_", "-") if isinstance(loss, str) else loss, LOSSES)
         self.dtype = choice("dtype", dtype, DTYPES)
         self.scale = _scale(scale)
+        self.class_names = _class_names(class_names, self.network.sizes[-1])
+        self.inputs = _columns("inputs", inputs, self.network.sizes[0])
+        self.targets = _columns("targets", targets, self.outputs if self.kind == "numbers" else 0)
+        if self.kind == "classes" and self.outputs < 2:
+            raise UsageError(
+                "sizes end in 1, but cross-entropy needs two classes; or take binary-cross-entropy"
+            )
         seed = whole("seed", seed, 0)
         self.backend = _backend(device, backend)
         if not self.backend.supports(dtype):
@@ -103,20 +130,38 @@ class MLP:
             }
 
     def __repr__(self) -> str:
-        sizes = "-".join(map(str, self.network.sizes))
         place = f"{self.backend.name} on {self.backend.device}"
-        return f"MLP({sizes}, {self.network.activation}, {self.dtype}, {place})"
+        return f"MLP({self.network}, {self.loss}, {self.dtype}, {place})"
 
     @property
-    def classes(self) -> int:
-        """The number of outputs."""
+    def outputs(self) -> int:
+        """The number of outputs: classes, labels or numbers."""
         return self.network.sizes[-1]
+
+    @property
+    def kind(self) -> str:
+        """What the outputs are: "classes", "labels" or "numbers"."""
+        return LOSSES[self.loss].kind.name
 
     @property
     def description(self) -> dict[str, Any]:
         """The arguments of `xpnet.MLP` that describe this network, as JSON can hold them."""
-        shape = {"sizes": list(self.network.sizes), "activation": self.network.activation}
-        return shape | {"dtype": self.dtype, "scale": self.scale}
+        return {
+            "sizes": list(self.network.sizes),
+            "activation": self.network.activation
+            if isinstance(self.network.activation, str)
+            else list(self.network.activation),
+            "loss": self.loss,
+            "dtype": self.dtype,
+            "scale": self.scale,
+            "class_names": None if self.class_names is None else list(self.class_names),
+        }
+
+    @property
+    def columns(self) -> dict[str, Columns]:
+        """How columns are scaled: ``inputs`` and ``targets``, where they are."""
+        pairs = {"inputs": self.inputs, "targets": self.targets}
+        return {name: columns for name, columns in pairs.items() if columns is not None}
 
     def host_parameters(self) -> dict[str, np.ndarray]:
         """The parameters as NumPy arrays."""
@@ -135,54 +180,83 @@ class MLP:
             backend = self.backend.name
         if isinstance(backend, str) and backend == self.backend.name:
             backend, device = _elsewhere(self.backend, device), None
-        return MLP(**self.description, device=device, backend=backend, parameters=self.host_parameters())
+        described: dict[str, Any] = self.description | self.columns
+        return MLP(**described, device=device, backend=backend, parameters=self.host_parameters())
 
     def logits(self, X: Array) -> Array:
-        """Compute Z_L, the scores before softmax.
+        """Compute Z_L, the output of the last layer: for classes the scores before softmax.
 
         Parameters
         ----------
         X : (m, features)
-            An array of this network's library, on its device. Integers of 8 or 16 bits are divided by the
-            largest value of their type.
+            Any array, frame or list on the host, or an array on the network's device. Integers of 8 or 16
+            bits are divided by the largest value of their type.
 
         Returns
         -------
-        logits : (m, classes)
-            An array of the same library, on the same device. A row that holds NaN has the logits NaN.
+        logits : (m, outputs)
+            An array of the network's library, on its device. A row that holds NaN has the logits NaN.
 
         Raises
         ------
         XpnetError
-            X belongs to another library or device, has another shape or type, or holds large floats where
-            the network was trained on integers.
+            X is on another device, has another shape or type, or holds large floats where the network was
+            trained on integers.
         """
-        check_owner(self.backend, X, "X")
-        check_shape(self, X)
-        xp, dtype = self.backend.xp, self.backend.dtype(self.dtype)
+        backend, xp, dtype = self.backend, self.backend.xp, self.backend.dtype(self.dtype)
         size = rows_at_once(self.network, ROWS_AT_ONCE)
-        with self.backend.running(self.dtype):
-            divisor, parts = input_scale(self, X), []
+        with backend.running(self.dtype):
+            X = taken(backend, X, "X")
+            check_shape(self, X)
+            held = check_type(X, "X", self.dtype) if isinstance(X, np.ndarray) else None
+
+            def piece(start: int, count: int) -> Array:  # of host rows, which may be mapped from a file
+                rows = X[start : min(start + count, X.shape[0]), :]
+                if held is None:
+                    return rows
+                with np.errstate(over="ignore"):
+                    return backend.asarray(np.asarray(read(rows), held))
+
+            parts = []
             for start in range(0, X.shape[0], size):
-                part = xp.astype(X[start : min(start + size, X.shape[0]), :], dtype, copy=False)
-                Z, _ = forward(xp, self.network, self.parameters, part / divisor if divisor != 1 else part)
-                parts.append(Z[self.network.depth])
+                rows = piece(start, size)
+                divisor, part = input_scale(self, rows), xp.astype(rows, dtype, copy=False)
+                part = part / divisor if divisor != 1 else part
+                part = part if self.inputs is None else self.inputs.scaled(part, self._place)
+                parts.append(forward(xp, self.network, self.parameters, part).Z[self.network.depth])
             return xp.concat(parts, axis=0) if len(parts) > 1 else parts[0]
 
     def predict_proba(self, X: Array) -> Array:
-        """Compute the probabilities (m, classes); see `logits`. A row that holds NaN gets NaN."""
-        with self.backend.running(self.dtype):
-            return softmax(self.backend.xp, self.logits(X))
+        """Compute the probabilities (m, outputs) of classes or labels; see `logits`.
 
-    def predict(self, X: Array) -> Array:
-        """Find the most probable class of every row, (m,) integer; see `logits`.
-
-        It waits for the device once, to see whether every row has a class.
+        A row that holds NaN gets NaN.
 
         Raises
         ------
         XpnetError
-            As for `logits`; or a row has no class, because it holds NaN, infinity or too large a number.
+            As for `logits`; or the network is trained for numbers.
+        """
+        if self.kind == "numbers":
+            raise XpnetError(f"a network with {self.loss} has no probabilities; ask predict for its numbers")
+        with self.backend.running(self.dtype):
+            return LOSSES[self.loss].output(self.backend.xp, self.logits(X))
+
+    def predict(self, X: Array) -> Array:
+        """Find the most probable class, the labels or the numbers of every row; see `logits`.
+
+        It waits for the device once, to see whether every row has an answer.
+
+        Returns
+        -------
+        classes : (m,) integer
+            Class numbers, which `class_names` maps to names.
+        labels, numbers : (m, outputs), or (m,) for one output
+            Labels are integers, 0 or 1; numbers are in the units of the targets.
+
+        Raises
+        ------
+        XpnetError
+            As for `logits`; or a row has no answer, because it holds NaN, infinity or too large a number.
         """
         backend, xp = self.backend, self.backend.xp
         with backend.running(self.dtype):
@@ -191,10 +265,20 @@ class MLP:
                 finite = np.isfinite(backend.to_numpy(logits)).all(axis=1)
                 if not finite.all():
                     raise XpnetError(
-                        f"X: row {int(np.argmin(finite)):,}, counted from 0, has no class: it holds NaN, "
+                        f"X: row {int(np.argmin(finite)):,}, counted from 0, has no answer: it holds NaN, "
                         f"infinity or a number too large for {self.dtype}, or the weights do"
                     )
-            return xp.argmax(logits, axis=1)
+            if self.kind == "classes":
+                return xp.argmax(logits, axis=1)
+            if self.kind == "labels":
+                answer = xp.astype(logits > 0, xp.int32)
+            else:
+                answer = LOSSES[self.loss].output(xp, logits)
+                answer = answer if self.targets is None else self.targets.restored(answer, self._place)
+            return answer[:, 0] if self.outputs == 1 else answer
+
+    def _place(self, column: np.ndarray) -> Array:
+        return self.backend.asarray(column.astype(self.dtype))
 
     def save(self, path: str | Path) -> None:
         """Write the network as safetensors: the parameters, and one metadata key of JSON.
@@ -204,18 +288,43 @@ class MLP:
         XpnetError
             The file cannot be written, or `parameters` are no longer those of this network.
         """
-        write_model(path, self.host_parameters(), self.description)
+        write_model(path, self.host_parameters(), self.columns, self.description)
 
 
 def _network(sizes: Any, activation: Any) -> Network:
-    choice("activation", activation, ACTIVATIONS)
+    several = isinstance(activation, Sequence) and not isinstance(activation, str)
+    names = [choice("activation", name, ACTIVATIONS) for name in (activation if several else [activation])]
     try:
-        network = Network(tuple(whole("a size", size, 1) for size in sizes), activation)
+        network = Network(tuple(whole("a size", size, 1) for size in sizes))
     except (TypeError, ValueError) as error:
         raise UsageError(f"sizes {brief(sizes)}: give whole numbers, say (784, 128, 10) ({error})") from error
     if network.size > LARGEST_NETWORK:
         raise UsageError(f"sizes {brief(sizes)} need {network.size:,} parameters, which are too many")
-    return network
+    hidden = network.depth - 1
+    if several and len(names) != hidden:
+        raise UsageError(f"activation {brief(activation)}: give one name, or {hidden}: one a hidden layer")
+    return replace(network, activation=names[0] if len(set(names)) == 1 else tuple(names))
+
+
+def _class_names(names: Any, k: int) -> tuple[Any, ...] | None:
+    if names is None:
+        return None
+    try:
+        plain = () if isinstance(names, str) else tuple(np.asarray(list(names)).tolist())
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"class_names {brief(names)} must be strings or numbers") from error
+    known = all(isinstance(name, str | int) or (isinstance(name, float) and isfinite(name)) for name in plain)
+    if not known or len(set(plain)) != len(plain) or len(plain) != k:
+        raise UsageError(f"class_names {brief(names)}: give {k} different strings or numbers, one a class")
+    return plain
+
+
+def _columns(what: str, columns: Any, k: int) -> Columns | None:
+    instance(what, columns, (Columns, type(None)), "xpnet.scaling.Columns")
+    if columns is not None and not columns.matches(k):
+        raise UsageError(f"{what} must have a finite mean and a std above 0 for each of {k} columns")
+    found: Columns | None = columns
+    return found
 
 
 def _scale(scale: Any) -> float | None:
@@ -229,9 +338,14 @@ def _host_arrays(parameters: Any, network: Network, dtype: str) -> dict[str, np.
     instance("parameters", parameters, Mapping, "arrays by name")
     given = [name for name in network.shapes if name in parameters]
     try:
-        host = {name: np.asarray(parameters[name], dtype=dtype) for name in given}
-    except (TypeError, ValueError) as error:
+        arrays = {name: np.asarray(parameters[name]) for name in given}
+        plain = all(array.dtype.kind in "biufO" for array in arrays.values())
+        host = {name: array.astype(dtype) for name, array in arrays.items() if plain}
+    except (TypeError, ValueError, OverflowError) as error:
         raise UsageError(f"parameters must be host arrays of numbers: {error}") from error
+    masked = any(np.ma.is_masked(parameters[name]) for name in given)
+    if not plain or masked or not all(np.isfinite(array).all() for array in host.values()):
+        raise UsageError("parameters must be real numbers, without NaN, infinity and masked ones")
     found = {name: array.shape for name, array in host.items()}
     if found != network.shapes:
         raise UsageError(f"parameters have shapes {found}, the network needs {network.shapes}")
@@ -280,7 +394,7 @@ def rows_at_once(network: Network, most: int) -> int:
     return max(1, min(most, NUMBERS_AT_ONCE // max(network.sizes)))
 
 
-def check_shape(model: MLP, X: Array) -> None:
+def check_shape(model: MLP, X: Array, what: str = "X") -> None:
     """Check that rows have the shape that a network takes.
 
     Raises
@@ -290,14 +404,14 @@ def check_shape(model: MLP, X: Array) -> None:
     """
     features = model.network.sizes[0]
     if X.ndim != 2 or X.shape[1] != features or X.shape[0] == 0:
-        raise XpnetError(f"X has shape {tuple(X.shape)}: this network takes (rows, {features})")
+        raise XpnetError(f"{what} has shape {tuple(X.shape)}: this network takes (rows, {features})")
 
 
 def input_scale(model: MLP, X: Array) -> float:
     """The divisor of rows: 1 for floats, the largest value of the type for integers.
 
     Rows must be like those that the network was trained on. Only if those were integers and these are floats
-    does it look at numbers, those of the first `FIRST_ROWS` rows, and wait for the device. Call it within
+    does it look at numbers, those of about `SOME_ROWS` rows, and wait for the device. Call it within
     ``model.backend.running``.
 
     Raises
@@ -314,8 +428,8 @@ def input_scale(model: MLP, X: Array) -> float:
         trained = "floating-point rows" if model.scale == 1.0 else f"integers up to {model.scale:.0f}"
         raise XpnetError(f"X is {name}, but the network was trained on {trained}: scale X as those were")
     backend, xp = model.backend, model.backend.xp
-    first = xp.astype(X[: min(FIRST_ROWS, X.shape[0]), :], backend.dtype(model.dtype), copy=False)
-    largest = float(backend.to_numpy(xp.max(first)))
+    some = xp.astype(X[:: -(-X.shape[0] // SOME_ROWS), :], backend.dtype(model.dtype), copy=False)
+    largest = float(backend.to_numpy(xp.max(xp.where(xp.isfinite(some), xp.abs(some), xp.zeros_like(some)))))
     if largest > LARGEST_SCALED:
         trained = f"trained on integers divided by {model.scale:.0f}"
         raise XpnetError(f"X: floats up to {largest:g}, but the network was {trained}: divide X likewise")

@@ -8,30 +8,48 @@ import numpy as np
 from xpnet.arguments import brief
 from xpnet.arrays import SCALES
 from xpnet.errors import XpnetError
-from xpnet.files import FilePath, read_tensors, write_tensors
+from xpnet.files import CHECKED, FilePath, read_tensors, write_tensors
 from xpnet.nn.activations import ACTIVATIONS
+from xpnet.nn.losses import LOSSES
 from xpnet.nn.network import Network
+from xpnet.scaling import Columns
+from xpnet.schema import check
 
 DTYPES = ("float32", "float64")
 
 DESCRIPTION = {
     "sizes": [range(1, 2**31)],
-    "activation": tuple(ACTIVATIONS),
+    "activation": (*ACTIVATIONS, [tuple(ACTIVATIONS)]),
+    "loss": tuple(LOSSES),
     "dtype": DTYPES,
     "scale": (None, 1.0, *SCALES.values()),
+    "class_names": (None, [(str, bool, int, float)]),
 }
 """The description of a network, by arguments of `xpnet.MLP`."""
 
-MODEL = {"kind": "model", "format": 1} | DESCRIPTION
+FORMAT = 2
+MODEL = {"kind": "model", "format": range(1, FORMAT + 1)}
+
+EARLIER = {"loss": "cross-entropy", "class_names": None}
+"""What a file of format 1 does not say. It has no checksum either."""
 
 
-def write_model(path: FilePath, arrays: Mapping[str, np.ndarray], described: Mapping[str, Any]) -> None:
+def write_model(
+    path: FilePath,
+    arrays: Mapping[str, np.ndarray],
+    columns: Mapping[str, Columns],
+    described: Mapping[str, Any],
+) -> None:
     """Write a network.
 
     Parameters
     ----------
+    arrays
+        The parameters.
+    columns
+        ``inputs`` and ``targets``: how columns are scaled, where they are.
     described
-        ``sizes``, ``activation``, ``dtype`` and ``scale``, as for `xpnet.MLP`.
+        The fields of `DESCRIPTION`, as for `xpnet.MLP`.
 
     Raises
     ------
@@ -39,11 +57,13 @@ def write_model(path: FilePath, arrays: Mapping[str, np.ndarray], described: Map
         The file cannot be written, or could not be read again.
     """
     _check(path, arrays, described)
-    write_tensors(path, MODEL, arrays, {"kind": "model", "format": 1, **described})
+    scaling = {f"{name}.{part}": getattr(c, part) for name, c in columns.items() for part in ("mean", "std")}
+    fields = MODEL | DESCRIPTION
+    write_tensors(path, fields, {**arrays, **scaling}, {"kind": "model", "format": FORMAT, **described})
 
 
 def read_model(path: FilePath) -> dict[str, Any]:
-    """Read a network. Returns arguments of `xpnet.MLP`: its description and its ``parameters``.
+    """Read a network: the arguments of `xpnet.MLP`, which are its description and its arrays.
 
     Raises
     ------
@@ -51,8 +71,18 @@ def read_model(path: FilePath) -> dict[str, Any]:
         The file is missing, damaged, not an xpnet model, or holds other arrays than its description says.
     """
     arrays, described = read_tensors(path, MODEL)
+    described = EARLIER | described if described["format"] == 1 else described
+    check(described, DESCRIPTION if described["format"] == 1 else DESCRIPTION | CHECKED, str(path))
+    columns, sizes = {}, described["sizes"] or [0]
+    numbers = LOSSES[described["loss"]].kind.name == "numbers"
+    for name, k in (("inputs", sizes[0]), ("targets", sizes[-1] if numbers else 0)):
+        found = [arrays.pop(f"{name}.{part}") for part in ("mean", "std") if f"{name}.{part}" in arrays]
+        if found:
+            if len(found) < 2 or not Columns(*found).matches(k):
+                raise XpnetError(f"{path}: the scaling of its {name} is damaged")
+            columns[name] = Columns(*found)
     _check(path, arrays, described)
-    return {name: described[name] for name in DESCRIPTION} | {"parameters": arrays}
+    return {name: described[name] for name in DESCRIPTION} | columns | {"parameters": arrays}
 
 
 def _check(path: FilePath, arrays: Mapping[str, np.ndarray], described: Mapping[str, Any]) -> None:
@@ -60,6 +90,14 @@ def _check(path: FilePath, arrays: Mapping[str, np.ndarray], described: Mapping[
     sizes = described["sizes"]
     found = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
     alike = 2 <= len(sizes) == len(arrays) // 2 + 1  # before a list of millions is looked at
-    shapes = Network(tuple(sizes), described["activation"]).shapes if alike else {}
+    shapes = Network(tuple(sizes)).shapes if alike else {}
     if not alike or found != {name: (shape, described["dtype"]) for name, shape in shapes.items()}:
         raise XpnetError(f"{path}: its arrays are {brief(found)}, its sizes {brief(sizes)}")
+    names, activation = described["class_names"], described["activation"]
+    fit = [
+        isinstance(activation, str) or len(activation) == len(sizes) - 2,
+        names is None or len(set(names)) == len(names) == sizes[-1],
+        described["loss"] != "cross-entropy" or sizes[-1] > 1,
+    ]
+    if not all(fit):
+        raise XpnetError(f"{path}: its activations, class names or loss do not fit its sizes {brief(sizes)}")

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from xpnet.data.checks import check_finite, check_labels, check_type
-from xpnet.data.mapped import file_of, reader, version_of
+from xpnet.data.checks import check_finite, check_type
+from xpnet.data.mapped import file_of, reader, version_of, version_when_mapped
 from xpnet.errors import XpnetError
 
 BLOCK = 2**18
@@ -11,18 +11,16 @@ BLOCK = 2**18
 
 
 class Blocks:
-    """Rows and labels, in blocks of consecutive rows. The last block may be shorter.
+    """Rows, by blocks of consecutive rows. The last block may be shorter.
 
     Parameters
     ----------
     X : (n, features)
-        Usually mapped from a file. Rows are checked when they are read.
-    y : (n,)
-        Labels. They are checked at once.
-    classes
-        The labels are 0 … classes - 1.
+        Mapped from a file, as a rule. Checked as it is read.
     dtype
-        The dtype in which floating-point rows are read. Integers keep theirs.
+        What floating-point rows are read as; integers stay what they are.
+    what
+        What the rows are called in messages, where they are in no file.
 
     Attributes
     ----------
@@ -34,14 +32,14 @@ class Blocks:
     Raises
     ------
     XpnetError
-        The rows are no numbers, or a label is outside the classes.
+        The rows are no numbers.
     """
 
-    def __init__(self, X: np.ndarray, y: np.ndarray, classes: int, dtype: str) -> None:
-        self.X, self.y = X, y
-        self.dtype = check_type(X, "X", dtype)
-        self.versions = {file: version_of(file) for file in map(file_of, (X, y)) if file}
-        check_labels(y, classes, "y")
+    def __init__(self, X: np.ndarray, dtype: str, what: str = "X") -> None:
+        self.X, self.what = X, what
+        self.dtype = check_type(X, what, dtype)
+        self.file = file_of(X)
+        self.version = version_when_mapped(X)
         self.rows = max(1, BLOCK // self.row_bytes)
         self.count = -(-len(X) // self.rows)
 
@@ -55,32 +53,28 @@ class Blocks:
         missing = self.count * self.rows - len(self.X)
         return len(numbers) * self.rows - (missing if self.count - 1 in numbers else 0)
 
-    def read(self, numbers: np.ndarray, X: np.ndarray, y: np.ndarray, start: int) -> int:
-        """Read blocks one after the other into `X` and `y`, from row `start` of these on.
+    def row_numbers(self, numbers: np.ndarray) -> np.ndarray:
+        """The numbers of the rows in some blocks, one block behind the other."""
+        ranges = [np.arange(n * self.rows, min((n + 1) * self.rows, len(self.X))) for n in numbers]
+        return np.concatenate(ranges)
 
-        Returns
-        -------
-        end
-            The row after the last one that was written.
+    def read(self, numbers: np.ndarray, X: np.ndarray, start: int) -> None:
+        """Read blocks, one behind the other, into `X` from its row `start` on.
 
         Raises
         ------
         XpnetError
-            A number is not finite, and the message names its row; or a file has changed since the labels were
-            checked.
+            A number is not finite, and the message names its row; or the file is cut off, or has changed
+            since it was opened.
         """
-        name = file_of(self.X) or "X"
-        with reader(self.X) as fill_rows, reader(self.y) as fill_labels:
+        with reader(self.X) as fill:
             for number in numbers:
                 begin = int(number) * self.rows
                 end = min(begin + self.rows, len(self.X))
                 block = X[start : start + end - begin]
                 with np.errstate(over="ignore"):  # found to be infinite below
-                    fill_rows(begin, end, block)
-                check_finite(block, name, begin)
-                fill_labels(begin, end, y[start : start + end - begin])
+                    fill(begin, end, block)
+                check_finite(block, self.file or self.what, begin)
                 start += end - begin
-        for file, version in self.versions.items():
-            if version_of(file) != version:
-                raise XpnetError(f"{file}: changed while it was read; begin again")
-        return start
+        if self.file and version_of(self.file) != self.version:
+            raise XpnetError(f"{self.file}: changed while it was read; begin again")

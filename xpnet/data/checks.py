@@ -15,6 +15,9 @@ MOST_MEMORY = 2**60
 MOST_CLASSES = 2**15
 """The most classes that labels may tell of. A larger label is taken for a mistake."""
 
+MOST_SQUARED = 1e100
+"""The largest target: float64 holds the sum of the squares of many of them."""
+
 FEW_CLASSES = 1000
 """Up to this number of classes, any of them may have no row."""
 
@@ -150,7 +153,9 @@ def check_labels(y: np.ndarray, classes: int | None, what: str, *, taught: bool 
     for labels in pieces(y, AT_ONCE):
         kind = labels.dtype.kind
         if not (kind in "iub" or (kind == "f" and (labels == np.trunc(labels)).all())):
-            raise XpnetError(f"{what}: {y.dtype} labels; they must be whole numbers from 0")
+            raise XpnetError(
+                f"{what}: {y.dtype} labels; they must be whole numbers from 0, unless the loss is for numbers"
+            )
         low, high = float(labels.min()), float(labels.max())
         if low < 0 or high >= limit:
             wrong = low if low < 0 else high
@@ -166,3 +171,40 @@ def check_labels(y: np.ndarray, classes: int | None, what: str, *, taught: bool 
             f"is {largest} a missing value? Number the classes 0, 1, 2, … without gaps"
         )
     return largest + 1
+
+
+def check_numbers(y: np.ndarray, what: str, *, binary: bool = False) -> np.ndarray:
+    """Check targets that are numbers, or labels, and read them into memory.
+
+    Parameters
+    ----------
+    y : (n,) or (n, k)
+    what
+        What the targets are called: begins the message.
+    binary
+        Whether they are labels, each 0 or 1.
+
+    Returns
+    -------
+    y
+        In float64.
+
+    Raises
+    ------
+    XpnetError
+        They are no numbers, or masked, not finite, or labels other than 0 and 1.
+    """
+    if y.dtype.kind not in "biuf":
+        raise XpnetError(f"{what}: {y.dtype} where there must be numbers")
+    if np.ma.is_masked(y):
+        raise XpnetError(f"{what}: masked numbers; leave their rows out")
+    T = read(y).astype(np.float64)
+    finite = np.isfinite(T.reshape(len(T), -1)).all(axis=1)
+    if not finite.all():
+        raise XpnetError(f"{what}: row {int(np.argmin(finite)):,}, counted from 0, is NaN or infinite")
+    if (largest := abs(T).max()) > MOST_SQUARED:
+        raise XpnetError(f"{what}: {largest:g} is too large: give numbers in a larger unit")
+    wrong = T[(T != 0) & (T != 1)] if binary else T[:0]
+    if wrong.size:
+        raise XpnetError(f"{what}: labels must be 0 or 1, not {wrong[0]:g}")
+    return T

@@ -7,8 +7,16 @@ from stat import S_ISDIR
 
 import numpy as np
 
-from xpnet.arguments import instance
-from xpnet.data.checks import AT_ONCE, check_finite, check_labels, check_memory, check_rows, check_type
+from xpnet.arguments import choice, instance
+from xpnet.data.checks import (
+    AT_ONCE,
+    check_finite,
+    check_labels,
+    check_memory,
+    check_numbers,
+    check_rows,
+    check_type,
+)
 from xpnet.data.idx import NAMES, read_idx_folder
 from xpnet.data.mapped import file_of, pieces, read
 from xpnet.data.npy import map_npy_folder, read_npz
@@ -18,6 +26,9 @@ from xpnet.files import status
 MNIST = Path(__file__).parent / "mnist"
 """The folder of the embedded MNIST, in the IDX format; its licence lies beside it."""
 
+TARGETS = ("classes", "labels", "numbers")
+"""What targets may be."""
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -26,23 +37,26 @@ class Dataset:
     Attributes
     ----------
     X_train : (n, features)
-        Integers of 8 or 16 bits, or floating-point numbers. If the memory was limited, and the file allows
-        it, the array is mapped from its file and has the type and the byte order of the file.
-    y_train : (n,)
-        Labels 0 … classes - 1, as int32 or, if they are mapped, as in their file.
+        Integers of 8 or 16 bits as they came, or floating point. Mapped from its file, as it is there, where
+        the memory was limited and the file allows it.
+    y_train : (n,) or (n, k)
+        Class numbers, 0 … classes - 1: int32, or as they are in a mapped file. Labels and numbers: float64.
     X_test : (k, features)
     y_test : (k,)
         Likewise.
+    targets
+        What the targets are: "classes", "labels" or "numbers".
     """
 
     X_train: np.ndarray
     y_train: np.ndarray
     X_test: np.ndarray
     y_test: np.ndarray
+    targets: str = "classes"
 
     def __repr__(self) -> str:
         rows = f"{self.X_train.shape[0]:,} and {self.X_test.shape[0]:,} rows"
-        return f"Dataset({rows} of {self.features} x {self.X_train.dtype}, {self.classes} classes)"
+        return f"Dataset({rows} of {self.features} x {self.X_train.dtype}, {self.outputs} {self.targets})"
 
     @property
     def features(self) -> int:
@@ -54,8 +68,15 @@ class Dataset:
         """One more than the largest training label."""
         return max(int(labels.max()) for labels in pieces(self.y_train, AT_ONCE)) + 1
 
+    @property
+    def outputs(self) -> int:
+        """How many outputs a network needs: one for each class, label or number."""
+        return self.classes if self.targets == "classes" else self.y_train[0].size
 
-def load_data(source: str | Path = "mnist", *, memory: int | None = None) -> Dataset:
+
+def load_data(
+    source: str | Path = "mnist", *, memory: int | None = None, targets: str = "classes"
+) -> Dataset:
     """Read a data set.
 
     Parameters
@@ -66,18 +87,22 @@ def load_data(source: str | Path = "mnist", *, memory: int | None = None) -> Dat
         y_train.npy, x_test.npy, y_test.npy``; or an ``.npz`` file with arrays of those names. Images of any
         shape are flattened.
     memory
-        Bytes. With it, rows in ``.npy`` files and in IDX files that are not gzipped stay in their files.
-        Rows that need more bytes are streamed if `train` and `evaluate` get the same `memory`.
+        Bytes. Rows stay in their files where they can, ``.npy`` or IDX that is not gzipped, and those that
+        need more are streamed when `train` and `evaluate` are given the same `memory`.
+    targets
+        "classes", whole numbers from 0; "labels", each 0 or 1; or "numbers". Labels and numbers may be
+        several in a row, and are kept in memory.
 
     Raises
     ------
     UsageError
-        The source is no path, or the memory no whole number of bytes.
+        A memory under 1, or unknown targets.
     XpnetError
         A file is missing or damaged, the arrays do not fit together, or rows are larger than `memory` and
         cannot be streamed. The message names the file.
     """
     memory = check_memory(memory)
+    choice("targets", targets, TARGETS)
     instance("source", source, (str, os.PathLike), "mnist or a path")
     path = MNIST if source == "mnist" else Path(source)
     found = status(path)
@@ -91,35 +116,49 @@ def load_data(source: str | Path = "mnist", *, memory: int | None = None) -> Dat
     else:
         raise XpnetError(f"{path}: neither a folder of IDX or .npy files nor an .npz file")
 
-    X_train, y_train, classes = _part(arrays, "train", None, memory)
-    if len(X_train) < 2 or classes < 2:
-        raise XpnetError(f"{path}: {len(X_train)} training rows of {classes} classes; give 2 or more of each")
-    X_test, y_test, _ = _part(arrays, "test", classes, memory)
+    X_train, y_train, classes = _part(arrays, "train", targets, None, memory)
+    if len(X_train) < 2 or (targets == "classes" and classes < 2):
+        of = f" of {classes} classes; give 2 or more of each" if targets == "classes" else "; give 2 or more"
+        raise XpnetError(f"{path}: {len(X_train)} training rows{of}")
+    X_test, y_test, _ = _part(arrays, "test", targets, classes, memory)
     train, test = (f"{X.shape[1]} x {check_type(X, str(path))}" for X in (X_train, X_test))
     if train != test:
         raise XpnetError(f"{path}: training rows are {train}, test rows {test}; they must be alike")
-    return Dataset(X_train, y_train, X_test, y_test)
+    if y_train.shape[1:] != y_test.shape[1:]:
+        shapes = f"{y_train.shape} and {y_test.shape}"
+        raise XpnetError(f"{path}: y_train and y_test have shapes {shapes}; their rows must be alike")
+    return Dataset(X_train, y_train, X_test, y_test, targets)
 
 
 def _part(
-    arrays: dict[str, tuple[str, np.ndarray]], part: str, classes: int | None, memory: int | None
+    arrays: dict[str, tuple[str, np.ndarray]],
+    part: str,
+    targets: str,
+    classes: int | None,
+    memory: int | None,
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """The rows and labels of a part, checked, and one more than its largest label."""
+    """The rows and targets of a part, checked, and the number of classes, or 0."""
     (rows, X), (labels, y) = arrays[f"x_{part}"], arrays[f"y_{part}"]
-    if X.ndim < 2 or X.size == 0 or y.shape != X.shape[:1]:
-        shapes = f"images of shape {X.shape} and labels of shape {y.shape}"
-        raise XpnetError(f"{rows}: {shapes}; they must be (n, …) and (n,), and hold a number")
+    several = targets != "classes" and y.ndim == 2 and y.size > 0
+    if X.ndim < 2 or X.size == 0 or y.shape[: 1 if several else None] != X.shape[:1]:
+        called, wanted = ("labels", "(n,)") if targets == "classes" else (targets, "(n,) or (n, k)")
+        shapes = f"images of shape {X.shape} and {called} of shape {y.shape}"
+        raise XpnetError(f"{rows}: {shapes}; they must be (n, …) and {wanted}, and hold a number")
     needed = X.size * check_type(X, rows).itemsize
-    found = check_labels(y, classes, labels, taught=part == "train")
+    streamable = (targets != "classes" or file_of(y)) and file_of(X) and X.flags.c_contiguous
+    if targets == "classes":
+        found = check_labels(y, classes, labels, taught=part == "train")
+    else:
+        y, found = check_numbers(y, labels, binary=targets == "labels"), 0
     fits = memory is None or needed <= memory
-    streamable = file_of(X) and file_of(y) and X.flags.c_contiguous
     if not fits and not streamable:
         raise XpnetError(
             f"{rows}: {needed:,} bytes, more than the memory of {memory:,}, and neither compressed files nor "
             "arrays in Fortran order can be streamed: save them as .npy files in C order"
         )
     if memory is None or not streamable:
-        return check_rows(read(X).reshape(len(X), -1), rows), read(y).astype(np.int32), found
+        y = read(y).astype(np.int32) if targets == "classes" else y
+        return check_rows(read(X).reshape(len(X), -1), rows), y, found
     X = X.reshape(len(X), -1)
     if fits:  # others are checked as they are streamed
         check_finite(X, rows)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from xpnet.data.mapped import stamped
 from xpnet.errors import XpnetError
 from xpnet.files import opened, status
 
@@ -64,7 +65,7 @@ def read_idx(path: Path) -> np.ndarray:
             dtype, shape, promised = _header(file, path)
             offset = file.tell()
             _check_size(path, promised, os.fstat(file.fileno()).st_size - offset)
-            return np.memmap(file, dtype, "r", offset, shape)
+            return stamped(np.memmap(file, dtype, "r", offset, shape))
         content = bytearray()
         try:
             with gzip.open(file) as unpacked:

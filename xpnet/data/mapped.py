@@ -73,6 +73,20 @@ def file_of(array: np.ndarray) -> str | None:
     return None if whole is None else str(whole.filename)
 
 
+def stamped(array: np.ndarray) -> np.ndarray:
+    """Note on an array that was just mapped which version of its file this is."""
+    whole = _mapped(array)
+    if whole is not None:
+        vars(whole)["version"] = version_of(str(whole.filename))
+    return array
+
+
+def version_when_mapped(array: np.ndarray) -> tuple[int, ...]:
+    """The version of the file of an array: the one that `stamped` noted, otherwise that of now."""
+    whole = _mapped(array)
+    return () if whole is None else vars(whole).get("version") or version_of(str(whole.filename))
+
+
 def version_of(file: str) -> tuple[int, ...]:
     """Return numbers that change when a file is replaced, cut off or written to."""
     found = status(Path(file))

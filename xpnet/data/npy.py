@@ -18,6 +18,7 @@ from numpy.lib.npyio import NpzFile
 
 from xpnet.arguments import brief
 from xpnet.data.idx import NAMES
+from xpnet.data.mapped import stamped
 from xpnet.errors import XpnetError
 from xpnet.files import opened
 
@@ -42,7 +43,7 @@ def map_npy_folder(folder: Path) -> dict[str, tuple[str, np.ndarray]]:
     arrays: dict[str, tuple[str, np.ndarray]] = {}
     for path in (folder / f"{key}.npy" for key in NAMES):
         with opened(path), _parsing(str(path)):
-            arrays[path.stem] = str(path), open_memmap(path, "r")
+            arrays[path.stem] = str(path), stamped(open_memmap(path, "r"))
     return arrays
 
 

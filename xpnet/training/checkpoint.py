@@ -5,12 +5,16 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import numpy as np
+
 from xpnet.arguments import brief, instance
+from xpnet.data.checks import MOST_MEMORY
 from xpnet.errors import UsageError, XpnetError
-from xpnet.files import read_tensors, write_tensors
+from xpnet.files import CHECKED, read_tensors, write_tensors
 from xpnet.model_file import DESCRIPTION
 from xpnet.nn.typing import Array, State
 from xpnet.schema import WHOLE, check
@@ -20,9 +24,19 @@ from xpnet.training.settings import Settings
 BEST = "best."
 HISTORY = "history"
 
-CHECKPOINT = {"kind": "checkpoint", "format": 2, "config": dict, "notes": dict, "best": (None, WHOLE)}
+FORMAT = 3
+CHECKPOINT = CHECKED | {
+    "kind": "checkpoint",
+    "format": FORMAT,
+    "config": dict,
+    "notes": dict,
+    "best": (None, WHOLE),
+    "columns": [str],
+    "passes": range(2**63),
+}
 
-CONFIG = get_type_hints(Settings) | DESCRIPTION | {"memory": (None, WHOLE), "rows": str}
+CONFIG = get_type_hints(Settings) | DESCRIPTION | {"memory": (None, range(1, MOST_MEMORY + 1)), "rows": str}
+CONFIG |= {"dropout": [float], "standardize": bool}
 CONFIG |= dict.fromkeys(("backend", "device", "precision", "execution"), str)
 """The identity of a run."""
 
@@ -46,6 +60,8 @@ class Standing:
         The identity of the run: its settings, network, library and data.
     notes
         What the caller wants to find in the checkpoint again.
+    passes
+        Passes over the rows that came before this history: those of the runs that it continues.
     """
 
     state: State
@@ -53,6 +69,7 @@ class Standing:
     best: State = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+    passes: int = 0
 
     def moved(self, move: Callable[[Array], Array]) -> "Standing":
         """Move every array by a function of the backend."""
@@ -95,8 +112,15 @@ class Checkpoint:
             The file cannot be written, or its folder has vanished since the run began.
         """
         arrays = standing.state | {BEST + name: array for name, array in standing.best.items()}
-        described = {"kind": "checkpoint", "format": 2, "best": standing.history.best}
-        described |= {"config": standing.config, "notes": standing.notes}
+        described = {
+            "kind": "checkpoint",
+            "format": FORMAT,
+            "config": standing.config,
+            "notes": standing.notes,
+            "best": standing.history.best,
+            "columns": standing.history.columns,
+            "passes": standing.passes,
+        }
         arrays[HISTORY] = standing.history.table()
         # a folder that vanishes during the run is not made anew
         write_tensors(self.path, CHECKPOINT, arrays, described, parents=not standing.history.epochs)
@@ -111,8 +135,13 @@ class Checkpoint:
     def load_config(self) -> dict[str, Any]:
         """Read the settings of the run and the notes of the caller alone; see `load` for the errors."""
         _, described = read_tensors(self.path, CHECKPOINT, with_arrays=False)
-        notes: dict[str, Any] = described["notes"]
-        return notes | self._checked(described["config"])
+        notes, config = described["notes"], self._checked(described["config"])
+        # before anybody makes a network of sizes that the arrays cannot have
+        numbers = sum(fan_in * fan_out + fan_out for fan_in, fan_out in pairwise(config["sizes"]))
+        if numbers * np.dtype(config["dtype"]).itemsize > self.path.stat().st_size:
+            raise XpnetError(f"{self.path}: its sizes {brief(config['sizes'])} are those of a larger file")
+        found: dict[str, Any] = notes | config
+        return found
 
     def load(self) -> Standing:
         """Read the file.
@@ -125,7 +154,7 @@ class Checkpoint:
         arrays, described = read_tensors(self.path, CHECKPOINT)
         config = self._checked(described["config"])
         try:
-            history = History.of_table(arrays.pop(HISTORY), described["best"])
+            history = History.of_table(arrays.pop(HISTORY), described["columns"], described["best"])
         except (KeyError, ValueError) as error:
             raise XpnetError(f"{self.path}: its history is damaged") from error
         done = len(history.epochs)
@@ -133,7 +162,7 @@ class Checkpoint:
             raise XpnetError(f"{self.path}: its epochs are not in order, or the best of them is missing")
         best = {name.removeprefix(BEST): a for name, a in arrays.items() if name.startswith(BEST)}
         state = {name: a for name, a in arrays.items() if not name.startswith(BEST)}
-        return Standing(state, history, best, config, described["notes"])
+        return Standing(state, history, best, config, described["notes"], described["passes"])
 
     def _checked(self, config: dict[str, Any]) -> dict[str, Any]:
         """Check the identity of the run that the file holds."""

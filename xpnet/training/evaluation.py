@@ -1,7 +1,8 @@
 """Evaluation: how good a network is on rows that it was not trained on."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -10,76 +11,89 @@ from xpnet.data.checks import check_memory
 from xpnet.data.rows import batches
 from xpnet.errors import DivergedError, XpnetError
 from xpnet.model import MLP, input_scale, rows_at_once
+from xpnet.nn.losses import LOSSES
+from xpnet.nn.metrics import Kind
 from xpnet.nn.step import EvaluationStep
-from xpnet.nn.typing import Array, State
-from xpnet.training.feed import Part, Streamed, bytes_held, make_feed
-from xpnet.training.inputs import as_array, check_shapes
+from xpnet.nn.typing import State
+from xpnet.training.feed import Part, bytes_held, make_feed
+from xpnet.training.inputs import enter
 
 BATCH_SIZE = 1000
-BATCHES_AT_ONCE = 32
-"""Batches that are evaluated on the device before the host counts their outcomes."""
-
-LARGEST_TABLE = 2**26
-"""Bytes of the largest confusion table: it has the square of the number of classes."""
+BATCHES_AT_ONCE = 1000
+"""Batches that are added up on the device before the host does: float32 counts exactly to 2^24."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """The results of a network on some rows.
 
+    Each metric is an attribute as well: ``accuracy`` for classes, ``accuracy`` and ``f1`` for labels,
+    ``rmse`` and ``r2`` for numbers. See ``nn.metrics``.
+
     Attributes
     ----------
     loss
-        Mean cross-entropy, in nats.
-    right, by_class : (classes,) int64
-        The number of rows of every class for which that class was predicted, and the number of all its rows.
+        The mean loss, weighted by the rows. That of numbers is of scaled targets.
+    rows
+        The number of rows.
+    metrics
+        The metrics by name.
+    totals
+        The sums that the metrics come from.
     """
 
     loss: float
-    right: np.ndarray
-    by_class: np.ndarray
-    _table: np.ndarray | None
+    rows: int
+    metrics: Mapping[str, float]
+    totals: Mapping[str, np.ndarray] = field(repr=False)
 
-    @property
-    def rows(self) -> int:
-        """The number of rows."""
-        return int(self.by_class.sum())
-
-    @property
-    def accuracy(self) -> float:
-        """The share of rows for which their own class was predicted, 0 to 1."""
-        return float(self.right.sum()) / self.rows
+    def __getattr__(self, name: str) -> float:
+        try:
+            return float(self.__dict__["metrics"][name])
+        except KeyError:
+            known = ", ".join(("loss", *self.__dict__.get("metrics", ())))
+            raise AttributeError(f"this evaluation has no {name}; it has {known}") from None
 
     @property
     def accuracy_by_class(self) -> list[float | None]:
-        """The accuracy on the rows of every class; None for a class without rows."""
-        pairs = zip(self.right.tolist(), self.by_class.tolist(), strict=True)
+        """The accuracy on the rows of every class; None for a class without rows. For classes alone."""
+        pairs = zip(self.totals["right"].tolist(), self.totals["by_class"].tolist(), strict=True)
         return [right / rows if rows else None for right, rows in pairs]
 
     @property
     def confusion(self) -> np.ndarray:
-        """The confusion table (classes, classes) int64: at [i, j] the rows of class i predicted as class j.
+        """The confusion table (classes, classes): at [i, j] the rows of class i predicted as class j.
+
+        It is int64, or float64 where the rows had weights, which are added up. For classes alone.
 
         Raises
         ------
         XpnetError
             The table would have more than 64 MB.
         """
-        if self._table is None:
-            table = f"the confusion table of {len(self.by_class):,} classes would have more than 64 MB"
-            raise XpnetError(f"{table}: use accuracy_by_class, or compare model.predict(X) with y")
-        return self._table
+        if "confusion" not in self.totals:
+            k = len(self.totals["by_class"])
+            raise XpnetError(
+                f"the confusion table of {k:,} classes would have {8 * k**2 // 10**6:,} MB, more than 64: "
+                "use accuracy_by_class, or compare model.predict(X) with y"
+            )
+        table = self.totals["confusion"]
+        return table if (table % 1).any() else table.astype(np.int64)
 
 
-def evaluate(model: MLP, X: Array, y: Array, *, memory: int | None = None) -> Evaluation:
-    """Run a network over rows and compare its predictions with their labels.
+def evaluate(
+    model: MLP, X: Any, y: Any, *, sample_weight: Any = None, memory: int | None = None
+) -> Evaluation:
+    """Run a network over rows and compare its outputs with their targets.
 
     Parameters
     ----------
     X : (n, features)
-        NumPy, or the network's own library.
-    y : (n,)
-        Labels 0 … classes - 1, likewise.
+        Any array or frame on the host, or an array on the network's device.
+    y : (n,) or (n, k)
+        Targets: class numbers or names, labels 0 and 1, or numbers.
+    sample_weight : (n,)
+        Weights of the rows, 0 or more; default: 1.
     memory
         Bytes: NumPy rows that need more, usually mapped from a file, are streamed.
 
@@ -88,61 +102,74 @@ def evaluate(model: MLP, X: Array, y: Array, *, memory: int | None = None) -> Ev
     UsageError
         `memory` is under 1, or given for rows that are on a device already.
     XpnetError
-        Rows or labels do not fit the network.
+        Rows or targets do not fit the network.
     DivergedError
         The loss is not a finite number.
     """
     instance("model", model, MLP, "an xpnet.MLP")
     memory = check_memory(memory)
     with model.backend.running(model.dtype):
-        X, y = as_array("X", X), as_array("y", y)
+        examples = enter(model, X, y, sample_weight)
         # parts of any length will do, so any memory that is enough for training is enough here
-        feed = make_feed(model, X, y, memory, batch_size=1, validation=0.0, seed=0)
-        scale = input_scale(model, feed.sample()[0]["X"])
-        step = EvaluationStep(model.backend.xp, model.network, scale)
+        feed = make_feed(model, examples, memory, batch_size=1, validation=0.0, seed=0)
+        scale = input_scale(model, feed.sample().data["X"])
+        step = EvaluationStep(model.backend.xp, model.network, LOSSES[model.loss], scale)
         return evaluate_parts(model, step, model.parameters, feed.parts(feed.training))
 
 
-def check_evaluation(model: MLP, X: np.ndarray, y: np.ndarray, *, memory: int | None = None) -> None:
+def check_evaluation(model: MLP, X: Any, y: Any, *, memory: int | None = None) -> None:
     """Raise early what `evaluate` would raise, as far as this is known without reading the rows.
 
     Parameters
     ----------
     X, y, memory
-        As for `evaluate`.
+        As for `evaluate`; on the host.
 
     Raises
     ------
     XpnetError
-        Rows or labels do not fit the network, or the memory is too little to stream them.
+        Rows or targets do not fit the network, or the memory is too little to stream them.
     """
-    check_shapes(model, X, y)
-    if memory is not None and bytes_held(model, X) > memory:
-        Streamed.prepare(model, X, y, memory, 1, 0.0, 0)
+    examples = enter(model, X, y)
+    if memory is not None and bytes_held(model, examples.X) > memory:
+        make_feed(model, examples, memory, batch_size=1, validation=0.0, seed=0)
 
 
 def evaluate_parts(model: MLP, step: EvaluationStep, parameters: State, parts: Iterable[Part]) -> Evaluation:
     """Evaluate parameters on the parts of a feed. Call it within ``model.backend.running``."""
-    backend, k, total = model.backend, model.classes, 0.0
-    right, by_class = np.zeros(k, dtype=np.int64), np.zeros(k, dtype=np.int64)
-    table = np.zeros((k, k), dtype=np.int64) if 8 * k**2 <= LARGEST_TABLE else None
-    for data, order in parts:
+    backend, kind, rows, weight = model.backend, step.loss.kind, 0, 0.0
+    shapes = {"loss": (1,)} | kind.shapes(model.outputs)
+    totals = {name: np.zeros(shape) for name, shape in shapes.items()}
+    for data, order, weights in parts:
+        rows += len(order)
+        weight += len(order) if weights is None else float(weights[order].sum())
         index = batches(order, min(rows_at_once(model.network, BATCH_SIZE), len(order)))
         for start in range(0, len(index), BATCHES_AT_ONCE):
-            empty = np.full((BATCHES_AT_ONCE, index.shape[1]), -1, dtype=np.int32)
-            sums = {"loss": np.zeros(1, dtype=model.dtype), "outcomes": empty}
-            state = backend.copy(parameters) | {name: backend.asarray(array) for name, array in sums.items()}
-            state = backend.scan(step, state, backend.asarray(index[start : start + BATCHES_AT_ONCE]), data)
-            total += float(backend.to_numpy(state["loss"])[0])
-            outcomes = backend.to_numpy(state["outcomes"])
-            outcomes = outcomes[outcomes >= 0]
-            truth, predicted = np.divmod(outcomes, k)
-            by_class += np.bincount(truth, minlength=k)
-            right += np.bincount(truth[truth == predicted], minlength=k)
-            if table is not None:
-                np.add.at(table.reshape(-1), outcomes, 1)
-    loss = total / by_class.sum()
+            zeros = {name: backend.asarray(np.zeros(shape, model.dtype)) for name, shape in shapes.items()}
+            batch = backend.asarray(index[start : start + BATCHES_AT_ONCE])
+            state = backend.scan(step, backend.copy(parameters) | zeros, batch, data)
+            for name, total in totals.items():
+                total += backend.to_numpy(state[name])
+    if weight == 0:
+        raise XpnetError("every row weighs 0: there is nothing to evaluate")
+    loss = float(totals.pop("loss")[0]) / weight
     if not np.isfinite(loss):
-        rows = f"the loss of {by_class.sum():,} rows is {loss}"
-        raise DivergedError(f"{rows}: rows or weights are too large for {model.dtype}")
-    return Evaluation(float(loss), right, by_class, table)
+        said = f"the loss of {rows:,} rows is {loss}"
+        raise DivergedError(f"{said}: rows or weights are too large for {model.dtype}")
+    totals |= {"weight": np.full(1, weight)}
+    return Evaluation(loss, rows, kind.metrics(np, _in_units(model, totals)), totals)
+
+
+def metric_names(kind: Kind, outputs: int) -> list[str]:
+    """The names of what an evaluation measures."""
+    nothing = {name: np.zeros(shape) for name, shape in kind.shapes(outputs).items()}
+    return ["loss", *kind.metrics(np, nothing | {"weight": np.ones(1)})]
+
+
+def _in_units(model: MLP, totals: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Bring the sums of scaled targets back to the units of the targets."""
+    if model.targets is None:
+        return totals
+    std = model.targets.std
+    powers = {"squares": std**2, "targets": std, "target_squares": std**2}
+    return totals | {name: totals[name] * power for name, power in powers.items()}

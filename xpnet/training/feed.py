@@ -1,26 +1,24 @@
 """The rows of a run: all of them on the device, or streamed to it chunk by chunk.
 
-A feed hands out parts. A part is the data of a step, on the device, and the numbers of the rows to use, in
-the order in which to use them.
+A feed hands out parts: the data of a step, on the device, the numbers of the rows to use, in the order in
+which to use them, and the weights of all rows of the data on the host, if they have any.
 """
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 
 from xpnet.arrays import dtype_name
 from xpnet.data.blocks import Blocks
-from xpnet.data.checks import check_type
+from xpnet.data.checks import check_rows, check_type
 from xpnet.data.rows import split, stream
 from xpnet.errors import UsageError, XpnetError
 from xpnet.model import MLP
-from xpnet.nn.typing import Array, State
-from xpnet.training.inputs import check_shapes, host_labels, move_rows
-
-Part: TypeAlias = tuple[State, np.ndarray]
+from xpnet.nn.typing import State
+from xpnet.training.inputs import Examples, standard
 
 COPIES = 3
 """Chunks in memory at the same time: one being read, one on the device, and one being moved."""
@@ -28,8 +26,16 @@ COPIES = 3
 FEWEST = 16
 """The least number of blocks in a chunk: the rows of fewer blocks would hardly be mixed."""
 
-LABEL = 16
-"""Bytes that a row needs besides its features: for its label and its number."""
+NUMBER = 16
+"""Bytes that a row needs besides its features, targets and weight: for its number, and room."""
+
+
+class Part(NamedTuple):
+    """The data of a step, the numbers of its rows to use, and the weights of its rows on the host."""
+
+    data: State
+    order: np.ndarray
+    weights: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,10 @@ class Feed:
 
     Attributes
     ----------
+    model, examples
+        The network, and all rows.
+    constants
+        What a step needs in its data besides the rows.
     training, held
         The numbers of the rows to train on, and of those held back; or of blocks of rows.
     rows, held_rows
@@ -48,6 +58,9 @@ class Feed:
         The data of a step.
     """
 
+    model: MLP
+    examples: Examples
+    constants: State
     training: np.ndarray
     held: np.ndarray
     rows: int
@@ -63,27 +76,43 @@ class Feed:
         """All rows of some numbers, in an order that `rng` draws, or in their own."""
         raise NotImplementedError
 
+    def columns(self, rows: np.ndarray | slice) -> dict[str, np.ndarray]:
+        """The targets and the weights of some rows, as a step takes them."""
+        model, examples = self.model, self.examples
+        y = standard(model, examples.y[rows])
+        found = {"y": y.astype(model.dtype) if y.dtype.kind == "f" else y}
+        if examples.weights is not None:
+            found["weights"] = examples.weights[rows].astype(model.dtype)
+        return found
+
 
 class Resident(Feed):
     """Rows that are all on the device."""
 
     @classmethod
-    def prepare(cls, model: MLP, X: Array, y: Array, validation: float, seed: int) -> "Resident":
-        """Check and move the rows, and hold back a fraction of every class."""
-        check_shapes(model, X, y)
-        labels = host_labels(model, y)
-        data = step_data(model, move_rows(model, X), labels)
-        training, held = split(labels, validation, stream(seed, "validation"))
-        _check_held(validation, held, f"{len(labels):,} rows")
-        return cls(training, held, len(training), len(held), dtype_name(data["X"]), data)
+    def prepare(
+        cls, model: MLP, examples: Examples, constants: State, validation: float, seed: int
+    ) -> "Resident":
+        """Move the rows, and hold back a fraction of them."""
+        X, backend = examples.X, model.backend
+        if isinstance(X, np.ndarray):
+            X = backend.asarray(check_rows(X, examples.what, model.dtype))
+        strata = examples.y if examples.y.ndim == 1 else np.zeros(examples.rows)
+        training, held = split(strata, validation, stream(seed, "validation"))
+        _check_held(validation, held, f"{examples.rows:,} rows")
+        data: State = {"X": X} | constants
+        feed = cls(model, examples, constants, training, held, len(training), len(held), dtype_name(X), data)
+        data |= {name: backend.asarray(column) for name, column in feed.columns(slice(None)).items()}
+        return feed
 
     def sample(self) -> Part:
         """All rows to train on."""
-        return self.data, self.training
+        return Part(self.data, self.training, self.examples.weights)
 
     def parts(self, numbers: np.ndarray, rng: np.random.Generator | None = None) -> Iterator[Part]:
         """All of them in one part."""
-        yield self.data, numbers if rng is None else rng.permutation(numbers)
+        order = numbers if rng is None else rng.permutation(numbers)
+        yield Part(self.data, order, self.examples.weights)
 
 
 @dataclass(frozen=True)
@@ -108,28 +137,33 @@ class Streamed(Feed):
         The rows of a chunk that fill no batch of this size are left for the next chunk.
     """
 
-    model: MLP
     blocks: Blocks
     at_once: int
     batch_size: int
 
     @classmethod
     def prepare(
-        cls, model: MLP, X: Array, y: Array, memory: int, batch_size: int, validation: float, seed: int
+        cls,
+        model: MLP,
+        examples: Examples,
+        constants: State,
+        validation: float,
+        seed: int,
+        memory: int,
+        batch_size: int,
     ) -> "Streamed":
-        """Check what can be checked without reading the rows, and hold back a fraction of the blocks.
+        """Hold back a fraction of the blocks, and find out how many fit into memory.
 
         Raises
         ------
         XpnetError
-            The memory is too little for chunks of `FEWEST` blocks, or rows and labels do not fit the network.
+            The memory is too little for chunks of `FEWEST` blocks.
         """
-        check_shapes(model, X, y)
-        blocks = Blocks(X, y, model.classes, model.dtype)
-        row, spare = blocks.row_bytes + LABEL, batch_size - 1
+        blocks = Blocks(examples.X, model.dtype, examples.what)
+        row, spare = blocks.row_bytes + NUMBER, batch_size - 1
         at_once = (memory // (COPIES * row) - spare) // blocks.rows
         if at_once < FEWEST:
-            needed = min(COPIES * row * (FEWEST * blocks.rows + spare), bytes_held(model, X))
+            needed = min(COPIES * row * (FEWEST * blocks.rows + spare), bytes_held(model, examples.X))
             batches = f"batches of {batch_size} " if batch_size > 1 else ""
             what = f"{batches}rows of {blocks.row_bytes:,} bytes"
             raise XpnetError(f"memory {memory:,} is too little for {what}: give {needed:,} or more")
@@ -139,13 +173,27 @@ class Streamed(Feed):
         _check_held(validation, held, f"{blocks.count:,} blocks of {blocks.rows:,} rows")
         sizes = blocks.size(training), blocks.size(held)
         # the data of a step are empty before the first part or sample
-        return cls(training, held, *sizes, blocks.dtype.name, {}, model, blocks, at_once, batch_size)
+        return cls(
+            model,
+            examples,
+            constants,
+            training,
+            held,
+            *sizes,
+            blocks.dtype.name,
+            {},
+            blocks,
+            at_once,
+            batch_size,
+        )
 
     def sample(self) -> Part:
         """A few of the rows to train on, in the arrays of every part."""
-        X, y = self._buffers()
-        count = self.blocks.read(self.training[:FEWEST], X, y, 0)
-        return self._moved(X, y), np.arange(count, dtype=np.int32)
+        X, rows = self._buffers()
+        chosen = self.blocks.row_numbers(self.training[:FEWEST])
+        self.blocks.read(self.training[:FEWEST], X, 0)
+        rows[: len(chosen)] = chosen
+        return self._moved(X, rows, np.arange(len(chosen), dtype=np.int32))
 
     def parts(self, numbers: np.ndarray, rng: np.random.Generator | None = None) -> Iterator[Part]:
         """The rows of some blocks, chunk by chunk.
@@ -156,44 +204,60 @@ class Streamed(Feed):
         batch_size = 1
         if rng is not None:
             numbers, batch_size = rng.permutation(numbers), self.batch_size
-        X, y = self._buffers()
+        X, rows = self._buffers()
         chunks = np.array_split(numbers, -(-len(numbers) // self.at_once))
+        filled = 0
         with ThreadPoolExecutor(1) as reader:
             try:
-                reading = reader.submit(self.blocks.read, chunks[0], X, y, 0)
+                reading = reader.submit(self.blocks.read, chunks[0], X, 0)
             except RuntimeError as error:  # the system allows no further thread
                 raise XpnetError(f"rows cannot be read ahead: {error}") from error
-            for i in range(len(chunks)):
-                count = reading.result()
+            for i, chunk in enumerate(chunks):
+                reading.result()
+                added = self.blocks.row_numbers(chunk)
+                rows[filled : filled + len(added)] = added
+                count = filled + len(added)
                 order = np.arange(count, dtype=np.int32)
                 if rng is not None:
                     order = rng.permutation(order)
-                data = self._moved(X, y)
+                part, filled = self._moved(X, rows, order), 0
                 if i + 1 < len(chunks):
                     order, rest = np.split(order, [count - count % batch_size])
-                    X[: len(rest)], y[: len(rest)] = X[rest], y[rest]
-                    reading = reader.submit(self.blocks.read, chunks[i + 1], X, y, len(rest))
+                    filled = len(rest)
+                    X[:filled], rows[:filled] = X[rest], rows[rest]
+                    reading = reader.submit(self.blocks.read, chunks[i + 1], X, filled)
                 if len(order):
-                    yield data, order
+                    yield part._replace(order=order)
 
     def _buffers(self) -> tuple[np.ndarray, np.ndarray]:
         """Make room for a chunk on the host, of one shape for all chunks, because it may be compiled for."""
         rows = min(self.at_once, self.blocks.count) * self.blocks.rows + self.batch_size - 1
-        return np.zeros((rows, self.blocks.X.shape[1]), self.blocks.dtype), np.zeros(rows, np.int32)
+        return np.zeros((rows, self.blocks.X.shape[1]), self.blocks.dtype), np.zeros(rows, np.int64)
 
-    def _moved(self, X: np.ndarray, y: np.ndarray) -> State:
-        """Move a chunk into the same arrays where the library can, otherwise into new ones in their place."""
+    def _moved(self, X: np.ndarray, rows: np.ndarray, order: np.ndarray) -> Part:
+        """Move a chunk into the same arrays where the library can, otherwise into new ones in their place.
+
+        Parameters
+        ----------
+        rows
+            The number of every row of the chunk in the whole file.
+        """
         backend, data = self.model.backend, self.data
-        if data:
-            data["X"] = backend.refill(data["X"], X)
-            data["y"] = backend.refill(data["y"], y)
-        else:
-            data |= step_data(self.model, backend.asarray(X), y)
-        return data
+        for name, column in ({"X": X} | self.columns(rows)).items():
+            data[name] = backend.refill(data[name], column) if name in data else backend.asarray(column)
+        data |= self.constants
+        weights = self.examples.weights
+        return Part(data, order, None if weights is None else weights[rows])
 
 
 def make_feed(
-    model: MLP, X: Array, y: Array, memory: int | None, batch_size: int, validation: float, seed: int
+    model: MLP,
+    examples: Examples,
+    memory: int | None,
+    batch_size: int,
+    validation: float,
+    seed: int,
+    constants: State | None = None,
 ) -> Feed:
     """Keep rows on the device if they fit into `memory` bytes or no limit is given; otherwise stream them.
 
@@ -202,21 +266,20 @@ def make_feed(
     UsageError
         `memory` is given for rows that are on a device already.
     XpnetError
-        Rows and labels do not fit the network.
+        A number is not finite, or the memory is too little.
     """
-    if memory is not None:
-        if not (isinstance(X, np.ndarray) and isinstance(y, np.ndarray)):
-            raise UsageError("memory is for NumPy rows, which can be streamed: these are on a device already")
-        if bytes_held(model, X) > memory:
-            return Streamed.prepare(model, X, y, memory, batch_size, validation, seed)
-    return Resident.prepare(model, X, y, validation, seed)
-
-
-def step_data(model: MLP, X: Array, y: np.ndarray) -> State:
-    """Make the data of a step from rows on the device and labels on the host."""
     backend = model.backend
-    classes = np.arange(model.classes, dtype=np.int32)
-    return {"X": X, "y": backend.asarray(y), "classes": backend.asarray(classes)}
+    classes = backend.asarray(np.arange(model.outputs, dtype=np.int32))
+    constants = {"classes": classes} | (constants or {})
+    if model.inputs is not None:
+        columns = {"mean": model.inputs.mean, "std": model.inputs.std}
+        constants |= {name: backend.asarray(column.astype(model.dtype)) for name, column in columns.items()}
+    if memory is not None:
+        if not isinstance(examples.X, np.ndarray):
+            raise UsageError("memory is for NumPy rows, which can be streamed: these are on a device already")
+        if bytes_held(model, examples.X) > memory:
+            return Streamed.prepare(model, examples, constants, validation, seed, memory, batch_size)
+    return Resident.prepare(model, examples, constants, validation, seed)
 
 
 def _check_held(validation: float, held: np.ndarray, units: str) -> None:

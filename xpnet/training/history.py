@@ -2,14 +2,21 @@
 
 import csv
 import io
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from xpnet.training.checkpoint import Standing
 
 
 @dataclass(frozen=True)
 class Epoch:
     """One pass over the training rows.
+
+    Each metric is an attribute as well: ``validation_loss``, ``validation_accuracy``, …
 
     Attributes
     ----------
@@ -18,10 +25,11 @@ class Epoch:
     lr
         The learning rate of its last step.
     loss
-        Mean cross-entropy over its rows, in nats. The loss of a row is that of the network at the moment
-        when the row was used.
-    validation_loss, validation_accuracy
-        Measured at the end of the epoch; None without validation rows.
+        The mean loss over its rows. The loss of a row is that of the network at the moment when the row was
+        used.
+    metrics
+        Measured at the end of the epoch, on the validation rows and, if asked for, on the training rows; by
+        name.
     seconds
         Time spent in training steps, without evaluation, checkpoints and compilation.
     """
@@ -29,12 +37,26 @@ class Epoch:
     epoch: int
     lr: float
     loss: float
-    validation_loss: float | None
-    validation_accuracy: float | None
+    metrics: Mapping[str, float]
     seconds: float
 
+    def __getattr__(self, name: str) -> float:
+        try:
+            return float(self.__dict__["metrics"][name])
+        except KeyError:
+            known = ", ".join(self.__dict__.get("metrics", ())) or "no metrics, because nothing was validated"
+            raise AttributeError(f"this epoch has no {name}; it has {known}") from None
 
-NAMES = tuple(column.name for column in fields(Epoch))
+    @property
+    def row(self) -> dict[str, Any]:
+        """All numbers by name, in the order of the table."""
+        return {
+            "epoch": self.epoch,
+            "lr": self.lr,
+            "loss": self.loss,
+            **self.metrics,
+            "seconds": self.seconds,
+        }
 
 
 @dataclass
@@ -46,41 +68,57 @@ class History:
     epochs
         In order.
     best
-        The number of the epoch with the best validation accuracy, the first of several, where the run had a
+        The number of the epoch with the best monitored metric, the first of several, where the run had a
         `patience`: the weights of that epoch are kept. Otherwise None, and the weights of the last epoch are
         kept.
+    standing
+        Everything that another call of `xpnet.train` needs to go on from the last epoch, as its ``start``:
+        the parameters, the optimizer's memory and the place in the order of the rows. On the device.
     """
 
     epochs: list[Epoch] = field(default_factory=list)
     best: int | None = None
+    standing: "Standing | None" = field(default=None, repr=False, compare=False)
 
     @property
     def train_seconds(self) -> float:
         """Seconds in training steps, over all epochs."""
         return sum(row.seconds for row in self.epochs)
 
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns of the table."""
+        return list(self.epochs[0].row) if self.epochs else []
+
     def csv(self) -> str:
-        """Write a table with a row for each epoch. Without validation, cells are empty."""
+        """Write a table with a row for each epoch."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerows([NAMES, *(vars(row).values() for row in self.epochs)])
+        writer.writerows([self.columns, *(epoch.row.values() for epoch in self.epochs)])
         return text.getvalue()
 
     def table(self) -> np.ndarray:
-        """Write the epochs as an array (epochs, 6) of float64, or (epochs, 4) without validation."""
-        values = (value for row in self.epochs for value in vars(row).values() if value is not None)
-        return np.fromiter(values, np.float64).reshape(len(self.epochs), -1 if self.epochs else len(NAMES))
+        """Write the epochs as an array (epochs, columns) of float64."""
+        rows = [list(epoch.row.values()) for epoch in self.epochs]
+        return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.columns))
 
     @classmethod
-    def of_table(cls, table: np.ndarray, best: int | None) -> "History":
+    def of_table(cls, table: np.ndarray, columns: list[str], best: int | None) -> "History":
         """Read what `table` wrote.
 
         Raises
         ------
         ValueError
-            The array has another shape.
+            The array has another shape than its columns say, or lacks a column.
         """
-        if table.ndim != 2 or table.shape[1] not in (len(NAMES), len(NAMES) - 2):
-            raise ValueError(f"a history of shape {table.shape}")
-        none = [None] * (len(NAMES) - table.shape[1])
-        return cls([Epoch(int(row[0]), *row[1:3], *none, *row[3:]) for row in table.tolist()], best)
+        if table.ndim != 2 or table.shape[1] != len(columns):
+            raise ValueError(f"a history of shape {table.shape} for columns {columns}")
+        epochs = []
+        for numbers in table.tolist():
+            row = dict(zip(columns, numbers, strict=True))
+            try:
+                number, lr, loss, seconds = (row.pop(name) for name in ("epoch", "lr", "loss", "seconds"))
+            except KeyError as error:
+                raise ValueError(f"a history without {error}") from error
+            epochs.append(Epoch(int(number), lr, loss, row, seconds))
+        return cls(epochs, best)

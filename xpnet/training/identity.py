@@ -12,6 +12,7 @@ from xpnet.data.mapped import read
 from xpnet.errors import XpnetError
 from xpnet.nn.typing import Array
 from xpnet.training.checkpoint import DIVERGED
+from xpnet.training.inputs import Examples
 from xpnet.training.run import Run
 from xpnet.training.settings import Settings
 
@@ -22,13 +23,25 @@ CHANGEABLE = ("execution",)
 """Settings that may change when a run is resumed: eager steps are the way out if a recorded one fails."""
 
 
-def identity(run: Run, X: Array, y: Array, memory: int | None) -> dict[str, Any]:
+def identity(run: Run, memory: int | None) -> dict[str, Any]:
     """Collect everything that the bits of a run depend on, except the number of threads."""
-    backend, rows = run.model.backend, f"{tuple(X.shape)} {X.dtype} {_fingerprint(X)} {_fingerprint(y)}"
-    place = {"backend": backend.name, "device": backend.device}
-    way = {"precision": backend.precision, "execution": backend.execution.asked, "memory": memory}
-    described = run.model.description | {"scale": run.step.scale, "rows": rows}
-    return asdict(run.settings) | described | place | way
+    model = run.model
+    examples = [run.feed.examples, *([run.validation.examples] if run.validation else [])]
+    return (
+        asdict(run.settings)
+        | {"dropout": list(run.settings.dropout)}
+        | model.description
+        | {
+            "backend": model.backend.name,
+            "device": model.backend.device,
+            "precision": model.backend.precision,
+            "execution": model.backend.execution.asked,
+            "scale": run.step.scale,
+            "memory": memory,
+            "standardize": model.inputs is not None,
+            "rows": " ".join(map(_fingerprint, examples)),
+        }
+    )
 
 
 def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -45,7 +58,7 @@ def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
     diverged = before.get(DIVERGED, False)
     if diverged and now["lr"] >= before["lr"]:
         had = Settings(**{name: before[name] for name in ("lr", "optimizer", "momentum")})
-        smaller = f"resume with a smaller one, such as {had.lower_rate:g}"
+        smaller = f"resume with a smaller one, such as {had.lower_rate(before['loss']):g}"
         raise XpnetError(f"{path}: the run diverged at lr {had.lr:g}: {smaller}")
     for name, value in now.items():
         was = before.get(name)
@@ -58,7 +71,12 @@ def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
         raise XpnetError(f"{path}: {name} was {was}, not {value}: resume with the same{hint}")
 
 
-def _fingerprint(array: Array) -> str:
+def _fingerprint(examples: Examples) -> str:
+    parts = [examples.X, examples.y, *([] if examples.weights is None else [examples.weights])]
+    return " ".join([str(tuple(examples.X.shape)), str(examples.X.dtype), *map(_checksum, parts)])
+
+
+def _checksum(array: Array) -> str:
     """Compute a checksum of host data. Data on a device are trusted, because they would have to be moved.
 
     Of large data only evenly spaced pieces are read, `PIECES` or more, from the beginning to the end.

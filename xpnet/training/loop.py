@@ -3,15 +3,16 @@
 import os
 from typing import Any
 
-from xpnet.arguments import flag, instance
+from xpnet.arguments import brief, flag, instance
 from xpnet.data.checks import check_memory
 from xpnet.errors import DivergedError, UsageError
 from xpnet.model import MLP
-from xpnet.nn.typing import Array
+from xpnet.nn.losses import LOSSES
+from xpnet.scaling import Columns
 from xpnet.training.checkpoint import Checkpoint, Standing
 from xpnet.training.history import History
 from xpnet.training.identity import identity, refuse_changes
-from xpnet.training.inputs import as_array
+from xpnet.training.inputs import Examples, columns_of, enter
 from xpnet.training.progress import Progress
 from xpnet.training.run import Run
 from xpnet.training.settings import Settings, settings_of
@@ -19,13 +20,18 @@ from xpnet.training.settings import Settings, settings_of
 
 def train(
     model: MLP,
-    X: Array,
-    y: Array,
+    X: Any,
+    y: Any,
     *,
     checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: Progress | None = None,
     memory: int | None = None,
+    sample_weight: Any = None,
+    class_weight: Any = None,
+    validation: Any = 0.1,
+    start: Standing | None = None,
+    standardize: bool = False,
     **settings: Any,
 ) -> History:
     """Train a network by mini-batches, until it has seen every training row `epochs` times.
@@ -37,10 +43,12 @@ def train(
     Parameters
     ----------
     X : (n, features)
-        Rows: NumPy, moved to the network's device once, or arrays of its own library, left in place.
-        Integers are divided by the largest value of their type, batch by batch; floats are left alone.
-    y : (n,)
-        Labels 0 … classes - 1, likewise.
+        Rows: an array or frame on the host, which is moved to the network's device once, or an array that is
+        on that device. Integers are divided by the largest value of their type, batch by batch; floats are
+        left alone.
+    y : (n,) or (n, k)
+        Targets: class numbers or names, labels 0 and 1, or numbers in their own units. Numbers are scaled to
+        mean 0 and standard deviation 1 (counts to mean 1) for the steps; `model.targets` keeps the scale.
     checkpoint
         A file in which the run is saved before the first step and after every epoch.
     resume
@@ -53,8 +61,22 @@ def train(
         Bytes. NumPy rows that need more, usually mapped from a file, are not moved at once but streamed to
         the device in chunks, for which about that much memory is used. It changes the order of the rows, and
         which of them are held back, so a run is resumed with the same `memory`.
+    sample_weight : (n,)
+        Weights of the rows, 0 or more, for training and validation; default: 1.
+    class_weight
+        "balanced": every class weighs the same in sum. Or the weight of each class, by its name or number;
+        default: 1. They multiply those of the rows.
+    validation
+        The fraction of the rows that is held back to validate the network, or rows for it: (X, y) or
+        (X, y, sample_weight).
+    start
+        `History.standing` of another run of this network, to go on from: with the parameters, the
+        optimizer's memory and the place in the order of the rows that it had at its end. Columns keep the
+        scale that they had.
+    standardize
+        Scale the columns of X to mean 0 and standard deviation 1; `model.inputs` keeps the scale.
     **settings
-        The fields of `xpnet.Settings`: epochs, batch_size, lr, optimizer, schedule, validation, …
+        The other fields of `xpnet.Settings`: epochs, batch_size, lr, optimizer, schedule, …
 
     Returns
     -------
@@ -69,33 +91,62 @@ def train(
     DivergedError
         The loss or a weight became NaN or infinite.
     """
-    chosen, memory = settings_of(settings), check_memory(memory)
     instance("model", model, MLP, "an xpnet.MLP")
+    brought = validation if isinstance(validation, tuple | list) else None
+    if validation is None or (brought is not None and len(brought) not in (2, 3)):
+        raise UsageError(
+            f"validation must be a fraction, (X, y) or (X, y, sample_weight), not {brief(validation)}"
+        )
+    settings["validation"] = None if brought is not None else validation
+    chosen, memory = settings_of(settings, model.loss), check_memory(memory)
+    instance("start", start, (Standing, type(None)), "the standing of a history")
     progress = Progress() if progress is None else progress
     instance("progress", progress, Progress, "an xpnet.Progress")
     if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
         checkpoint = Checkpoint(checkpoint)
     if flag("resume", resume) and checkpoint is None:
         raise UsageError("resume needs a checkpoint to go on from")
-    X, y = as_array("X", X), as_array("y", y)
-    before = model.parameters, model.scale
+    before = {name: getattr(model, name) for name in ("parameters", "scale", "inputs", "targets")}
     try:
         with model.backend.running(model.dtype):
-            run = Run.prepare(model, X, y, chosen, memory)
+            examples = enter(model, X, y, sample_weight, class_weight, taught=True)
+            if start is None:
+                _scale_columns(model, examples, flag("standardize", standardize))
+            elif (model.kind == "numbers" and not model.targets) or (standardize and not model.inputs):
+                raise UsageError(
+                    "start: go on with the network of that run, which knows how it scaled columns"
+                )
+            held = None
+            if brought is not None:
+                held = enter(model, *brought, names="X_val y_val sample_weight_val")
+            run = Run.prepare(model, examples, chosen, memory, held)
             standing = run.begin()
+            if start is not None:
+                run.check(start, "start")
+                standing = Standing(model.backend.copy(start.state), passes=start.passes)
             if checkpoint:
-                config = identity(run, X, y, memory)
+                config = identity(run, memory)
                 if resume:
                     standing = checkpoint.load()
                     refuse_changes(checkpoint.path, standing.config, config)
-                    run.check(standing, checkpoint.path)
+                    run.check(standing, str(checkpoint.path))
                     standing = standing.moved(model.backend.asarray)
                 standing.config, standing.notes = config, standing.notes | checkpoint.config
                 checkpoint.save(standing.moved(model.backend.to_numpy))
             return _epochs(run, standing, checkpoint, progress)
     except BaseException:
-        model.parameters, model.scale = before
+        for name, value in before.items():
+            setattr(model, name, value)
         raise
+
+
+def _scale_columns(model: MLP, examples: Examples, standardize: bool) -> None:
+    """Find out how to scale the columns of the rows, if asked to, and targets that are numbers."""
+    model.inputs = columns_of(model, examples) if standardize else None
+    model.targets = None
+    if model.kind == "numbers":
+        centred = not LOSSES[model.loss].positive
+        model.targets = Columns.of(examples.y, examples.weights, centred=centred)
 
 
 def _epochs(run: Run, standing: Standing, checkpoint: Checkpoint | None, progress: Progress) -> History:
@@ -104,23 +155,33 @@ def _epochs(run: Run, standing: Standing, checkpoint: Checkpoint | None, progres
     progress.on_start(history, run.feed.rows, settings.epochs)
     if not _finished(history, settings):
         run.warm_up(standing.state)
-    while not _finished(history, settings):
+    stopped = False
+    while not (stopped or _finished(history, settings)):
         try:
-            standing.state, row = run.epoch(standing.state, len(history.epochs) + 1, progress)
+            standing.state, row = run.epoch(standing, progress)
         except DivergedError:
             if checkpoint:
                 checkpoint.mark_diverged()
             raise
         history.epochs.append(row)
-        if settings.patience and _is_best(history):
+        if settings.patience and _is_best(history, settings):
             history.best, standing.best = row.epoch, model.backend.copy(run.parameters(standing.state))
         if checkpoint:
             checkpoint.save(standing.moved(model.backend.to_numpy))
         # a copy, because the next step may write to the state
         model.parameters, model.scale = model.backend.copy(run.parameters(standing.state)), run.step.scale
-        progress.on_epoch(history)
-    model.parameters, model.scale = standing.best or run.parameters(standing.state), run.step.scale
+        history.standing = _end_of(standing)
+        stopped = bool(progress.on_epoch(history))
+    history.standing = _end_of(standing)
+    # a copy, because `start` may hand the state to another run
+    kept = standing.best or run.parameters(standing.state)
+    model.parameters, model.scale = model.backend.copy(kept), run.step.scale
     return history
+
+
+def _end_of(standing: Standing) -> Standing:
+    """What another run needs to go on from here. It does not refer to the history that refers to it."""
+    return Standing(standing.state, passes=standing.passes + len(standing.history.epochs))
 
 
 def _finished(history: History, settings: Settings) -> bool:
@@ -129,7 +190,7 @@ def _finished(history: History, settings: Settings) -> bool:
     return done >= settings.epochs or (settings.patience is not None and waited >= settings.patience)
 
 
-def _is_best(history: History) -> bool:
-    """Whether the last epoch has a better validation accuracy than the best so far."""
-    score, best = history.epochs[-1].validation_accuracy or 0.0, history.best
-    return best is None or score > (history.epochs[best - 1].validation_accuracy or 0.0)
+def _is_best(history: History, settings: Settings) -> bool:
+    """Whether the last epoch has a better monitored metric than the best so far."""
+    score, best = settings.score(history.epochs[-1]), history.best
+    return best is None or score > settings.score(history.epochs[best - 1])

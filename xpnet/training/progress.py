@@ -16,5 +16,9 @@ class Progress:
     def on_chunk(self, epoch: int, rows: int, loss: float) -> None:
         """Called after some steps of an epoch: with their number of rows, and the mean loss over those."""
 
-    def on_epoch(self, history: History) -> None:
-        """Called after an epoch and its checkpoint. `model.parameters` are those at the end of the epoch."""
+    def on_epoch(self, history: History) -> bool | None:
+        """Called after an epoch and its checkpoint. `model.parameters` are those at the end of the epoch.
+
+        Return True to end the run here.
+        """
+        return None

@@ -1,25 +1,26 @@
 """One training run: its rows, its step, and one epoch of steps."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from xpnet.arrays import dtype_name, scale_of
-from xpnet.data.checks import FEW_CLASSES, check_labels
 from xpnet.data.rows import batches, stream
-from xpnet.errors import DivergedError, XpnetError
+from xpnet.errors import DivergedError, UsageError, XpnetError
 from xpnet.model import MLP
+from xpnet.nn.losses import LOSSES
 from xpnet.nn.schedules import learning_rates
 from xpnet.nn.step import EvaluationStep, TrainingStep
-from xpnet.nn.typing import Array, State
+from xpnet.nn.typing import State
 from xpnet.training.checkpoint import Standing
-from xpnet.training.evaluation import evaluate_parts
-from xpnet.training.feed import Feed, make_feed
+from xpnet.training.evaluation import evaluate_parts, metric_names
+from xpnet.training.feed import Feed, Part, make_feed
 from xpnet.training.history import Epoch
+from xpnet.training.inputs import Examples
 from xpnet.training.progress import Progress
-from xpnet.training.settings import Settings
+from xpnet.training.settings import Settings, dropout_rates
 
 STEPS_AT_ONCE = 128
 """The most steps between two looks from the host."""
@@ -36,6 +37,8 @@ class Run:
     ----------
     feed
         The rows.
+    validation
+        The rows to validate with, where the user brought some.
     batch_size
         The number of rows in a step.
     steps_per_epoch
@@ -45,46 +48,76 @@ class Run:
     model: MLP
     settings: Settings
     feed: Feed
+    validation: Feed | None
     batch_size: int
     steps_per_epoch: int
     step: TrainingStep
     evaluation_step: EvaluationStep
 
     @classmethod
-    def prepare(cls, model: MLP, X: Array, y: Array, settings: Settings, memory: int | None = None) -> "Run":
-        """Check the data, move them to the device if they fit, and hold back the validation rows.
+    def prepare(
+        cls,
+        model: MLP,
+        examples: Examples,
+        settings: Settings,
+        memory: int | None = None,
+        validation: Examples | None = None,
+    ) -> "Run":
+        """Move the rows to the device if they fit, and hold back the validation rows.
+
+        Parameters
+        ----------
+        validation
+            Rows to validate with, instead of some that are held back.
 
         Raises
         ------
         XpnetError
             The data do not fit the network, or the settings do not fit the number of rows.
         """
-        feed = make_feed(model, X, y, memory, settings.batch_size, settings.validation, settings.seed)
-        if model.classes > FEW_CLASSES:
-            labels = y if isinstance(y, np.ndarray) else model.backend.to_numpy(y)
-            check_labels(labels, model.classes, "y", taught=True)
+        size, network, backend = settings.batch_size, model.network, model.backend
+        loss = LOSSES[model.loss]
+        measured = metric_names(loss.kind, model.outputs)
+        if settings.monitor not in (None, *measured):
+            raise UsageError(f"monitor {settings.monitor}: {model.loss} measures {', '.join(measured)}")
+        dropout = dropout_rates(settings.dropout, network.depth)
+        constants = {}
+        if any(dropout):
+            places = np.arange(min(size, examples.rows) * -(-max(network.sizes) // 4), dtype=np.int32)
+            host = {"seed": np.full(1, settings.seed, dtype=np.int32), "places": places}
+            constants = {name: backend.asarray(array) for name, array in host.items()}
+        held_back = settings.validation or 0.0
+        feed = make_feed(model, examples, memory, size, held_back, settings.seed, constants)
+        held = None
+        if validation is not None:
+            held = make_feed(model, validation, memory, 1, 0.0, settings.seed)
         batch_size = min(settings.batch_size, feed.rows)
         steps_per_epoch = -(-feed.rows // batch_size)
         steps = settings.epochs * steps_per_epoch
         if settings.warmup >= steps:
             raise XpnetError(f"warmup {settings.warmup} must be less than the {steps} steps of the run")
         scale = scale_of(feed.dtype)
-        step = TrainingStep(model.backend.xp, model.network, settings.make_optimizer(), scale)
-        evaluation_step = EvaluationStep(model.backend.xp, model.network, scale)
-        return cls(model, settings, feed, batch_size, steps_per_epoch, step, evaluation_step)
+        step = TrainingStep(
+            backend.xp, network, loss, settings.make_optimizer(), scale, dropout, settings.clip or 0.0
+        )
+        if held is not None and scale_of(held.dtype) != scale:
+            raise XpnetError(f"validation: its rows are {held.dtype}, the training rows {feed.dtype}")
+        evaluation_step = EvaluationStep(backend.xp, network, loss, scale)
+        return cls(model, settings, feed, held, batch_size, steps_per_epoch, step, evaluation_step)
 
     def begin(self) -> Standing:
         """Begin with a copy of the model's parameters, and with an optimizer that remembers nothing."""
         backend, parameters = self.model.backend, self.model.parameters
         memory = self.step.optimizer.memory(backend.xp, parameters)
-        return Standing(backend.copy(self.parameters(parameters)) | memory)
+        step = {"step": backend.asarray(np.zeros(1, dtype=np.int32))}
+        return Standing(backend.copy(self.parameters(parameters)) | memory | step)
 
     def parameters(self, state: State) -> State:
         """Take the parameters out of a state."""
         return {name: state[name] for name in self.model.network.shapes}
 
-    def check(self, standing: Standing, path: Path) -> None:
-        """Check that a standing that was read belongs to this run.
+    def check(self, standing: Standing, what: str) -> None:
+        """Check that a standing from elsewhere fits this run.
 
         Raises
         ------
@@ -94,80 +127,114 @@ class Run:
         needed = _forms(self.begin().state)
         best = self.parameters(needed) if standing.history.best else {}
         if (_forms(standing.state), _forms(standing.best)) != (needed, best):
-            raise XpnetError(f"{path}: its arrays are not those of this network and optimizer")
+            raise XpnetError(f"{what}: its arrays are not those of this network and optimizer")
 
-    def chunks(self, order: np.ndarray) -> list[np.ndarray]:
-        """Cut rows into batches, and these into pieces of at most `STEPS_AT_ONCE`, of about equal size."""
+    def chunks(self, order: np.ndarray, weights: np.ndarray | None = None) -> list[np.ndarray]:
+        """Cut rows into batches, and these into pieces of at most `STEPS_AT_ONCE`, of about equal size.
+
+        A batch of which every row weighs 0 is left out: it has no loss, and makes no update.
+        """
         index = batches(order, self.batch_size)
-        pieces = -(-len(index) // STEPS_AT_ONCE)
-        size = -(-len(index) // pieces)
+        if weights is not None:
+            index = index[(np.where(index >= 0, weights[index], 0.0) > 0).any(axis=1)]
+        pieces = -(-len(index) // STEPS_AT_ONCE) or 1
+        size = -(-len(index) // pieces) or 1
         return [index[start : start + size] for start in range(0, len(index), size)]
 
-    def rates(self, first: int, count: int) -> np.ndarray:
-        """Compute the learning rates of `count` steps, from step number `first` of the whole run."""
-        chosen, steps = self.settings, self.settings.epochs * self.steps_per_epoch
-        numbers = np.arange(first, first + count, dtype=np.float64)
+    def rates(self, first: int, count: int, factor: float = 1.0) -> np.ndarray:
+        """Compute the learning rates of `count` steps, from step number `first` on, times a factor."""
         rates = learning_rates(
-            np, numbers, lr=chosen.rate, schedule=chosen.schedule, warmup=chosen.warmup, steps=steps
+            np,
+            np.arange(first, first + count, dtype=np.float64),
+            lr=self.settings.rate * factor,
+            schedule=self.settings.schedule,
+            warmup=self.settings.warmup,
+            steps=self.settings.epochs * self.steps_per_epoch,
         )
         with np.errstate(over="ignore"):  # a rate too large for the dtype diverges
             return np.asarray(rates, dtype=self.model.dtype)
 
     def warm_up(self, state: State) -> None:
         """Let the backend compile before the clock runs, and check the compiled step on training rows."""
-        backend, (data, order) = self.model.backend, self.feed.sample()
+        backend, (data, order, _) = self.model.backend, self.feed.sample()
         # as many rows as a part may have, so that the shapes are those of an epoch
         chunk = self.chunks(np.resize(order, min(self.feed.rows, data["X"].shape[0])))[0]
-        backend.warm_up(self.step, self._counting(state, 0, len(chunk)), backend.asarray(chunk), data)
+        backend.warm_up(self.step, self._counting(state, 0, len(chunk), 1.0), backend.asarray(chunk), data)
 
-    def epoch(self, state: State, epoch: int, progress: Progress) -> tuple[State, Epoch]:
-        """Run one epoch, 1 being the first, and evaluate the network on the validation rows.
+    def epoch(self, standing: Standing, progress: Progress) -> tuple[State, Epoch]:
+        """Run the next epoch, and evaluate the network at its end.
+
+        Returns
+        -------
+        state, epoch
+            The state of `standing` is consumed; this is the one after the epoch.
 
         Raises
         ------
         DivergedError
             The loss, a parameter or the optimizer's memory is no longer finite.
         """
-        backend = self.model.backend
-        total, step = 0.0, (epoch - 1) * self.steps_per_epoch
+        backend, state = self.model.backend, standing.state
+        epoch = len(standing.history.epochs) + 1
+        total, weight, step = 0.0, 0.0, (epoch - 1) * self.steps_per_epoch
+        factor = self.settings.factor(standing.history)
         started = time.perf_counter()
-        rng = stream(self.settings.seed, "shuffle", epoch)
-        for data, order in self.feed.parts(self.feed.training, rng):
-            for chunk in self.chunks(order):
-                counting = self._counting(state, step, len(chunk))
+        rng = stream(self.settings.seed, "shuffle", standing.passes + epoch)
+        for data, order, weights in self.feed.parts(self.feed.training, rng):
+            for chunk in self.chunks(order, weights):
+                counting = self._counting(state, step, len(chunk), factor)
                 state = backend.scan(self.step, counting, backend.asarray(chunk), data)
                 step += len(chunk)
-                loss, rows = float(backend.to_numpy(state["loss"])[0]), int((chunk >= 0).sum())
+                loss, used = float(backend.to_numpy(state["loss"])[0]), chunk[chunk >= 0]
+                weighs = len(used) if weights is None else float(weights[used].sum())
                 if not np.isfinite(loss):
                     raise self._diverged("the loss", f"by step {step - 1}")
-                total += loss
-                progress.on_chunk(epoch, rows, loss / rows)
+                total, weight = total + loss, weight + weighs
+                progress.on_chunk(epoch, len(used), loss / weighs)
+        if not weight:
+            raise XpnetError("every training row weighs 0: give some of them more")
         backend.synchronize(state)
         seconds = time.perf_counter() - started
         state = {name: array for name, array in state.items() if name not in COUNTERS}
         self._check_finite(state)
+        metrics = self._evaluated(self.parameters(state))
+        return state, Epoch(
+            epoch, float(self.rates(step - 1, 1, factor)[0]), total / weight, metrics, seconds
+        )
 
-        validation: tuple[float | None, float | None] = None, None
-        if self.feed.held_rows:
-            held = self.feed.parts(self.feed.held)
-            result = evaluate_parts(self.model, self.evaluation_step, self.parameters(state), held)
-            validation = result.loss, result.accuracy
-        lr = float(self.rates(step - 1, 1)[0])
-        return state, Epoch(epoch, lr, total / self.feed.rows, *validation, seconds)
+    def _evaluated(self, parameters: State) -> dict[str, float]:
+        """Measure the loss and the metrics on the validation rows and, if asked for, on the training rows."""
+        found: dict[str, Iterator[Part]] = {}
+        if self.settings.training_metrics:
+            found["training"] = self.feed.parts(self.feed.training)
+        if self.validation is not None:
+            found["validation"] = self.validation.parts(self.validation.training)
+        elif self.feed.held_rows:
+            found["validation"] = self.feed.parts(self.feed.held)
+        metrics: dict[str, float] = {}
+        for name, parts in found.items():
+            result = evaluate_parts(self.model, self.evaluation_step, parameters, parts)
+            numbers = {"loss": result.loss, **result.metrics}
+            metrics |= {f"{name}_{metric}": number for metric, number in numbers.items()}
+        return metrics
 
-    def _counting(self, state: State, first: int, count: int) -> State:
+    def _counting(self, state: State, first: int, count: int, factor: float) -> State:
         """Add the counters of a chunk that begins with step number `first`.
 
         The rates of a short chunk are filled up: all chunks have the same shapes, and are compiled for once.
         """
-        dtype = self.model.dtype
-        rates = np.zeros(min(STEPS_AT_ONCE, self.steps_per_epoch), dtype)
-        rates[:count] = self.rates(first, count)
-        counters = {"t": np.zeros(1, np.int32), "loss": np.zeros(1, dtype), "rates": rates}
+        rates = np.zeros(min(STEPS_AT_ONCE, self.steps_per_epoch), dtype=self.model.dtype)
+        rates[:count] = self.rates(first, count, factor)
+        counters = {
+            "t": np.zeros(1, dtype=np.int32),
+            "loss": np.zeros(1, dtype=self.model.dtype),
+            "rates": rates,
+        }
         return state | {name: self.model.backend.asarray(array) for name, array in counters.items()}
 
     def _check_finite(self, state: State) -> None:
         backend, xp = self.model.backend, self.model.backend.xp
+        state = {name: array for name, array in state.items() if name != "step"}  # an integer
         sums = backend.to_numpy(xp.stack([xp.sum(array) for array in state.values()]))
         for name in () if np.isfinite(sums).all() else state:  # the sum of large numbers may overflow as well
             if not np.isfinite(backend.to_numpy(state[name])).all():
@@ -175,7 +242,7 @@ class Run:
 
     def _diverged(self, what: str, when: str) -> DivergedError:
         rate = f"learning rate {self.settings.rate:g}"
-        hint = f"give a smaller one, such as {self.settings.lower_rate:g}, or scale the rows"
+        hint = f"give a smaller one, such as {self.settings.lower_rate(self.model.loss):g}, or scale the rows"
         return DivergedError(f"diverged: {what} is no longer finite {when} at {rate}; {hint}")
 
 

@@ -1,18 +1,31 @@
 """The settings of a training run, with their defaults and limits."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from math import inf
 from typing import Any
 
-from xpnet.arguments import choice, flag, number, whole
-from xpnet.errors import UsageError
+from xpnet.arguments import brief, choice, flag, number, whole
+from xpnet.errors import UsageError, XpnetError
+from xpnet.nn.losses import LOSSES
 from xpnet.nn.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
-from xpnet.nn.schedules import SCHEDULES
+from xpnet.nn.schedules import SCHEDULES, plateau
+from xpnet.training.history import Epoch, History
 
-DEFAULT_LR = {"sgd": 0.5, "adam": 0.001}
-"""SGD's was measured on the validation split of MNIST, by bench/defaults.py; Adam's is that of its paper."""
+ADAM_LR = 0.001
+"""The default learning rate of Adam, from its paper."""
+
+ADAMW_DECAY = 0.01
+"""The default weight decay of AdamW, from its paper."""
+
+PLATEAU: dict[str, Any] = {"patience": 2, "factor": 0.5}
+"""The schedule "plateau" halves the rate after more than two epochs without a better score."""
+
+METRICS = ("loss", "accuracy", "f1", "rmse", "r2")
+
+LOWER = ("loss", "rmse")
+"""Metrics of which a lower value is better."""
 
 FOREIGN = {
     "did you mean lr?": "learning_rate learning_rate_init eta eta0 step_size",
@@ -24,9 +37,13 @@ FOREIGN = {
     "did you mean validation?": "validation_fraction validation_split validation_size",
     "did you mean patience?": "n_iter_no_change early_stopping",
     "did you mean seed?": "random_state random_seed",
+    "did you mean clip?": "clip_norm max_grad_norm gradient_clipping grad_clip clipnorm",
+    "did you mean beta1, beta2 or epsilon?": "betas beta_1 beta_2 eps",
     "did you mean progress?": "verbose callback callbacks",
-    "it belongs to xpnet.MLP": "sizes hidden hidden_layer_sizes layers activation dtype device backend scale",
-    "xpnet has none yet": "sample_weight class_weight validation_data dropout loss shuffle tol warm_start",
+    "it belongs to xpnet.MLP": "sizes hidden hidden_layer_sizes layers activation loss dtype device backend",
+    "give validation=(X, y)": "validation_data X_val",
+    "give start=history.standing": "warm_start",
+    "xpnet has none yet": "shuffle tol",
 }
 """What to say to names that other libraries use, or that stand elsewhere in this one."""
 
@@ -42,22 +59,36 @@ class Settings:
     batch_size
         Rows in a step; all rows where there are fewer.
     lr
-        The largest learning rate. Default: 0.001 for Adam, and 0.5 (1 - momentum) for SGD, because momentum
-        adds up 1 / (1 - momentum) gradients.
+        The largest learning rate. Default: 0.001 for Adam and AdamW, and for SGD that of the loss in
+        `nn.losses`, times (1 - momentum), because momentum adds up 1 / (1 - momentum) gradients.
     optimizer
-        "sgd" or "adam".
+        "sgd", "adam" or "adamw".
     momentum, nesterov
         For SGD.
+    beta1, beta2, epsilon
+        For Adam and AdamW.
     weight_decay
-        The gradient of every weight W gains weight_decay * W. Biases do not decay.
+        How much every weight decays; biases do not. See ``nn.optimizers``. Default: 0.01 for AdamW, else 0.
+    clip
+        The largest norm of the gradient of a batch; a larger gradient is scaled down. None for no limit.
+    dropout
+        The probability that a unit is left out in training: one for all hidden layers, two for the input and
+        all hidden layers, or one for the input and for each hidden layer.
     schedule
-        "constant", "linear" or "cosine": how the rate falls to 0 over the whole run.
+        "constant"; "linear" or "cosine": the rate falls to 0 over the whole run; or "plateau": it is halved
+        whenever the monitored metric has stopped to improve.
     warmup
         The number of first steps in which the rate climbs.
     validation
         The fraction of the rows that is held back to validate the network, the same fraction of every class.
+        None where rows to validate with are given to `xpnet.train`.
+    training_metrics
+        Whether the metrics are measured on the training rows too, at the end of every epoch.
+    monitor
+        The metric on the validation rows that `patience` and "plateau" watch: "loss", "accuracy", "f1",
+        "rmse" or "r2". Default: accuracy where the loss has one, else loss.
     patience
-        Stop after so many epochs in a row without a better validation accuracy, and keep the best weights.
+        Stop after so many epochs in a row without a better monitored metric, and keep the best weights.
     seed
         Seed of the choice of the validation rows and of the order of the training rows.
 
@@ -73,39 +104,61 @@ class Settings:
     optimizer: str = "sgd"
     momentum: float = 0.0
     nesterov: bool = False
-    weight_decay: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float | None = None
+    clip: float | None = None
+    dropout: tuple[float, ...] = ()
     schedule: str = "linear"
     warmup: int = 0
-    validation: float = 0.1
+    validation: float | None = 0.1
+    training_metrics: bool = False
+    monitor: str | None = None
     patience: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name, value in self._checked().items():
+            object.__setattr__(self, name, value)
+        if self.optimizer != "sgd" and (self.momentum or self.nesterov):
+            raise UsageError(f"momentum and nesterov belong to sgd, not to {self.optimizer}")
+        if self.nesterov and not self.momentum:
+            raise UsageError("nesterov needs momentum: give momentum more than 0")
+        if self.patience is not None and self.validation == 0:
+            raise UsageError("patience needs validation rows: give validation more than 0")
+        if self.monitor not in (None, "loss") and self.validation == 0:
+            raise UsageError("monitor needs validation rows: give validation more than 0")
+
+    def _checked(self) -> dict[str, Any]:
+        """Check every value by itself, and make it a plain one."""
         plain: dict[str, Any] = {}
         choice("optimizer", self.optimizer, OPTIMIZERS)
         choice("schedule", self.schedule, SCHEDULES)
         for name, least in {"epochs": 1, "batch_size": 1, "warmup": 0, "seed": 0}.items():
             plain[name] = whole(name, getattr(self, name), least)
-        share = "at least 0 and less than 1"
-        held = f"{share}, the fraction of the rows to hold back"
-        plain["momentum"] = number("momentum", self.momentum, share, lambda value: 0 <= value < 1)
-        plain["validation"] = number("validation", self.validation, held, lambda value: 0 <= value < 1)
-        plain["nesterov"] = flag("nesterov", self.nesterov)
-        plain["weight_decay"] = number(
-            "weight_decay", self.weight_decay, "0 or more", lambda value: 0 <= value < inf
-        )
-        lr = DEFAULT_LR[self.optimizer] * (1 - plain["momentum"]) if self.lr is None else self.lr
-        plain["lr"] = number("lr", lr, "greater than 0", lambda value: 0 < value < inf)
+        for name in ("momentum", "beta1", "beta2"):
+            plain[name] = _share(name, getattr(self, name))
+        for name in ("nesterov", "training_metrics"):
+            plain[name] = flag(name, getattr(self, name))
+        plain["epsilon"] = _positive("epsilon", self.epsilon)
+        if self.validation is not None:
+            plain["validation"] = _share(
+                "validation", self.validation, "the fraction of the rows to hold back"
+            )
+        usual = ADAMW_DECAY if self.optimizer == "adamw" else 0.0
+        decay = usual if self.weight_decay is None else self.weight_decay
+        plain["weight_decay"] = number("weight_decay", decay, "0 or more", lambda value: 0 <= value < inf)
+        for name in ("lr", "clip"):
+            if getattr(self, name) is not None:
+                plain[name] = _positive(name, getattr(self, name))
+        given = self.dropout if isinstance(self.dropout, list | tuple) else [self.dropout]
+        plain["dropout"] = tuple(_share("dropout", rate) for rate in given)
+        if self.monitor is not None:
+            choice("monitor", self.monitor, METRICS)
         if self.patience is not None:
             plain["patience"] = whole("patience", self.patience, 1)
-            if plain["validation"] == 0:
-                raise UsageError("patience needs validation rows: give validation more than 0")
-        if self.optimizer != "sgd" and (plain["momentum"] or plain["nesterov"]):
-            raise UsageError(f"momentum and nesterov belong to sgd, not to {self.optimizer}")
-        if plain["nesterov"] and not plain["momentum"]:
-            raise UsageError("nesterov needs momentum: give momentum more than 0")
-        for name, value in plain.items():
-            object.__setattr__(self, name, value)
+        return plain
 
     @property
     def rate(self) -> float:
@@ -113,20 +166,71 @@ class Settings:
         assert self.lr is not None
         return self.lr
 
-    @property
-    def lower_rate(self) -> float:
-        """A learning rate to try after the run has diverged."""
-        return min(self.rate / 10, DEFAULT_LR[self.optimizer] * (1 - self.momentum))
+    def lower_rate(self, loss: str) -> float:
+        """A learning rate to try after a run with a loss has diverged."""
+        return min(self.rate / 10, default_rate(loss, self.optimizer, self.momentum))
 
     def make_optimizer(self) -> Optimizer:
         """Make the optimizer of these settings."""
-        if self.optimizer == "adam":
-            return Adam(weight_decay=self.weight_decay)
-        return SGD(self.momentum, self.nesterov, self.weight_decay)
+        decay = self.weight_decay or 0.0
+        if self.optimizer == "sgd":
+            return SGD(self.momentum, self.nesterov, decay)
+        return Adam(self.beta1, self.beta2, self.epsilon, decay, decoupled=self.optimizer == "adamw")
+
+    def score(self, epoch: Epoch) -> float:
+        """The monitored metric of an epoch, with its sign changed where lower is better.
+
+        Raises
+        ------
+        XpnetError
+            The run does not measure it.
+        """
+        default = "accuracy" if "validation_accuracy" in epoch.metrics else "loss"
+        name = self.monitor or default
+        value = epoch.metrics.get(f"validation_{name}", epoch.loss if name == "loss" else None)
+        if value is None:
+            measured = [column.removeprefix("validation_") for column in epoch.metrics if column[0] == "v"]
+            raise XpnetError(f"monitor {name}: the validation measures {', '.join(measured) or 'nothing'}")
+        return -value if name in LOWER else value
+
+    def factor(self, history: History) -> float:
+        """What the schedule "plateau" multiplies the rate of the next epoch by; 1 for the others."""
+        if self.schedule != "plateau":
+            return 1.0
+        return plateau([self.score(epoch) for epoch in history.epochs], **PLATEAU)
 
 
-def settings_of(given: Mapping[str, Any]) -> Settings:
-    """Make settings from keywords.
+def dropout_rates(given: tuple[float, ...], depth: int) -> tuple[float, ...]:
+    """The rates of dropout of the input and of each hidden layer; empty where all are 0.
+
+    Raises
+    ------
+    UsageError
+        There are too many or too few.
+    """
+    hidden = depth - 1
+    if len(given) == 1:
+        given = (0.0, *given * hidden)
+    elif len(given) == 2:
+        given = (given[0], *given[1:] * hidden)
+    if given and len(given) != depth:
+        raise UsageError(
+            f"dropout {given}: give one rate, two, or {depth}: for the input and each hidden layer"
+        )
+    return given if any(given) else ()
+
+
+def _share(name: str, value: Any, meaning: str = "") -> float:
+    said = f"at least 0 and less than 1{', ' if meaning else ''}{meaning}"
+    return number(name, value, said, lambda found: 0 <= found < 1)
+
+
+def _positive(name: str, value: Any) -> float:
+    return number(name, value, "greater than 0", lambda found: 0 < found < inf)
+
+
+def settings_of(given: Mapping[str, Any], loss: str) -> Settings:
+    """Make settings from keywords, with the default learning rate of the loss.
 
     Raises
     ------
@@ -139,5 +243,13 @@ def settings_of(given: Mapping[str, Any]) -> Settings:
             near = get_close_matches(name, known, 1, cutoff=0.4) or known
             hints = [hint for hint, names in FOREIGN.items() if name in names.split()]
             hint = hints[0] if hints else f"did you mean {', '.join(near)}?"
-            raise UsageError(f"unknown setting {name!r}: {hint}")
-    return Settings(**given)
+            raise UsageError(f"unknown setting {brief(name)}: {hint}")
+    settings = Settings(**given)
+    if settings.lr is not None:
+        return settings
+    return replace(settings, lr=default_rate(loss, settings.optimizer, settings.momentum))
+
+
+def default_rate(loss: str, optimizer: str, momentum: float) -> float:
+    """The default learning rate."""
+    return LOSSES[loss].lr * (1 - momentum) if optimizer == "sgd" else ADAM_LR
