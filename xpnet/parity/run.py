@@ -2,25 +2,28 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from xpnet.backends import Backend, Execution
+from xpnet.data.rows import stream
 from xpnet.errors import DivergedError, UsageError
 from xpnet.model import MLP
-from xpnet.nn.network import forward
 from xpnet.parity.formats import reference_backend
 from xpnet.parity.gates import Row, judge
 from xpnet.parity.trials import (
     BATCH,
-    CORNER,
+    CASES,
     NETWORK,
+    Case,
     Inputs,
     Stepper,
     draw_inputs,
     operations,
     whole,
+    with_odd_weights,
 )
 from xpnet.training import evaluate
 
@@ -29,6 +32,9 @@ SINGLE_STEPS = 20
 
 BITS = {"float64": 40, "float32": 12, "tf32": 10, "bf16": 7}
 """For each format, a bit of the fraction that it has and the next format has not; bit 1 stands for 1/2."""
+
+CASE_STEPS = 3
+"""Steps that are compared of each of the other cases."""
 
 CHAINED = ("forward Z2", "loss", "gradient")
 """The beginnings of the names of quantities that depend on several matrix products, one after the other."""
@@ -50,6 +56,14 @@ class SingleStep:
     rows: np.ndarray
     after: dict[str, np.ndarray]
 
+    @classmethod
+    def taken(cls, stepper: Stepper, state: dict[str, np.ndarray], rows: np.ndarray) -> "SingleStep | None":
+        """Take a step, or none if an input of relu is too near to its corner."""
+        before = with_odd_weights(state)
+        if not stepper.off_the_corner(before, rows):
+            return None
+        return cls(before, rows, stepper.run(before, rows[np.newaxis]))
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -64,7 +78,9 @@ class Reference:
     pieces
         Every operation, the forward pass and the gradient, by name.
     singles
-        The single steps.
+        Single steps of the free run.
+    cases
+        Single steps of each of `CASES`.
     final
         The state after the free run.
     loss, accuracy
@@ -75,6 +91,7 @@ class Reference:
     inputs: Inputs
     pieces: dict[str, np.ndarray]
     singles: list[SingleStep]
+    cases: dict[str, list[SingleStep]]
     final: dict[str, np.ndarray]
     loss: float
     accuracy: float
@@ -105,17 +122,17 @@ class Reference:
             pieces = _pieces(backend, inputs, "float64")
             stepper = Stepper.prepare(backend, inputs, "float64")
             wanted = set(range(0, steps, max(steps // SINGLE_STEPS, 1)))
-            singles, state, loss = [], dict(inputs.parameters), 0.0
-            for i in range(steps):
-                before = state
-                state = stepper.run(before, inputs.batches[i : i + 1])
+            singles, state, loss = [], stepper.begin(inputs), 0.0
+            for i, rows in enumerate(inputs.batches):
+                if i in wanted:
+                    single = SingleStep.taken(stepper, state, rows)
+                    singles += [single] if single else []
+                    wanted |= set() if single else {i + 1}
+                state = stepper.run(state, rows[np.newaxis])
                 loss += float(state["loss"][0])
-                if i in wanted and _off_the_corner(backend, before, inputs, inputs.batches[i]):
-                    singles.append(SingleStep(before, inputs.batches[i], state))
-                elif i in wanted and i + 1 < steps:
-                    wanted.add(i + 1)  # too near to a corner of relu: take the next step instead
             accuracy = _accuracy(backend, inputs, state, "float64")
-        return cls(precision, inputs, pieces, singles, state, loss / (steps * BATCH), accuracy)
+            cases = {name: _case_steps(backend, inputs, case) for name, case in CASES.items()}
+        return cls(precision, inputs, pieces, singles, cases, state, loss / (steps * BATCH), accuracy)
 
 
 @dataclass
@@ -177,16 +194,16 @@ def compare(backend: Backend, dtype: str, reference: Reference, tell: Tell = lam
 
         tell("single steps")
         stepper = Stepper.prepare(backend, inputs, dtype)
-        singles: dict[str, list[Row]] = {}
-        for single in reference.singles:
-            after = stepper.run(single.before, single.rows[np.newaxis])
-            for name in (*NETWORK.shapes, "loss"):
-                b = single.after[name]
-                row = judge(f"single step {name}", "chained", after[name], b, dtype, precision)
-                singles.setdefault(name, []).append(row)
-        report.rows += [max(rows, key=lambda row: row.error) for rows in singles.values()]
+        for name in (*NETWORK.shapes, "loss"):
+            compared = _compare_steps(stepper, reference.singles, [name], precision)
+            report.rows.append(replace(compared, quantity=f"single step {name}"))
+        for case, singles in reference.cases.items():
+            tell(f"single steps, {case}")
+            other = Stepper.prepare(backend, inputs, dtype, CASES[case])
+            compared = _compare_steps(other, singles, [*NETWORK.shapes, "loss"], precision)
+            report.rows.append(replace(compared, quantity=f"single step, {case}"))
 
-        state, loss, steps = dict(inputs.parameters), 0.0, len(inputs.batches)
+        state, loss, steps = stepper.begin(inputs), 0.0, len(inputs.batches)
         for start in range(0, steps, STEPS_AT_ONCE):
             tell(f"free run, step {start:,} of {steps:,}")
             state = stepper.run(state, inputs.batches[start : start + STEPS_AT_ONCE])
@@ -226,32 +243,45 @@ def _pieces(backend: Backend, inputs: Inputs, dtype: str) -> dict[str, np.ndarra
     return pieces
 
 
+def _compare_steps(stepper: Stepper, singles: list[SingleStep], names: list[str], precision: str) -> Row:
+    """Take single steps, and compare what comes of them: the worst error of all."""
+    rows = []
+    for single in singles:
+        after = stepper.run(single.before, single.rows[np.newaxis])
+        rows += [
+            judge(name, "chained", after[name], single.after[name], stepper.dtype, precision)
+            for name in names
+        ]
+    return max(rows, key=lambda row: row.error)
+
+
+def _case_steps(backend: Backend, inputs: Inputs, case: Case) -> list[SingleStep]:
+    """The first steps of a case that have no relu input next to its corner."""
+    stepper = Stepper.prepare(backend, inputs, "float64", case)
+    singles: list[SingleStep] = []
+    state, draws = stepper.begin(inputs), stream(0, "parity")
+    while len(singles) < CASE_STEPS:
+        rows = draws.integers(0, len(inputs.labels), BATCH).astype(np.int32)
+        if single := SingleStep.taken(stepper, state, rows):
+            singles.append(single)
+            state = single.after
+    return singles
+
+
 def _draw_off_the_corner(backend: Backend, seed: int, steps: int) -> Inputs:
     """Draw inputs until no relu input of the first batch is closer to zero than `CORNER`."""
-    inputs = draw_inputs(seed, steps)
-    while not _off_the_corner(backend, inputs.parameters, inputs, inputs.batches[0]):
-        seed += 1
+    while True:
         inputs = draw_inputs(seed, steps)
-    return inputs
-
-
-def _off_the_corner(
-    backend: Backend, parameters: dict[str, np.ndarray], inputs: Inputs, rows: np.ndarray
-) -> bool:
-    Z, _ = forward(backend.xp, NETWORK, parameters, inputs.images[rows] / 255.0)
-    return all(float(np.min(np.abs(Z[layer]))) > CORNER for layer in range(1, NETWORK.depth))
+        stepper = Stepper.prepare(backend, inputs, "float64", Case())
+        if stepper.off_the_corner(stepper.begin(inputs), inputs.batches[0]):
+            return inputs
+        seed += 1
 
 
 def _accuracy(backend: Backend, inputs: Inputs, parameters: dict[str, np.ndarray], dtype: str) -> float:
-    model = MLP(
-        NETWORK.sizes,
-        activation=NETWORK.activation,
-        dtype=dtype,
-        backend=backend,
-        parameters=parameters,
-        scale=255.0,
-    )
+    options: dict[str, Any] = {"activation": NETWORK.activation, "dtype": dtype, "scale": 255.0}
     try:
+        model = MLP(NETWORK.sizes, backend=backend, parameters=parameters, **options)
         return evaluate(model, inputs.images[:EVALUATED], inputs.labels[:EVALUATED]).accuracy
-    except DivergedError:  # NaN fails its gate like any other error, and the report goes on
+    except (DivergedError, UsageError):  # NaN fails its gate like any other error, and the report goes on
         return float("nan")

@@ -13,9 +13,10 @@ from xpnet.data import load_data
 from xpnet.data.rows import stream
 from xpnet.nn.activations import ACTIVATIONS
 from xpnet.nn.dense import dense, dense_backward, dense_backward_input
-from xpnet.nn.loss import cross_entropy, cross_entropy_backward, log_softmax, softmax
-from xpnet.nn.network import Network, backward, forward, initial_parameters
-from xpnet.nn.optimizers import SGD, Adam, Optimizer
+from xpnet.nn.dropout import dropout_masks
+from xpnet.nn.losses import LOSSES, canonical_backward, softmax
+from xpnet.nn.network import Network, backward, forward, initial_parameters, is_weight
+from xpnet.nn.optimizers import SGD, Adam, Optimizer, clip_by_norm
 from xpnet.nn.step import TrainingStep
 from xpnet.nn.typing import Array, State
 
@@ -25,14 +26,51 @@ LR = 0.1
 CORNER = 1e-5
 """A relu input closer to zero than this may have either sign in float32. Such inputs are drawn again."""
 
+PLAIN = SGD()
 UPDATES: dict[str, Optimizer] = {
-    "sgd": SGD(),
+    "sgd": PLAIN,
     "sgd momentum": SGD(momentum=0.9),
     "sgd nesterov": SGD(momentum=0.9, nesterov=True),
     "sgd weight decay": SGD(weight_decay=0.01),
     "adam": Adam(),
     "adam weight decay": Adam(weight_decay=0.01),
+    "adam epsilon": Adam(epsilon=1e-3, corrected_epsilon=False),
+    "adamw": Adam(weight_decay=0.01, decoupled=True),
 }
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to train the network.
+
+    Attributes
+    ----------
+    loss
+        A key of `LOSSES`.
+    optimizer, dropout, clip
+        As for `TrainingStep`.
+    weighted
+        Whether the rows have weights, some of them 0.
+    penalty
+        alpha of the penalty, or 0.
+    """
+
+    loss: str = "cross-entropy"
+    optimizer: Optimizer = PLAIN
+    dropout: tuple[float, ...] = ()
+    clip: float = 0.0
+    weighted: bool = False
+    penalty: float = 0.0
+
+
+FREE_RUN = Case(dropout=(0.1, 0.3))
+CASES = {
+    **{loss: Case(loss, SGD(momentum=0.9), clip=0.5) for loss in LOSSES},
+    "weights": Case(weighted=True, penalty=1.0, optimizer=SGD(momentum=0.9, nesterov=True)),
+    # the usual epsilon would let the rounding of a tiny gradient decide the sign of a whole step
+    "adamw": Case(dropout=(0.2, 0.5), clip=1.0, optimizer=Adam(0.9, 0.999, 0.01, 0.01, decoupled=True)),
+}
+"""Cases of which a few steps are taken alone, from the initial parameters on."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +80,8 @@ class Inputs:
     Attributes
     ----------
     arrays
-        For the operations: X (m, 20), W (20, 30), b (30,), Z, dA, dZ (m, 30), Y (m, 30) one-hot labels, and
-        shares (m,), which sum to 1.
+        For the operations: X (m, 20), W (20, 30), b (30,), Z, dA, dZ (m, 30), Y (m, 30) one-hot labels,
+        shares (m,), which sum to 1, and classes (30,).
     parameters
         The initial parameters of `NETWORK`.
     images, labels
@@ -74,13 +112,10 @@ def draw_inputs(seed: int, steps: int) -> Inputs:
     arrays = {name: _odd(rng.standard_normal(shape)) for name, shape in shapes.items()}
     arrays["Y"] = np.eye(fan_out, dtype=np.float32)[rng.integers(0, fan_out, m)]
     arrays["shares"] = np.full(m, 1 / m, dtype=np.float32)
+    arrays["classes"] = np.arange(fan_out, dtype=np.int32)
 
     data = load_data("mnist")
-    drawn = initial_parameters(np, NETWORK, rng)
-    parameters = {
-        name: array.astype(np.float32) if name.startswith("b") else _odd(array)
-        for name, array in drawn.items()
-    }
+    parameters = with_odd_weights(initial_parameters(np, NETWORK, rng))
     batches = rng.integers(0, len(data.X_train), (steps, BATCH)).astype(np.int32)
     return Inputs(arrays, parameters, data.X_train, data.y_train, batches)
 
@@ -92,6 +127,11 @@ def _odd(array: np.ndarray) -> np.ndarray:
     one and another away from zero.
     """
     return (array.astype(np.float32).view(np.uint32) | np.uint32(1)).view(np.float32)
+
+
+def with_odd_weights(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A state in which no weight lies half way, or its rounding could decide the sign of a relu input."""
+    return {name: _odd(array) if is_weight(name) else array for name, array in state.items()}
 
 
 def place(backend: Backend, arrays: dict[str, np.ndarray], dtype: str) -> State:
@@ -118,9 +158,19 @@ def operations(backend: Backend, inputs: Inputs, dtype: str) -> Iterator[tuple[s
         yield f"{name} A", A
         yield f"{name} dZ", f_backward(xp, dA, Z, A)
     yield "softmax A", softmax(xp, Z)
-    log_A = log_softmax(xp, Z)
-    yield "cross-entropy losses", cross_entropy(xp, log_A, given["Y"])
-    yield "cross-entropy dZ", cross_entropy_backward(xp, log_A, given["Y"], given["shares"])
+    for name, loss in LOSSES.items():
+        T = given["Y"] if loss.kind.name != "numbers" else xp.abs(dA)
+        losses, A = loss.forward(xp, Z, T)
+        yield f"{name} losses", losses
+        yield f"{name} A", A
+        yield f"{name} dZ", loss.backward(xp, A, T, given["shares"])
+        for sum_name, array in loss.kind.sums(xp, Z, A, T, given["shares"], given["classes"]).items():
+            yield f"{name} {sum_name}", array
+    key = backend.asarray(np.full(1, 3, np.int32)), backend.asarray(np.full(1, 1000, np.int32))
+    places = backend.asarray(np.arange(BATCH * 8, dtype=np.int32))
+    masks = dropout_masks(xp, (0.25,), (30,), key, places, BATCH, Z.dtype)
+    yield "dropout mask", masks[0]
+    yield "clip dZ", clip_by_norm(xp, {"Z": dZ}, 1.5)["Z"]
     for name, optimizer in UPDATES.items():
         given = place(backend, inputs.arrays, dtype)  # again, because an update may change them in place
         parameters = {"W1": given["W"], "b1": given["b"]}
@@ -138,21 +188,21 @@ def whole(backend: Backend, inputs: Inputs, dtype: str) -> Iterator[tuple[str, A
     parameters = place(backend, inputs.parameters, dtype)
     X = backend.asarray((inputs.images[rows] / np.float64(255)).astype(dtype))
     Y = backend.asarray(np.eye(NETWORK.sizes[-1], dtype=dtype)[inputs.labels[rows]])
-    Z, A = forward(xp, NETWORK, parameters, X)
-    log_A = log_softmax(xp, Z[NETWORK.depth])
-    yield "forward Z1", Z[1]
-    yield "forward Z2", Z[2]
-    yield "loss", xp.mean(cross_entropy(xp, log_A, Y), axis=0, keepdims=True)
+    computed = forward(xp, NETWORK, parameters, X)
+    yield "forward Z1", computed.Z[1]
+    yield "forward Z2", computed.Z[2]
+    losses, A2 = LOSSES["cross-entropy"].forward(xp, computed.Z[2], Y)
+    yield "loss", xp.mean(losses, axis=0, keepdims=True)
     shares = backend.asarray(np.full(BATCH, 1 / BATCH, dtype))
-    dZ = cross_entropy_backward(xp, log_A, Y, shares)
-    gradients = backward(xp, NETWORK, parameters, Z, A, dZ)
+    dZ2 = canonical_backward(xp, A2, Y, shares)
+    gradients = backward(xp, NETWORK, parameters, computed, dZ2)
     for name in NETWORK.shapes:
         yield f"gradient d{name}", gradients[name]
 
 
 @dataclass(frozen=True)
 class Stepper:
-    """Takes training steps on a device: plain SGD with the learning rate `LR`, on MNIST."""
+    """Takes the training steps of a case on a device, with the learning rate `LR`, on MNIST."""
 
     backend: Backend
     dtype: str
@@ -160,14 +210,36 @@ class Stepper:
     data: State
 
     @classmethod
-    def prepare(cls, backend: Backend, inputs: Inputs, dtype: str) -> "Stepper":
+    def prepare(cls, backend: Backend, inputs: Inputs, dtype: str, case: Case = FREE_RUN) -> "Stepper":
         """Move the data to the device."""
+        loss, k = LOSSES[case.loss], NETWORK.sizes[-1]
         data = {
-            "X": backend.asarray(inputs.images),
-            "y": backend.asarray(inputs.labels),
-            "classes": backend.asarray(np.arange(NETWORK.sizes[-1], dtype=np.int32)),
+            "X": inputs.images,
+            "y": targets(loss.kind.name, inputs.labels),
+            "classes": np.arange(k, dtype=np.int32),
         }
-        return cls(backend, dtype, TrainingStep(backend.xp, NETWORK, SGD(), scale=255.0), data)
+        if case.weighted:
+            data["weights"] = (np.arange(len(inputs.labels)) % 4).astype(np.float32)
+        if case.penalty:
+            data["penalty"] = np.full(1, case.penalty, np.float32)
+        if case.dropout:
+            blocks = -(-max(NETWORK.sizes) // 4)
+            data |= {"seed": np.full(1, 7, np.int32), "places": np.arange(BATCH * blocks, dtype=np.int32)}
+        step = TrainingStep(backend.xp, NETWORK, loss, case.optimizer, 255.0, case.dropout, case.clip)
+        return cls(backend, dtype, step, place(backend, data, dtype))
+
+    def begin(self, inputs: Inputs) -> dict[str, np.ndarray]:
+        """The state before the first step, on the host."""
+        parameters = place(self.backend, inputs.parameters, self.dtype)
+        state = parameters | self.step.optimizer.memory(self.backend.xp, parameters)
+        host = {name: np.array(self.backend.to_numpy(array)) for name, array in state.items()}
+        return host | {"step": np.zeros(1, np.int32)}
+
+    def off_the_corner(self, state: dict[str, np.ndarray], rows: np.ndarray) -> bool:
+        """Whether every relu input of a batch is farther from zero than `CORNER`. For NumPy."""
+        X, masks = self.data["X"][rows] / 255.0, self.step.masks(state, self.data, len(rows))
+        Z = forward(np, NETWORK, state, X, masks).Z
+        return all(float(np.min(np.abs(Z[layer]))) > CORNER for layer in range(1, NETWORK.depth))
 
     def run(self, state: dict[str, np.ndarray], batches: np.ndarray) -> dict[str, np.ndarray]:
         """Take a step for each row of `batches`. The given state and the returned one are on the host."""
@@ -179,3 +251,11 @@ class Stepper:
         placed = place(self.backend, state | counters, self.dtype)
         placed = self.backend.scan(self.step, placed, self.backend.asarray(batches), self.data)
         return {name: np.array(self.backend.to_numpy(array)) for name, array in placed.items()}
+
+
+def targets(kind: str, labels: np.ndarray) -> np.ndarray:
+    """Targets of a kind, made from the classes of MNIST."""
+    digits, j = labels[:, np.newaxis].astype(np.int64), np.arange(NETWORK.sizes[-1])
+    if kind == "labels":
+        return (digits >= j).astype(np.float32)
+    return (digits * (j + 1) % 10 / 3).astype(np.float32) if kind == "numbers" else labels
