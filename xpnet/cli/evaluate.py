@@ -12,14 +12,15 @@ import numpy as np
 from xpnet.backends import get_backend
 from xpnet.cli.folder import CHECKPOINT, MODEL, resume_command
 from xpnet.cli.options import JSON, MEMORY, PLACE, Command, option
-from xpnet.cli.tables import columns, lay_out, place, print_table
+from xpnet.cli.tables import columns, lay_out, place, print_table, shown
 from xpnet.data import load_data
 from xpnet.errors import XpnetError
 from xpnet.files import read_json
 from xpnet.model import load
 from xpnet.schema import WHOLE, check
-from xpnet.training import Evaluation
+from xpnet.training import Checkpoint, Evaluation, Settings
 from xpnet.training import evaluate as evaluate_model
+from xpnet.training.checkpoint import DIVERGED
 
 MOST_CONFUSIONS = 20
 """Confusions that are printed if the confusion table does not fit."""
@@ -39,23 +40,34 @@ def evaluate(path: Path, data: str | None, memory: int | None, as_json: bool, **
     if path.is_dir():
         path = path / MODEL
         if not path.exists() and path.with_name(CHECKPOINT).exists():
-            hint = f"finish it with {resume_command(path.parent)}, and a smaller --lr if it diverged"
-            raise XpnetError(f"{path.parent}: this run has not ended; {hint}")
+            command, config = (
+                resume_command(path.parent),
+                Checkpoint(path.with_name(CHECKPOINT)).load_config(),
+            )
+            if config.get(DIVERGED):
+                had = Settings(**{name: config[name] for name in ("lr", "optimizer", "momentum")})
+                command = f"{command} --lr {had.lower_rate(config['loss']):g}"
+            raise XpnetError(f"{path.parent}: this run has not ended; finish it with {command}")
     model = load(path, backend=backend)
     if data is None:
         data, trained_with = _data_of_run(path.parent)
         memory = memory or trained_with
-    rows = load_data(data, memory=memory)
+    rows = load_data(data, memory=memory, targets=model.kind)
     result = evaluate_model(model, rows.X_test, rows.y_test, memory=memory)
     if as_json:
-        numbers = {name: getattr(result, name) for name in ("accuracy", "loss", "rows", "accuracy_by_class")}
+        numbers = {"data": data, **result.metrics, "loss": result.loss, "rows": result.rows}
         computed = {"precision": backend.precision, "execution": asdict(backend.execution)}
-        described = {"data": data, **numbers, "confusion": result.confusion.tolist(), **computed}
-        click.echo(json.dumps(described, indent=2))
+        by_class: dict[str, Any] = {}
+        if model.kind == "classes":
+            table = result.confusion.tolist() if "confusion" in result.totals else None
+            by_class = {"accuracy_by_class": result.accuracy_by_class, "confusion": table}
+            by_class |= {"class_names": list(model.class_names)} if model.class_names else {}
+        click.echo(json.dumps(numbers | by_class | computed, indent=2))
         return
-    accuracy, loss = ("accuracy", f"{result.accuracy:.2%}"), ("loss", f"{result.loss:.4f}")
-    print_table([accuracy, loss, ("rows", f"{result.rows:,} of {data}"), *place(model)])
-    _print_classes(result)
+    metrics = [(name, shown(name, value)) for name, value in (*result.metrics.items(), ("loss", result.loss))]
+    print_table([*metrics, ("rows", f"{result.rows:,} of {data}"), *place(model)])
+    if model.kind == "classes":
+        _print_classes(result, [str(name) for name in model.class_names or range(model.outputs)])
 
 
 def _data_of_run(folder: Path) -> tuple[str, int | None]:
@@ -75,22 +87,27 @@ def _data_of_run(folder: Path) -> tuple[str, int | None]:
     return config["data"], config["memory"]
 
 
-def _print_classes(result: Evaluation) -> None:
+def _print_classes(result: Evaluation, names: list[str]) -> None:
     """Print the confusion table or, if it is wider than the terminal, its most telling parts."""
-    confusion, width = result.confusion, columns(sys.stdout)
-    classes = range(len(confusion))
+    width, classes = columns(sys.stdout), range(len(names))
     shares = ["-" if share is None else f"{share:.1%}" for share in result.accuracy_by_class]
     if 2 * len(classes) < width:
-        cells = [[str(i), shares[i], *map(str, confusion[i])] for i in classes]
-        lines = lay_out(cells, ["class", "right", *map(str, classes)], right=0)
+        confusion = result.confusion
+        cells = [[names[i], shares[i], *map(str, confusion[i])] for i in classes]
+        lines = lay_out(cells, ["class", "right", *names], right=0)
         if len(lines[-1]) <= width:
             title = "rows: the true class; columns: how many of its rows were predicted as each class"
             click.echo("\n".join(["", title, *lines]))
             return
-    click.echo("\naccuracy by class; --json prints the whole confusion table")
-    print_table([[str(i), shares[i], str(sum(confusion[i]))] for i in classes], ["class", "right", "rows"], 0)
+    tabled = "confusion" in result.totals
+    click.echo(f"\naccuracy by class{'; --json prints the whole confusion table' if tabled else ''}")
+    counts = [f"{rows:g}" for rows in result.totals["by_class"].tolist()]
+    print_table([[names[i], shares[i], counts[i]] for i in classes], ["class", "right", "rows"], 0)
+    if not tabled:
+        return
+    confusion = result.confusion
     wrong = confusion * (1 - np.eye(len(classes), dtype=confusion.dtype))
     largest = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSIONS].tolist()
     pairs = [divmod(where, len(classes)) for where in largest if wrong.flat[where]]
     click.echo("\nthe largest confusions" if pairs else "\nno confusions")
-    print_table([[str(i), str(j), str(wrong[i, j])] for i, j in pairs], ["class", "predicted", "rows"], 0)
+    print_table([[names[i], names[j], str(wrong[i, j])] for i, j in pairs], ["class", "predicted", "rows"], 0)

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from xpnet.backends import EXECUTIONS, LIBRARIES, PRECISIONS
+from xpnet.nn.activations import ACTIVATIONS
 
 MOST_UNITS = 2**31 - 1
 """A layer with more is refused as a mistake."""
@@ -76,6 +77,34 @@ def amount(text: str) -> int:
     if not 1 <= bytes_ < MOST_BYTES:
         raise click.BadParameter(f"{text} is not between 1 byte and {MOST_BYTES // UNITS['T']:,} TB.")
     return int(bytes_)
+
+
+def names(text: str) -> str | list[str]:
+    """Activations: `relu` for all hidden layers, or `relu,tanh` for two."""
+    parts = [part.strip() for part in text.split(",")]
+    for part in parts:
+        if part not in ACTIVATIONS:
+            raise click.BadParameter(f"{part!r} is not one of {', '.join(map(repr, ACTIVATIONS))}.")
+    return parts if len(parts) > 1 else parts[0]
+
+
+def rates(text: str) -> tuple[float, ...]:
+    """Rates of dropout: `0.2` for the hidden layers, `0.1,0.5` for the input and the hidden layers."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a list of rates such as 0.2 or 0.1,0.5.") from None
+
+
+def class_weights(text: str) -> str | dict[str, float]:
+    """Weights of classes: `balanced`, or `0=1,1=5` for two classes; the others weigh 1."""
+    if text == "balanced":
+        return text
+    pairs = [part.rpartition("=") for part in text.split(",")]
+    try:
+        return {name.strip(): float(weight) for name, _, weight in pairs if name.strip() or float("")}
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is neither balanced nor weights such as 0=1,1=5.") from None
 
 
 MEMORY = option("--memory", "Stream rows that need more, such as 4GB, from uncompressed IDX or .npy.", amount)

@@ -5,7 +5,7 @@ import time
 
 import click
 
-from xpnet.cli.tables import columns
+from xpnet.cli.tables import columns, shown
 from xpnet.training import History, Progress
 
 BAR = 20
@@ -44,7 +44,9 @@ class Lines(Progress):
         """Print the epoch's line."""
         row = history.epochs[-1]
         line = f"epoch {row.epoch:>{len(str(self.epochs))}}/{self.epochs}  loss {row.loss:.4f}"
-        if row.validation_accuracy is not None:
-            line += f"  validation loss {row.validation_loss:.4f}  accuracy {row.validation_accuracy:.2%}"
+        found = {name.removeprefix("validation_"): name for name in row.metrics if name.startswith("v")}
+        if found:
+            values = [f"{short} {shown(short, row.metrics[name])}" for short, name in found.items()]
+            line += f"  validation {'  '.join(values)}"
         say(f"{line}  {self.rows / row.seconds:,.0f} rows/s")
         self.done, self.since = 0, time.perf_counter()

@@ -42,6 +42,11 @@ def print_table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), right
     click.echo("\n".join(lay_out(rows, header, right)))
 
 
+def shown(metric: str, value: float) -> str:
+    """Write the value of a metric: accuracies as percentages, errors in units of the targets by digits."""
+    return f"{value:.2%}" if metric == "accuracy" else f"{value:.4g}" if metric == "rmse" else f"{value:.4f}"
+
+
 def place(model: MLP) -> list[tuple[str, str]]:
     """Where and how a model computes. The precision is left out unless it is reduced."""
     backend = model.backend
