@@ -1,27 +1,50 @@
 """Which learning rate, batch size and schedule should be the defaults?
 
-Trains the reference network once for every combination and seed, each on the same validation split of MNIST's
-training rows, and tells the mean validation accuracy. The test set is not touched. Run:
+For the cross-entropy it trains the reference network once for every combination and seed, each on the same
+validation split of MNIST's training rows, and tells the mean validation accuracy, without the test set.
+For every other loss it tries learning rates on small tables that are made here, and on the diabetes table of
+scikit-learn where that is installed, and tells the mean validation loss. Run:
 
-    python bench/defaults.py
+    python bench/defaults.py                       # or one of them: --loss poisson
 """
 
 from itertools import product
+from math import inf
 from statistics import mean
 from typing import Any
 
-from report import defaults, write_results
+import numpy as np
+from report import defaults, rates, write_results
 from workers import parse
 
 import xpnet
 from xpnet.cli.progress import show
+from xpnet.nn.losses import LOSSES
+from xpnet.nn.metrics import LABELS
 
 BATCH_SIZES, RATES, SCHEDULES = (32, 64, 128), (0.1, 0.2, 0.3, 0.5, 0.7), ("constant", "linear", "cosine")
+SMALL_RATES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+MNIST = "cross-entropy"
+"""The loss that is measured on MNIST."""
 
 
 def main() -> None:
-    """Train every combination."""
-    options, data, found = parse(__doc__, seeds=3, epochs=10), xpnet.load_data(), []
+    """Try all learning rates of every loss."""
+    options = parse(__doc__, loss=[*LOSSES], seeds=3, epochs=10)
+    about = {"epochs": options.epochs, "seeds": options.seeds}
+    if MNIST in options.loss:
+        results = about | {"results": of_classes(options)}
+        write_results("defaults", results)
+        print(defaults(results))
+    for loss in (loss for loss in options.loss if loss != MNIST):
+        results = about | {"loss": loss, "results": of_loss(loss, options)}
+        write_results(f"defaults-{loss}", results)
+        print(rates(results))
+
+
+def of_classes(options: Any) -> list[dict[str, Any]]:
+    """Train every combination on MNIST."""
+    data, found = xpnet.load_data(), []
     grid = [*product(BATCH_SIZES, RATES, SCHEDULES)]
     for number, (batch_size, lr, schedule) in enumerate(grid):
         show("tried", f"{number} of {len(grid)}")
@@ -30,12 +53,51 @@ def main() -> None:
         for seed in range(options.seeds):
             about = settings | {"epochs": options.epochs, "seed": seed}
             history = xpnet.train(xpnet.MLP(seed=seed), data.X_train, data.y_train, **about)
-            scores.append(history.epochs[-1].validation_accuracy or 0.0)
+            scores.append(history.epochs[-1].validation_accuracy)
         found.append(settings | {"mean": mean(scores), "worst": min(scores)})
-    found.sort(key=lambda row: -row["mean"])
-    results = {"epochs": options.epochs, "seeds": options.seeds, "results": found}
-    write_results("defaults", results)
-    print(defaults(results))
+    return sorted(found, key=lambda row: -row["mean"])
+
+
+def of_loss(loss: str, options: Any) -> list[dict[str, Any]]:
+    """Train with every learning rate on every table. A mean of None is that of a run that diverged."""
+    found = []
+    for (name, (X, y)), lr in product(tables(loss).items(), SMALL_RATES):
+        show("trying", f"{loss}, {name}, {lr:g}")
+        losses = [
+            validation_loss(loss, X, y, lr=lr, epochs=options.epochs, seed=seed)
+            for seed in range(options.seeds)
+        ]
+        finite = max(losses) < inf
+        found.append({"table": name, "lr": lr, "mean": mean(losses) if finite else None})
+    return found
+
+
+def validation_loss(loss: str, X: Any, y: Any, *, seed: int, **settings: Any) -> float:
+    """The loss on the validation rows after the last epoch; infinite if the run diverged."""
+    outputs = y.shape[1] if y.ndim == 2 else 1
+    model = xpnet.MLP((X.shape[1], 128, outputs), loss=loss, seed=seed)
+    try:
+        history = xpnet.train(model, X, y, standardize=True, seed=seed, **settings)
+    except xpnet.DivergedError:
+        return inf
+    return history.epochs[-1].validation_loss
+
+
+def tables(loss: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Make tables (rows, 20) with one target and with three, and find the one of scikit-learn."""
+    rng, made, labels = np.random.default_rng(0), {}, LOSSES[loss].kind is LABELS
+    for rows, outputs in ((500, 1), (5000, 1), (5000, 3)):
+        X = rng.standard_normal((rows, 20))
+        Z = np.tanh(X @ rng.standard_normal((20, 10)) / 4) @ rng.standard_normal((10, outputs))
+        noisy = Z + 0.3 * rng.standard_normal(Z.shape)
+        y = rng.poisson(np.exp(Z)) if LOSSES[loss].positive else 50 + 20 * noisy
+        made[f"{rows:,} rows, {outputs} wide"] = X, 1.0 * (noisy > 0) if labels else 1.0 * y
+    try:
+        from sklearn.datasets import load_diabetes
+    except ImportError:
+        return made
+    X, y = load_diabetes(return_X_y=True)
+    return made | {"diabetes": (X, 1.0 * (y > np.median(y)) if labels else y)}
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from trainer import LeftOut, Setting, Trainer, Weights
 
 import xpnet
 from xpnet.backends import PRECISIONS
+from xpnet.nn.losses import LOSSES
 from xpnet.nn.network import Network
 from xpnet.nn.optimizers import SGD
 from xpnet.nn.step import TrainingStep
@@ -29,7 +30,8 @@ class Ours(Trainer):
     def __init__(self, setting: Setting, library: str, options: Sequence[str] = ()) -> None:
         super().__init__(setting)
         self.backend = get_backend(setting.device, library, options)
-        self.step = TrainingStep(self.backend.xp, Network(setting.sizes), SGD(), 255.0)
+        network, loss = Network(setting.sizes), LOSSES["cross-entropy"]
+        self.step = TrainingStep(self.backend.xp, network, loss, SGD(), 255.0)
         host = {"X": setting.X, "y": setting.y, "classes": np.arange(setting.sizes[-1], dtype=np.int32)}
         self.data = self.placed(host)
 
@@ -42,7 +44,8 @@ class Ours(Trainer):
 
     def move(self, batches: np.ndarray, rates: np.ndarray) -> tuple[dict[str, Any], Any]:
         """Move the counters of some steps, and their batches, to the device."""
-        fresh = {"t": np.zeros(1, np.int32), "loss": np.zeros(1, np.float32), "rates": rates}
+        fresh = {"t": np.zeros(1, np.int32), "step": np.zeros(1, np.int32)}
+        fresh |= {"loss": np.zeros(1, np.float32), "rates": rates}
         return self.placed(fresh), self.backend.asarray(batches)
 
     def run(self, counters: dict[str, Any], batches: Any) -> None:

@@ -53,7 +53,7 @@ Rows = dict[tuple[str, str], Results]
 def machine() -> dict[str, Any]:
     """The machine that the figures are measured on."""
     cpuinfo = Path("/proc/cpuinfo")  # only Linux has one
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     found = sorted((package.name, package.version) for package in metadata.distributions())
     libraries = {name: version for name, version in found if name.lower().startswith(LIBRARIES)}
@@ -181,6 +181,19 @@ def defaults(results: Results) -> str:
     return markdown(["batch size, learning rate, schedule", "mean validation accuracy", "worst seed"], lines)
 
 
+def rates(*found: Results) -> str:
+    """The mean validation loss of every learning rate, with a line for each loss and table."""
+    tried = [row["lr"] for results in found for row in results["results"]]
+    lines, columns = [], [f"{lr:g}" for lr in dict.fromkeys(tried)]
+    for results in found:
+        rows = {(row["table"], f"{row['lr']:g}"): row["mean"] for row in results["results"]}
+        for name in dict.fromkeys(name for name, _ in rows):
+            means = [rows.get((name, lr)) for lr in columns]
+            said = ["diverged" if value is None else f"{value:.4f}" for value in means]
+            lines.append([f"{results['loss']}, {name}", *said])
+    return markdown(["mean validation loss at a learning rate of", *columns], lines)
+
+
 def parity(results: Results, groups: Mapping[str, str] = GROUPS) -> str:
     """The largest error of each library in each group of quantities."""
     lines, names = [], []
@@ -267,6 +280,7 @@ PARTS: dict[str, tuple[Callable[..., str], list[str]]] = {
     "startup": (both, ["startup"]),
     "accuracy": (accuracy, ["accuracy"]),
     "defaults": (defaults, ["defaults"]),
+    "rates": (rates, sorted(path.stem for path in RESULTS.glob("defaults-*.json"))),
     "parity": (parity, ["parity-cpu"]),
     "parity-short": (lambda results: parity(results, FEW_GROUPS), ["parity-cpu"]),
     "gpu": (gpu, sorted(path.stem for path in RESULTS.glob("gpu-*.json"))),

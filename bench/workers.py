@@ -165,7 +165,7 @@ def parse(about: str | None, **defaults: Any) -> argparse.Namespace:
     for name, default in defaults.items():
         form: Any = {"type": type(default), "help": f"[default: {default}]"}
         if isinstance(default, list):
-            known = default if name in ("contestant", "part") else None
+            known = default if name in ("contestant", "part", "loss") else None
             form |= {"type": type(default[0]), "nargs": "+", "choices": known, "metavar": name.upper()}
         parser.add_argument(f"--{name}", default=default, **form)
     if "rounds" in defaults:
