@@ -49,6 +49,17 @@ def corrects_one_step_ahead(right: Any, self: Any, xp: Any, state: Any, gradient
     return right(self, xp, state | {"mean.share": share + 0.0}, gradients, lr) | {"mean.share": share}
 
 
+def keeps_the_rate_out_of_the_velocity(
+    right: Any, self: Any, xp: Any, state: Any, gradients: Any, lr: Any
+) -> Any:
+    if not self.momentum:
+        return right(self, xp, state, gradients, lr)
+    after = {name: array * 1.0 for name, array in state.items()}
+    return right(self, xp, after, {name: dW / lr for name, dW in gradients.items()}, lr) | {
+        name: state[name] + lr * after[f"velocity.{name}"] for name in gradients
+    }
+
+
 def adds_epsilon_under_the_root(right: Any, self: Any, xp: Any, *arguments: Any) -> Any:
     changed = Patched(xp, sqrt=lambda s: xp.sqrt(s + self.epsilon))
     return right(replace(self, epsilon=0.0), changed, *arguments)
@@ -78,24 +89,76 @@ def makes_classes_on_the_cpu(right: Any, xp: Any, rows: Any, data: Any, *options
     return right(xp, rows, data | {"classes": xp.arange(data["classes"].shape[0])}, *options)
 
 
+def reads_the_key_on_the_host(right: Any, xp: Any, rates: Any, sizes: Any, key: Any, *options: Any) -> Any:
+    return right(xp, rates, sizes, (key[0], key[1] + 0 * int(key[1][0])), *options)
+
+
+def asks_the_host_whether_to_clip(right: Any, xp: Any, gradients: Any, largest: float) -> Any:
+    norm = sum(float(xp.sum(dW * dW)) for dW in gradients.values()) ** 0.5
+    return right(xp, gradients, largest) if norm > largest else gradients
+
+
+def asks_the_host_for_the_weight(right: Any, self: Any, state: Any, rows: Any, data: Any) -> Any:
+    weighs_nothing = not float(self.xp.sum(self.xp.take(data["weights"], self.xp.maximum(rows, 0))))
+    found = right(self, state, rows, data)
+    return {name: 0.0 * dW for name, dW in found.items()} if weighs_nothing else found
+
+
+def scales_every_gradient_to_the_norm(right: Any, xp: Any, gradients: Any, largest: float) -> Any:
+    return right(xp, {name: dW * 1e6 for name, dW in gradients.items()}, largest)
+
+
+def cancels(right: Any, xp: Any, Z: Any, T: Any) -> Any:
+    A = xp.exp(Z)
+    log_T = xp.log(xp.where(T > 0, T, xp.ones_like(T)))
+    return xp.sum(A - T + T * (log_T - Z), axis=1), A
+
+
+def transposes_the_confusion(right: Any, xp: Any, **given: Any) -> Any:
+    sums = right(xp, **given)
+    return sums | {"confusion": xp.matrix_transpose(sums["confusion"])}
+
+
+def without(name: str, right: Any, xp: Any, rows: Any, data: Any, *options: Any) -> Any:
+    return right(xp, rows, {key: array for key, array in data.items() if key != name}, *options)
+
+
 def gathers(change: Callable[..., Any], right: Any, xp: Any, *arguments: Any) -> Any:
     return change(xp, *right(xp, *arguments))
 
 
 FAULTS = {
-    "dZ = A + Y": Fault("loss.cross_entropy_backward", lambda f, xp, log_A, Y, w: f(xp, log_A, -Y, w), "by_hand"),
+    "dZ = A + T": Fault("losses.canonical_backward", lambda f, xp, A, T, w: f(xp, A, -T, w), "by_hand"),
     "dA = dZ W": Fault("dense.dense_backward_input", lambda f, xp, dZ, W: xp.matmul(dZ, W), "by_hand"),
     "dW = A dZ": Fault("dense.dense_backward", lambda f, xp, dZ, A: (xp.matmul(A, dZ), f(xp, dZ, A)[1]), "by_hand"),
-    "no 1/m in dZ": Fault("step.cross_entropy_backward", lambda f, xp, log_A, Y, w: f(xp, log_A, Y, w / w), "by_hand"),
+    "no 1/m in dZ": Fault("losses.canonical_backward", lambda f, xp, A, T, w: f(xp, A, T, w / w), "by_hand"),
     "bias not summed over the rows": Fault("dense.dense_backward", lambda f, xp, dZ, A: (f(xp, dZ, A)[0], dZ[0, :]), "by_hand"),
     "bias not added": Fault("dense.dense", lambda f, xp, A, W, b: xp.matmul(A, W), "by_hand"),
     "relu' = 1 at zero": Fault("activations.relu_backward", lambda f, xp, dA, Z, A: dA * xp.astype(Z >= 0, dA.dtype), "activations"),
-    "relu's mask from the first layer": Fault("network.backward", lambda f, xp, net, W, Z, A, dZ: f(xp, net, W, dict.fromkeys(Z, Z[1]), A, dZ), "gradients"),
+    "relu's mask from the first layer": Fault("network.backward", lambda f, xp, net, W, c, dZ, *m: f(xp, net, W, c._replace(Z=dict.fromkeys(c.Z, c.Z[1])), dZ, *m), "gradients"),
     "tanh' = 1 - A": Fault("activations.tanh_backward", lambda f, xp, dA, Z, A: dA * (1.0 - A), "activations"),
     "sigmoid' = A (1 - Z)": Fault("activations.sigmoid_backward", lambda f, xp, dA, Z, A: dA * A * (1.0 - Z), "activations"),
-    "softmax without its shift": Fault("loss.log_softmax", lambda f, xp, Z: Z - xp.log(xp.sum(xp.exp(Z), axis=1, keepdims=True)), "loss"),
-    "loss sums the wrong log A": Fault("loss.cross_entropy", lambda f, xp, log_A, Y: f(xp, log_A, 1.0 - Y), "loss"),
-    "He's variance by fan_out": Fault("initializers.he_normal", lambda f, rng, fan_in, fan_out: f(rng, fan_in, fan_out) * (fan_in / fan_out) ** 0.5, "network"),
+    "softmax without its shift": Fault("losses.log_softmax", lambda f, xp, Z: Z - xp.log(xp.sum(xp.exp(Z), axis=1, keepdims=True)), "losses"),
+    "loss sums the wrong log A": Fault("losses.cross_entropy", lambda f, xp, Z, T: (f(xp, Z, 1.0 - T)[0], f(xp, Z, T)[1]), "losses"),
+    "logarithm of a sigmoid that overflows": Fault("losses.binary_cross_entropy", lambda f, xp, Z, T: (xp.sum(xp.log1p(xp.exp(Z)) - Z * T, axis=1), f(xp, Z, T)[1]), "losses"),
+    "squared error not halved": Fault("losses.squared_error", lambda f, xp, Z, T: (2.0 * f(xp, Z, T)[0], Z), "losses"),
+    "Poisson's deviance cancels": Fault("losses.poisson", cancels, "losses"),
+    "Poisson's mean without its link": Fault("losses.poisson", lambda f, xp, Z, T: (f(xp, Z, T)[0], Z), "losses"),
+    "every row the same share": Fault("losses.canonical_backward", lambda f, xp, A, T, w: f(xp, A, T, xp.ones_like(w) / w.shape[0]), "losses"),
+    "the confusion transposed": Fault("metrics.class_sums", transposes_the_confusion, "metrics"),
+    "accuracy without weights": Fault("metrics.class_sums", lambda f, xp, Z, A, T, weights, classes: f(xp, Z, A, T, xp.ones_like(weights), classes), "metrics"),
+    "a label predicted at one half": Fault("metrics.label_sums", lambda f, xp, Z, **given: f(xp, Z + 1e-9, **given), "metrics"),
+    "r2 about zero": Fault("metrics.number_metrics", lambda f, xp, totals: f(xp, totals | {"targets": 0.0 * totals["targets"]}), "metrics"),
+    "a round of the hash too few": Fault("random.threefry", lambda f, key, x0, x1, rounds=13: f(key, x0, x1, rounds - 1), "random"),
+    "a stream for all": Fault("random.uniform16", lambda f, xp, key, stream, *a: f(xp, key, 0, *a), "random"),
+    "one mask for all layers": Fault("dropout.uniform16", lambda f, xp, key, stream, *a: f(xp, key, 0, *a), "dropout"),
+    "dropout without its seed": Fault("dropout.dropout_masks", lambda f, xp, rates, sizes, key, *a: f(xp, rates, sizes, (0 * key[0], key[1]), *a), "dropout"),
+    "dropout by the place in the chunk": Fault("step.TrainingStep.masks", lambda f, self, state, *a: f(self, state | {"step": state["t"]}, *a), "dropout"),
+    "dropout's rate is that to stay": Fault("dropout.dropout_masks", lambda f, xp, rates, *a: f(xp, tuple(rate and 1.0 - rate for rate in rates), *a), "dropout"),
+    "what dropout leaves is not scaled": Fault("dropout.dropout_masks", lambda f, xp, *a: {l: xp.astype(M > 0, M.dtype) for l, M in f(xp, *a).items()}, "dropout"),
+    "no mask on the way back": Fault("network.backward", lambda f, *a: f(*a[:5]), "dropout"),
+    "dW from units that were left out": Fault("network.backward", lambda f, xp, net, W, c, *a: f(xp, net, W, c._replace(D=c.A), *a), "dropout"),
+    "He's variance by fan_out": Fault("initializers.he_normal", lambda f, rng, fan_in, fan_out, shape: f(rng, fan_in, fan_out, shape) * (fan_in / fan_out) ** 0.5, "network"),
     "Glorot's interval too short": Fault("initializers.glorot_uniform", lambda f, *fans: f(*fans) * 0.5**0.5, "network"),
     "weight decay on a bias": Fault("optimizers.is_weight", lambda f, name: True, "optimizers"),
     "weight decay after the momentum": Fault("optimizers.SGD.update", decays_late, "optimizers"),
@@ -103,14 +166,29 @@ FAULTS = {
     "Nesterov without looking ahead": Fault("optimizers.SGD.update", lambda f, sgd, *a: f(replace(sgd, nesterov=False), *a), "optimizers"),
     "Adam's bias correction off by one": Fault("optimizers.Adam.update", corrects_one_step_ahead, "optimizers"),
     "Adam's epsilon under the root": Fault("optimizers.Adam.update", adds_epsilon_under_the_root, "optimizers"),
+    "Adam's epsilon in the other place": Fault("optimizers.Adam.update", lambda f, adam, *a: f(replace(adam, corrected_epsilon=not adam.corrected_epsilon), *a), "optimizers"),
+    "AdamW's decay in the gradient": Fault("optimizers.Adam.update", lambda f, adam, *a: f(replace(adam, decoupled=False), *a), "optimizers"),
+    "the rate not in the velocity": Fault("optimizers.SGD.update", keeps_the_rate_out_of_the_velocity, "optimizers"),
+    "every gradient clipped by itself": Fault("optimizers.clip_by_norm", lambda f, xp, gradients, largest: {name: f(xp, {name: dW}, largest)[name] for name, dW in gradients.items()}, "optimizers"),
+    "clipping makes small gradients large": Fault("optimizers.clip_by_norm", scales_every_gradient_to_the_norm, "optimizers"),
     "warm-up one step late": Fault("schedules.learning_rates", lambda f, xp, t, **o: f(xp, xp.where(t < o["warmup"], t - 1.0, t), **o), "schedules"),
     "schedule over one step too many": Fault("schedules.learning_rates", lambda f, xp, t, **o: f(xp, t, **o | {"steps": o["steps"] + 1}), "schedules"),
+    "plateau one epoch late": Fault("schedules.plateau", lambda f, scores, *, patience, **o: f(scores, patience=patience + 1, **o), "schedules"),
     "rate read one step late": Fault("step.TrainingStep.__call__", reads_rates_late, "step"),
     "steps counted twice": Fault("step.TrainingStep.__call__", counts_twice, "step"),
     "padding counts": Fault("step.gather", partial(gathers, lambda xp, X, Y, w: (X, Y, xp.ones_like(w))), "step"),
-    "integers not scaled": Fault("step.gather", lambda f, xp, rows, data, scale, dtype: f(xp, rows, data, 1.0, dtype), "step"),
+    "integers not scaled": Fault("step.gather", lambda f, xp, rows, data, loss, scale, dtype: f(xp, rows, data, loss, 1.0, dtype), "step"),
+    "weights of rows ignored": Fault("step.gather", partial(without, "weights"), "step_family"),
+    "columns not standardised": Fault("step.gather", partial(without, "mean"), "step_family"),
+    "a penalty on a bias": Fault("step.is_weight", lambda f, name: True, "step_family"),
+    "half of the penalty": Fault("step.TrainingStep.gradients", lambda f, self, state, rows, data: f(self, state, rows, data | {"penalty": 0.5 * data.get("penalty", 0.0)}), "step_family"),
+    "never clipped": Fault("step.clip_by_norm", lambda f, xp, gradients, largest: gradients, "step_family"),
+    "evaluation without the metrics' weights": Fault("metrics.number_sums", lambda f, xp, Z, A, T, w, classes: f(xp, Z, A, T, xp.ones_like(w), classes), "step_family"),
     "float32 where float64 was asked for": Fault("step.gather", partial(gathers, lambda xp, X, Y, w: (xp.astype(X, xp.float32), Y, w)), "step"),
     "a host read inside a step": Fault("step.TrainingStep.__call__", reads_on_the_host, "step", "array-api-strict-device1"),
+    "dropout reads its key on the host": Fault("dropout.dropout_masks", reads_the_key_on_the_host, "step", "array-api-strict-device1"),
+    "clipping asks the host": Fault("optimizers.clip_by_norm", asks_the_host_whether_to_clip, "step", "array-api-strict-device1"),
+    "weights ask the host": Fault("step.TrainingStep.gradients", asks_the_host_for_the_weight, "step_family", "array-api-strict-device1"),
     "an array on the wrong device": Fault("step.gather", makes_classes_on_the_cpu, "step", "array-api-strict-device1"),
     "the data written to": Fault("step.gather", writes_to_the_data, "step", "numpy-read-only"),
     "evaluation counts padding": Fault("step.EvaluationStep.__call__", lambda f, self, state, rows, data: f(self, state, self.xp.maximum(rows, 0), data), "step"),
@@ -118,8 +196,7 @@ FAULTS = {
 
 
 def plant(target: str, wrong: Callable[..., Any]) -> None:
-    """Replace a function of ``xpnet.nn``, in the table of activations too."""
-    activations = importlib.import_module("xpnet.nn.activations")
+    """Replace a function of ``xpnet.nn``, in the tables of activations, losses and metrics too."""
     module, *owners, name = target.split(".")
     owner: Any = importlib.import_module(f"xpnet.nn.{module}")
     for attribute in owners:
@@ -130,10 +207,17 @@ def plant(target: str, wrong: Callable[..., Any]) -> None:
         return wrong(right, *arguments, **options)
 
     setattr(owner, name, planted)
+    activations, losses = (
+        importlib.import_module(f"xpnet.nn.{table}") for table in ("activations", "losses")
+    )
     for key, pair in activations.ACTIVATIONS.items():
         activations.ACTIVATIONS[key] = pair._make(
             planted if function is right else function for function in pair
         )
+    for loss in losses.LOSSES.values():
+        for value in (loss, loss.kind):
+            for key in [key for key, function in vars(value).items() if function is right]:
+                object.__setattr__(value, key, planted)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

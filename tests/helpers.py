@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from xpnet import MLP, History, Progress
 from xpnet.errors import XpnetError
+from xpnet.files import CHECKSUM, checksum_of
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other devices, links and locks")
 
@@ -46,7 +47,7 @@ def timeless(history: History) -> History:
 
 def losses(history: History) -> list[float]:
     """The training losses, then the validation losses."""
-    validation = [row.validation_loss for row in history.epochs if row.validation_loss is not None]
+    validation = [row.validation_loss for row in history.epochs if "validation_loss" in row.metrics]
     return [row.loss for row in history.epochs] + validation
 
 
@@ -80,7 +81,14 @@ def tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["xpnet"])  # noqa: SIM118
 
 
+def sealed(arrays: dict[str, np.ndarray], described: object) -> str:
+    """What describes arrays, as text; with the right checksum, if it has one."""
+    if isinstance(described, dict) and CHECKSUM in described:
+        described = described | {CHECKSUM: checksum_of(arrays, described)}
+    return json.dumps(described, sort_keys=True)
+
+
 def write_tensors(path: Path, arrays: dict[str, np.ndarray], described: object) -> Path:
-    """Write such a file, whatever it holds."""
-    save_file(arrays, path, metadata={"xpnet": json.dumps(described)})
+    """Write such a file, whatever it holds, with the right checksum if it has one."""
+    save_file(arrays, path, metadata={"xpnet": sealed(arrays, described)})
     return path

@@ -27,11 +27,13 @@ ROOMS = {
     "schema": {"arguments", "errors"},
     "files": {"arguments", "schema", "errors"},
     "data": {"arguments", "files", "errors"},
-    "arrays": {"nn", "backends", "errors"},
-    "model_file": {"nn", "arguments", "arrays", "files", "errors"},
-    "model": {"nn", "backends", "arguments", "arrays", "data", "model_file", "errors"},
+    "arrays": {"nn", "backends", "arguments", "errors"},
+    "scaling": {"nn", "data"},
+    "model_file": {"nn", "arguments", "arrays", "files", "schema", "scaling", "errors"},
+    "model": {"nn", "backends", "arguments", "arrays", "data", "scaling", "model_file", "errors"},
     "training": {
-        *("nn", "backends", "arguments", "arrays", "data", "files", "schema", "model_file", "errors", "model")
+        *("nn", "backends", "arguments", "arrays", "data", "files", "schema", "scaling", "model_file"),
+        *("errors", "model"),
     },
     "parity": {"nn", "backends", "data", "files", "errors", "model", "training", "xpnet"},
     "cli": {"nn", "backends", "data", "files", "schema", "errors", "model", "training", "parity", "xpnet"},

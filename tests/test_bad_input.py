@@ -123,7 +123,19 @@ USAGE: list[Case] = [
     ("train --hidden 16,,8", "'16,,8' is not a list of sizes"),
     ("train --hidden 1000000000000000", "'--hidden'"),
     ("train --activation gelu", "'gelu' is not one of"),
+    ("train --activation relu,gelu", "'gelu' is not one of"),
+    ("train --loss hinge", "'hinge' is not one of 'cross-entropy', 'binary-cross-entropy'"),
+    ("train --dropout half", "'half' is not a list of rates such as 0.2 or 0.1,0.5"),
+    ("train --dropout 1", "dropout must be at least 0 and less than 1"),
+    ("train --clip 0", "clip must be greater than 0"),
+    ("train --monitor mse", "'mse' is not one of 'loss', 'accuracy', 'f1', 'rmse', 'r2'"),
+    *[
+        (f"train --class-weight {text}", f"{text!r} is neither balanced nor weights such as 0=1,1=5")
+        for text in ("even", "0", "0=", "=1", "0=1,,1=2")
+    ],
     ("train --momentum 0.9 --optimizer adam", "momentum and nesterov belong to sgd"),
+    ("train --momentum 0.9 --optimizer adamw", "momentum and nesterov belong to sgd, not to adamw"),
+    ("train --patience 3 --validation 0 --loss poisson", "patience needs validation rows"),
     ("train --patience 3 --validation 0", "patience needs validation rows"),
     ("train --memory 0.4", "'--memory': 0.4 is not between 1 byte and"),
     ("evaluate model --memory lots", "'lots' is not an amount of memory such as 512MB or 4GB"),
@@ -133,7 +145,31 @@ USAGE: list[Case] = [
     ("train --execution captured", "execution cannot be captured: numpy on cpu runs steps eager"),
     ("train --backend jax --precision bf16 --dtype float64", "bf16 belongs to float32, not to float64"),
 ]
+DATA_USAGE: list[Case] = [
+    (f"{TRAIN} out --activation relu,tanh", "activation", npz()),
+    (f"{TRAIN} out --dropout 0.1,0.2,0.3", "dropout (0.1, 0.2, 0.3): give one rate, two, or 2", npz()),
+    (
+        f"{TRAIN} out --class-weight 7=1",
+        "class_weight {7: 1.0}: give classes and weights of 0 or more",
+        npz(),
+    ),
+    (f"{TRAIN} out --class-weight hen=1", "class_weight {'hen': 1.0}: give classes", npz()),
+    (f"{TRAIN} out --class-weight 0=-1", "class_weight {0: -1.0}: give classes", npz()),
+    (f"{TRAIN} out --loss poisson --class-weight balanced", "class_weight belongs to classes", npz()),
+    (f"{TRAIN} out --monitor f1 --patience 1", "monitor f1: cross-entropy measures loss, accuracy", npz()),
+]
+"""Mistakes of the command line that only the data show."""
+NUMBERS = {f"y_{part}": DATA[f"y_{part}"] + 0.5 for part in ("train", "test")}
+SQUARED = f"{TRAIN} out --loss squared-error"
 WORLD: list[Case] = [
+    (f"{TRAIN} out", "y_train: float64 labels; they must be whole numbers from 0, unless", npz(**NUMBERS)),
+    (SQUARED, "y_test: row 0, counted from 0, is NaN or infinite", npz(y_test=np.full(9, np.inf))),
+    (SQUARED, "y_train and y_test have shapes (30, 2) and (9,)", npz(y_train=np.zeros((30, 2)))),
+    (SQUARED, "numbers of shape (29,); they must be (n, …) and (n,) or (n, k)", npz(y_train=np.zeros(29))),
+    (SQUARED, "y_train: <U1 where there must be numbers", npz(y_train=np.full(30, "a"))),
+    (f"{TRAIN} out --loss binary-cross-entropy", "y_train: labels must be 0 or 1, not 2", npz()),
+    (f"{TRAIN} out --loss poisson", "-1 is less than 0", npz(y_train=np.full(30, -1))),
+    (f"{TRAIN} out --class-weight 0=0,1=0,2=0", "every row weighs 0", npz()),
     ("train --device cuda:99", "no device cuda:99: cupy finds"),
     ("train --precision tf32", "no tf32 matrix products: numpy on cpu has float32 (tf32: "),
     ("train --out /proc/mine", "/proc/mine: No such file or directory"),
@@ -159,6 +195,10 @@ RUNS: list[Case] = [
     (AGAIN, f"{CHECKPOINT}: its description", lambda at: shutil.copy(at / MODEL, at / CHECKPOINT)),
     ("train --resume --out other", "not a run of `xpnet train`", lambda at: of_the_library(at / "other")),
     (f"{AGAIN} --lr 0.25", "lr was 0.5, not 0.25: resume with the same"),
+    (f"{AGAIN} --dropout 0.5", "dropout was [], not [0.5]: resume with the same"),
+    (f"{AGAIN} --loss binary-cross-entropy", "y_train: labels must be 0 or 1, not 2"),
+    (f"{AGAIN} --class-weight balanced", "class_weight was None, not balanced: resume with the same"),
+    (f"{AGAIN} --standardize", "standardize was False, not True: resume with the same"),
     (f"{AGAIN} --hidden 5", "sizes was [4, 4, 3], not [4, 5, 3]"),
     (f"{AGAIN} --backend array-api-strict", "backend was numpy, not array-api-strict"),
     (f"{AGAIN} --epochs 3", "epochs was 2, not 3: resume with the same; epochs can only be added"),
@@ -188,6 +228,11 @@ def of_the_library(folder: Path) -> None:
 
 @pytest.mark.parametrize("case", USAGE, ids=named)
 def test_a_command_line_that_cannot_be_meant(tmp_path: Path, case: Case) -> None:
+    check(tmp_path, 2, case)
+
+
+@pytest.mark.parametrize("case", DATA_USAGE, ids=named)
+def test_a_command_line_that_does_not_fit_the_data(tmp_path: Path, case: Case) -> None:
     check(tmp_path, 2, case)
 
 

@@ -60,6 +60,16 @@ def test_a_script_measures_and_prints_its_tables(line: str, tmp_path: Path) -> N
         assert most["xpnet numpy, 30,000 rows held"] > most["xpnet numpy, 128 rows held"] + 2e7
 
 
+def test_learning_rates_of_a_loss_are_tried_on_every_table(tmp_path: Path) -> None:
+    """The smallest does not diverge, and a run that diverges says so."""
+    done = bench(tmp_path, "defaults --loss poisson --seeds 1 --epochs 1")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "defaults-poisson.json").read_text(encoding="utf-8"))["results"]
+    tables = list(dict.fromkeys(row["table"] for row in found))
+    assert [row["table"] for row in found if row["lr"] == 0.005 and 0 < row["mean"] < inf] == tables
+    assert re.search(r"^\| poisson, 500 rows, 1 wide \| \d.*\| diverged \|$", done.stdout, re.MULTILINE)
+
+
 def test_two_checkouts_are_measured_by_turns_each_with_its_own_adapter(tmp_path: Path) -> None:
     (tmp_path / "bench").mkdir()
     (tmp_path / "xpnet").symlink_to(Path(xpnet.__file__).parent)

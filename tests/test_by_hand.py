@@ -63,7 +63,7 @@ from tests.states import fetch, move
 from xpnet.backends import Backend
 from xpnet.nn.activations import relu, relu_backward
 from xpnet.nn.dense import dense, dense_backward, dense_backward_input
-from xpnet.nn.loss import cross_entropy, cross_entropy_backward, log_softmax, softmax
+from xpnet.nn.losses import LOSSES, canonical_backward, cross_entropy, softmax
 from xpnet.nn.network import Network, backward, forward
 from xpnet.nn.optimizers import SGD
 from xpnet.nn.step import TrainingStep
@@ -79,7 +79,7 @@ Z1 = [[1, -2], [3, 2]]
 A1 = [[1, 0], [3, 2]]
 Z2 = [[1, 1 + log(3)], [3, 3 + log(3)]]
 A2 = [[1 / 4, 3 / 4], [1 / 4, 3 / 4]]
-LOSSES = [log(4 / 3), log(4)]
+LOSS = [log(4 / 3), log(4)]
 DZ2 = [[1 / 8, -1 / 8], [-3 / 8, 3 / 8]]
 DA1 = [[-1 / 4, 1 / 4], [3 / 4, -3 / 4]]
 DZ1 = [[-1 / 4, 0], [3 / 4, -3 / 4]]
@@ -110,13 +110,13 @@ def test_every_number_of_the_page_rule_by_rule(backend: Backend, xp: Any) -> Non
     z1 = dense(xp, X, W["W1"], W["b1"])
     a1 = relu(xp, z1)
     z2 = dense(xp, a1, W["W2"], W["b2"])
-    log_a2 = log_softmax(xp, z2)
-    losses = cross_entropy(xp, log_a2, Y)
+    losses, a2 = cross_entropy(xp, z2, Y)
     check(backend, {"Z1": z1, "A1": a1, "Z2": z2}, {"Z1": Z1, "A1": A1, "Z2": Z2})
-    check(backend, {"A2": softmax(xp, z2), "losses": losses}, {"A2": A2, "losses": LOSSES})
+    check(backend, {"A2": a2, "losses": losses}, {"A2": A2, "losses": LOSS})
+    check(backend, {"A2": softmax(xp, z2)}, {"A2": A2})
     check(backend, {"loss": xp.sum(shares * losses)}, {"loss": log(16 / 3) / 2})
 
-    dz2 = cross_entropy_backward(xp, log_a2, Y, shares)
+    dz2 = canonical_backward(xp, a2, Y, shares)
     dw2, db2 = dense_backward(xp, dz2, a1)
     da1 = dense_backward_input(xp, dz2, W["W2"])
     dz1 = relu_backward(xp, da1, z1, a1)
@@ -131,19 +131,23 @@ def test_every_number_of_the_page_rule_by_rule(backend: Backend, xp: Any) -> Non
 
 def test_the_network_finds_the_same_logits_and_gradients(backend: Backend, xp: Any) -> None:
     W, network, given = move(backend, START), Network((2, 2, 2)), move(backend, GIVEN | {"dZ2": DZ2})
-    Z, A = forward(xp, network, W | {"t": given["X"]}, given["X"])  # further names are ignored
+    computed = forward(xp, network, W | {"t": given["X"]}, given["X"])  # further names are ignored
+    Z, A, D = computed
     assert (list(Z), list(A)) == ([1, 2], [0, 1])
+    assert D == A, "without dropout the next layer takes A as it is"
     check(backend, {"Z1": Z[1], "A1": A[1], "Z2": Z[2]}, {"Z1": Z1, "A1": A1, "Z2": Z2})
-    check(backend, backward(xp, network, W, Z, A, given["dZ2"]), GRADIENTS)
+    check(backend, backward(xp, network, W, computed, given["dZ2"]), GRADIENTS)
 
 
 def test_the_training_step_arrives_at_the_new_parameters(backend: Backend, xp: Any) -> None:
-    step = TrainingStep(xp, Network((2, 2, 2)), SGD())
-    host = {"y": [1, 0], "classes": [0, 1], "t": [0]}
+    step = TrainingStep(xp, Network((2, 2, 2)), LOSSES["cross-entropy"], SGD())
+    host = {"y": [1, 0], "classes": [0, 1], "t": [0], "step": [6]}
     integers = move(backend, {name: np.array(array, dtype=np.int32) for name, array in host.items()})
-    state = move(backend, START | {"loss": [0.0], "rates": [1 / 2]}) | {"t": integers.pop("t")}
+    state = move(backend, START | {"loss": [0.0], "rates": [1 / 2]}) | {
+        name: integers.pop(name) for name in ("t", "step")
+    }
     data = integers | {"X": move(backend, GIVEN)["X"]}
 
     state = backend.scan(step, state, backend.asarray(np.array([[0, 1]], dtype=np.int32)), data)
 
-    check(backend, state, END | {"loss": [log(16 / 3)], "t": [1]})
+    check(backend, state, END | {"loss": [log(16 / 3)], "t": [1], "step": [7]})

@@ -133,6 +133,7 @@ def test_checkpoint_is_there_before_the_first_step(tmp_path: Path, dtype: str) -
     assert standing.history == History()
     assert {name: standing.state[name].tobytes() for name in model.parameters} == bits(model)
     rest = {name: array for name, array in standing.state.items() if name not in model.parameters}
+    assert rest.pop("step").tolist() == [0]
     assert {f"velocity.{name}" for name in model.parameters} == set(rest)
     assert all((array == 0).all() and array.dtype == dtype for array in rest.values())
 

@@ -98,20 +98,20 @@ def halved(array: np.ndarray) -> np.ndarray:
 
 OTHERS = "arrays are not those of this network"
 DAMAGES: dict[str, tuple[Change, str]] = {
-    "another format": (says(format=1), "unexpected format: 1, not 2"),
+    "another format": (says(format=2), "unexpected format: 2, not 3"),
     "settings that are none": (says(config=None), "unexpected config: None"),
     "settings of nothing": (says(config={}), "has no "),
     "notes that are a list": (says(notes=[]), "unexpected notes: []"),
     "no weights": (array("W1"), OTHERS),
     "no velocity": (array("velocity.b2"), OTHERS),
-    "weights of another shape": (array("W1", np.transpose), OTHERS),
+    "weights of another shape": (array("W1", lambda W: W.T.copy()), OTHERS),
     "weights of another type": (
         array("W1", halved),
         OTHERS,
     ),
     "weights that are no numbers": (array("W1", not_finite), "'W1' holds NaN or infinity"),
     "no best weights": (array("best.W1"), OTHERS),
-    "best weights of another shape": (array("best.W1", np.transpose), OTHERS),
+    "best weights of another shape": (array("best.W1", lambda W: W.T.copy()), OTHERS),
     "best weights of another type": (
         array("best.W1", halved),
         OTHERS,
@@ -123,6 +123,12 @@ DAMAGES: dict[str, tuple[Change, str]] = {
     "a best epoch that is a list": (says(best=[1]), "unexpected best: [1]"),
     "no history": (array("history"), "its history is damaged"),
     "a history of other columns": (array("history", lambda table: table[:, :3].copy()), "history is damaged"),
+    "a history without a rate": (
+        says(columns=["epoch", "x", "loss", "y", "z", "seconds"]),
+        "history is damaged",
+    ),
+    "columns that are none": (says(columns="epoch"), "unexpected columns: 'epoch'"),
+    "passes below zero": (says(passes=-1), "unexpected passes: -1"),
     "a history without its first epoch": (array("history", lambda table: table[1:].copy()), "not in order"),
     "a history that is no number": (array("history", not_finite), "'history' holds NaN or infinity"),
     "sizes past every limit": (told(sizes=[1] * 100_000 + [0]), "unexpected sizes"),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import xpnet
@@ -60,6 +61,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows of which the first class has most."""
+    arrays = small_data()
+    arrays["y_train"] = np.where(np.arange(300) < 100, 0, arrays["y_train"]).astype(np.uint8)
+    return write_npz(tmp_path_factory.mktemp("data") / "uneven.npz", arrays)
+
+
+@pytest.fixture(scope="module")
 def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of three epochs in the default folder."""
     folder = tmp_path_factory.mktemp("trained")
@@ -77,7 +86,7 @@ def test_version(tmp_path: Path) -> None:
         ("", "train evaluate parity info --version"),
         (
             "train",
-            "Data: Network: Training: Run: --data --device --precision --execution --lr --resume relu]",
+            "Data: Network: Training: Run: --data --device --precision --execution --lr --loss --out relu]",
         ),
         ("evaluate", "MODEL --data --precision --json"),
         ("parity", "--dtype --precision --execution --run-steps --json"),
@@ -162,19 +171,190 @@ def test_every_library_begins_with_the_same_loss(data: Path, trained: Run, tmp_p
 EVERY = (
     "dtype=float64 epochs=4 batch_size=32 lr=0.1 optimizer=sgd momentum=0.9 nesterov=True weight_decay=0.01 "
     "schedule=cosine warmup=2 validation=0.2 patience=4 seed=5 threads=1 backend=numpy device=cpu "
-    "precision=float32 execution=eager activation=tanh"
+    "precision=float32 execution=eager activation=tanh,relu clip=0.5 dropout=0.1,0.5 class_weight=0=2,2=0.5 "
+    "monitor=loss loss=cross-entropy standardize=True training_metrics=True"
 )
-ADAM = "optimizer=adam epochs=2 activation=sigmoid validation=0.0 schedule=constant lr=0.001"
+ADAM = (
+    "optimizer=adam epochs=2 activation=sigmoid validation=0.0 schedule=constant lr=0.001 dropout=0.25 "
+    "class_weight=balanced"
+)
+ADAMW = "optimizer=adamw schedule=plateau monitor=accuracy weight_decay=0.1 activation=identity"
+LISTS: dict[str, Any] = {
+    "tanh,relu": ["tanh", "relu"],
+    "0.1,0.5": [0.1, 0.5],
+    "0.25": [0.25],
+    "0=2,2=0.5": {"0": 2, "2": 0.5},
+}
+"""How config.json writes some values."""
 
 
-@pytest.mark.parametrize(("settings", "hidden"), [(EVERY, "16,8"), (ADAM, "128")], ids=["every", "adam"])
-def test_every_option_reaches_the_run(data: Path, tmp_path: Path, settings: str, hidden: str) -> None:
-    expected = dict(setting.split("=") for setting in settings.split())
+@pytest.mark.parametrize(
+    ("settings", "hidden"),
+    [(EVERY, "16,8"), (ADAM, "128"), (ADAMW, "16")],
+    ids=["every", "adam", "adamw"],
+)
+def test_every_option_reaches_the_run_and_is_resumed_with(
+    data: Path, tmp_path: Path, settings: str, hidden: str
+) -> None:
+    expected = dict(setting.split("=", 1) for setting in settings.split())
     options = [f"--{name}={value}".replace("_", "-").replace("=True", "") for name, value in expected.items()]
-    config = train(data, tmp_path, *options, f"--hidden={hidden}", small=()).read("config.json")
+    found = train(data, tmp_path, *options, f"--hidden={hidden}", small=())
+    config, model = found.read("config.json"), found.model()
     assert config["sizes"] == [8, *map(int, hidden.split(",")), 3]
-    assert {name: str(config[name]) for name in expected} == expected
+    assert {
+        name: config[name] if value in LISTS else str(config[name]) for name, value in expected.items()
+    } == {name: LISTS.get(value, value) for name, value in expected.items()}
     assert config["xpnet"] == xpnet.__version__
+    (found.folder / "model.safetensors").unlink()
+    succeed(tmp_path, *AGAIN)
+    assert (found.model(), found.read("config.json")) == (model, config)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("dropout=0.5", "dropout=0.5,0", "clip=0.01", "class-weight=balanced", "class-weight=0=9,1=0"),
+        *("standardize", "optimizer=adamw", "activation=tanh", "weight-decay=0.1", "loss=squared-error"),
+    ],
+)
+def test_every_new_option_changes_what_is_learned(uneven: Path, tmp_path: Path, option: str) -> None:
+    models = [
+        train(uneven, tmp_path, "--quiet", *options, out=out).model()
+        for out, options in (("without", ()), ("with", (f"--{option}",)))
+    ]
+    assert models[0] != models[1]
+
+
+def test_a_longer_run_with_dropout_is_the_unbroken_one(data: Path, tmp_path: Path) -> None:
+    options = ("--schedule", "constant", "--dropout", "0.1,0.3", "--class-weight", "1=2", "--standardize")
+    unbroken = train(data, tmp_path, *options, "--epochs", "4", out="unbroken")
+    longer = train(data, tmp_path, *options, "--epochs", "2")
+    succeed(tmp_path, *AGAIN, "--epochs", "4")
+    assert longer.model() == unbroken.model()
+    refused = run(tmp_path, *AGAIN, "--class-weight", "balanced")
+    assert (refused.code, refused.err) == (
+        1,
+        "xpnet: error: run: class_weight was {'1': 2.0}, not balanced: resume with the same\n",
+    )
+
+
+def test_plateau_lowers_the_rate_when_the_monitored_metric_stops_improving(
+    data: Path, tmp_path: Path
+) -> None:
+    options = ("--schedule", "plateau", "--epochs", "40", "--monitor", "loss", "--quiet")
+    rows = train(data, tmp_path, *options).rows()
+    rates = [float(row["lr"]) for row in rows]
+    assert rates[0] == 0.5
+    assert rates[-1] < 0.5
+    first = next(i for i, rate in enumerate(rates) if rate < 0.5)
+    scores = [float(row["validation_loss"]) for row in rows[:first]]
+    assert rates[first] == 0.25
+    assert min(scores) == scores[first - 4] < min(scores[first - 3 :])
+
+
+@pytest.mark.parametrize(
+    ("loss", "form", "metrics", "lr"),
+    [
+        ("squared-error", "numbers", ["rmse", "r2"], 0.05),
+        ("squared-error", "two numbers", ["rmse", "r2"], 0.05),
+        ("poisson", "counts", ["rmse", "r2"], 0.02),
+        ("binary-cross-entropy", "labels", ["accuracy", "f1"], 0.2),
+        ("binary-cross-entropy", "three labels", ["accuracy", "f1"], 0.2),
+    ],
+)
+@pytest.mark.parametrize("folder", [False, True], ids=["npz", "npy"])
+def test_a_run_for_other_targets(
+    tmp_path: Path, loss: str, form: str, metrics: list[str], lr: float, folder: bool
+) -> None:
+    arrays = other_targets(form)
+    data = tmp_path / ("data" if folder else "data.npz")
+    if folder:
+        data.mkdir()
+        for name, array in arrays.items():
+            np.save(data / f"{name}.npy", array)
+    else:
+        write_npz(data, arrays)
+    found = train(data, tmp_path, "--loss", loss, "--epochs", "30", "--patience", "20")
+    summary, config, rows = found.read("summary.json"), found.read("config.json"), found.rows()
+    assert (config["loss"], config["lr"], config["sizes"][-1]) == (loss, lr, arrays["y_train"][0].size)
+    columns = [f"validation_{name}" for name in ("loss", *metrics)]
+    assert list(rows[0]) == ["epoch", "lr", "loss", *columns, "seconds"]
+    kept = rows[summary["best_epoch"] - 1]
+    for name in metrics:
+        assert summary[f"validation_{name}"] == float(kept[f"validation_{name}"])
+        assert re.search(rf"  {name} [-\d.]+", found.ended.err)
+    assert summary[f"test_{metrics[1]}"] > (0.6 if loss == "poisson" else 0.8)  # r2 or f1
+    assert ("test_accuracy" in summary) == ("accuracy" in metrics)
+    assert list(found.facts())[:3] == [f"test {name}" for name in (*metrics, "loss")]
+
+    result = json.loads(succeed(tmp_path, "evaluate", "run", "--json").out)
+    for name in ("loss", *metrics):
+        assert result[name] == pytest.approx(summary[f"test_{name}"], rel=1e-12)
+    assert not {"confusion", "accuracy_by_class"} & result.keys()
+    printed = succeed(tmp_path, "evaluate", "run").out
+    assert list(facts(printed))[:4] == [*metrics, "loss", "rows"]
+    assert "class" not in printed
+    if loss == "squared-error":  # the errors are in the units of the targets
+        model = xpnet.load(found.folder / "model.safetensors")
+        errors = model.predict(arrays["x_test"]) - arrays["y_test"]
+        assert summary["test_rmse"] == pytest.approx((errors**2).mean() ** 0.5, rel=1e-6)
+
+
+def test_rows_with_numbers_as_targets_are_streamed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    (tmp_path / "data").mkdir()
+    for part, rows in (("train", 2000), ("test", 50)):
+        X = rng.normal(size=(rows, 1024))
+        np.save(tmp_path / "data" / f"x_{part}.npy", X)
+        np.save(tmp_path / "data" / f"y_{part}.npy", X[:, :2] * 10 - 300)
+    found = train(tmp_path / "data", tmp_path, "--loss", "squared-error", "--memory", "15MB", "--standardize")
+    assert found.read("config.json")["memory"] == 15 * 2**20 < 2000 * 1024 * 8
+    assert 5 < found.read("summary.json")["test_rmse"] < 20
+    assert json.loads(succeed(tmp_path, "evaluate", "run", "--json").out)["rows"] == 50
+
+
+def other_targets(form: str) -> dict[str, np.ndarray]:
+    """Rows of which the targets are numbers, counts or labels."""
+    rng = np.random.default_rng(4)
+    arrays: dict[str, np.ndarray] = {}
+    slopes = rng.normal(size=(5, 3))
+    for part, rows in (("train", 1600), ("test", 80)):
+        X = rng.normal(size=(rows, 5)) / 2
+        Y = X @ slopes
+        y = {
+            "numbers": 1000 + 50 * Y[:, 0],
+            "two numbers": 1000 + 50 * Y[:, :2],
+            "counts": np.round(np.exp(3 + Y[:, 0] / 2)).astype(np.int64),
+            "labels": Y[:, 0] > 0,
+            "three labels": (Y > 0).astype(np.uint8),
+        }[form]
+        arrays |= {f"x_{part}": X, f"y_{part}": y}
+    return arrays
+
+
+def test_the_metrics_of_the_training_rows_are_written_on_request(data: Path, tmp_path: Path) -> None:
+    found = train(data, tmp_path, "--training-metrics")
+    metrics = [f"{part}_{name}" for part in ("training", "validation") for name in ("loss", "accuracy")]
+    assert list(found.rows()[0]) == ["epoch", "lr", "loss", *metrics, "seconds"]
+    assert re.fullmatch(
+        r"epoch 1/1  loss [\d.]+  validation loss [\d.]+  accuracy [\d.]+%  [\d,]+ rows/s\n", found.ended.err
+    )
+
+
+def test_class_names_are_shown_where_the_model_knows_them(data: Path, tmp_path: Path) -> None:
+    arrays, names = small_data(), ["hen", "duck", "a goose"]
+    model = xpnet.MLP((8, 4, 3), class_names=names)
+    y = np.asarray(names)[arrays["y_train"]]
+    xpnet.train(model, arrays["x_train"], y, epochs=1)
+    model.save(tmp_path / "birds.safetensors")
+    evaluated = ("evaluate", "birds.safetensors", "--data", str(data))
+    result = json.loads(succeed(tmp_path, *evaluated, "--json").out)
+    assert result["class_names"] == names
+    table = succeed(tmp_path, *evaluated).out.splitlines()[-4:]
+    assert re.split(r"\s{2,}", table[0].strip()) == ["class", "right", *names]
+    for name, counts, line in zip(names, result["confusion"], table[1:], strict=True):
+        assert line.strip().startswith(name)
+        assert [int(count) for count in line.split()[-3:]] == counts
 
 
 @pytest.mark.parametrize("zipped", [False, True])
@@ -193,9 +373,9 @@ def test_patience_ends_a_run_and_keeps_its_best_epoch(data: Path, tmp_path: Path
     assert summary["validation_accuracy"] == max(scores)
 
 
-def test_without_validation_the_history_has_empty_cells(data: Path, tmp_path: Path) -> None:
+def test_without_validation_nothing_is_said_of_it(data: Path, tmp_path: Path) -> None:
     found = train(data, tmp_path, "--validation", "0")
-    assert found.rows()[0]["validation_loss"] == ""
+    assert list(found.rows()[0]) == ["epoch", "lr", "loss", "seconds"]
     assert found.read("summary.json")["validation_accuracy"] is None
     assert "validation" not in found.ended.err
 
@@ -286,7 +466,7 @@ def test_what_is_said_of_a_diverged_run_leads_to_its_end(data: Path, tmp_path: P
     same = run(tmp_path, *AGAIN)
     assert (same.code, len(same.err.splitlines())) == (1, 1)
     assert "the run diverged at lr 1000: resume with a smaller one" in same.err
-    assert "a smaller --lr if it diverged" in run(tmp_path, "evaluate", "run").err
+    assert "--resume --out run --lr 0.5" in run(tmp_path, "evaluate", "run").err
     for _ in range(5):
         if ended.code:
             program, *advice = shlex.split(ended.err.partition("to resume with: ")[2])

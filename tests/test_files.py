@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -149,7 +150,7 @@ def test_failure_after_writing_leaves_the_old_tensors_readable(
     monkeypatch.undo()
     assert message == f"{tmp_path / 'file'}: cannot be written: No space left on device"
     arrays, described = read_tensors(tmp_path / "file", {})
-    assert (arrays["W1"].tolist(), described) == ([1.0, 1.0, 1.0], {"epoch": 1})
+    assert (arrays["W1"].tolist(), described["epoch"]) == ([1.0, 1.0, 1.0], 1)
     assert names(tmp_path) == ["file"]
 
 
@@ -203,12 +204,21 @@ def test_tensors_read_as_they_were_written(tmp_path: Path, rng: np.random.Genera
     }
     write_tensors(tmp_path / "file", {"format": 1}, written, DESCRIBED)
     arrays, described = read_tensors(tmp_path / "file", {"format": 1})
-    assert described == DESCRIBED
+    checksum = {"checksum": described["checksum"]}
+    assert described == DESCRIBED | checksum
     assert set(arrays) == set(written)
     for name, array in written.items():
         assert (arrays[name].dtype, arrays[name].shape) == (array.dtype, array.shape)
         assert arrays[name].tobytes() == array.tobytes()
-    assert read_tensors(tmp_path / "file", {}, with_arrays=False) == ({}, DESCRIBED)
+    assert read_tensors(tmp_path / "file", {}, with_arrays=False) == ({}, DESCRIBED | checksum)
+
+
+def test_the_checksum_is_that_of_files_in_the_world(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "file", {}, {"W1": np.ones((2, 1)), "b1": np.zeros(1, np.float32)}, {"lr": 0.1})
+    description = crc32(b'{"lr": 0.1}')
+    weights = crc32(np.ones(2).tobytes(), crc32(b"W1 <f8 (2, 1)", description))
+    expected = crc32(bytes(4), crc32(b"b1 <f4 (1,)", weights))
+    assert read_tensors(tmp_path / "file", {})[1] == {"lr": 0.1, "checksum": expected}
 
 
 @pytest.mark.parametrize("view", [np.s_[:, ::2], np.s_[::-1], np.s_[:, 1]], ids=str)

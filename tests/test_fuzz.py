@@ -15,15 +15,19 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load, save
 
+import xpnet
+from tests.helpers import refused, sealed
 from tests.process import environment, idx, small_data
-from xpnet import MLP, Checkpoint, load, load_data, train
+from xpnet import MLP, Checkpoint, load_data, train
 from xpnet.cli.evaluate import _data_of_run
 from xpnet.data.idx import NAMES
 from xpnet.errors import UsageError, XpnetError
@@ -108,16 +112,27 @@ def tensors_damaged(whole: bytes, rng: Rng) -> bytes:
     """A file of tensors damaged as bytes, in its numbers, in its header, or in what describes it."""
     size = struct.unpack("<Q", whole[:8])[0]
     header, content = json.loads(whole[8 : 8 + size]), whole[8 + size :]
-    kind = rng.integers(6)
+    kind = rng.integers(8)
     if kind == 0:
         return damaged(whole, rng)
     if kind == 1:
         content = damaged(content, rng)[: len(content)].ljust(len(content), b"\xff")
+    described = json.loads(header["__metadata__"]["xpnet"])
+    text = json.dumps(described)
     if kind > 2:
-        described = json_damaged(json.loads(header["__metadata__"]["xpnet"]), rng)
-        header["__metadata__"]["xpnet"] = described.encode(errors="replace").decode()
-    text = (json_damaged(header, rng) if kind == 2 else json.dumps(header)).encode(errors="replace")
-    return struct.pack("<Q", len(text)) + text + content
+        text = json_damaged(described, rng).encode(errors="replace").decode()
+    if kind > 4:  # with the checksum put right, so that the reader goes on
+        arrays = load(struct.pack("<Q", size) + whole[8 : 8 + size] + content)
+        if kind == 7:  # the numbers of one array are others
+            name = one(sorted(arrays), rng)
+            with np.errstate(over="ignore"):
+                arrays[name] = np.asarray(one([0, 1, -1, 1e30], rng) * arrays[name], arrays[name].dtype)
+        with suppress(ValueError, RecursionError):
+            text = sealed(arrays, json.loads(text))
+        return save(arrays, {"xpnet": text.encode(errors="replace").decode()})
+    header["__metadata__"]["xpnet"] = text
+    head = (json_damaged(header, rng) if kind == 2 else json.dumps(header)).encode(errors="replace")
+    return struct.pack("<Q", len(head)) + head + content
 
 
 def npy_damaged(whole: bytes, rng: Rng) -> bytes:
@@ -162,11 +177,12 @@ def saved(save: Callable[..., None], *arrays: np.ndarray, **named: np.ndarray) -
 
 
 def run_files(folder: Path) -> dict[str, bytes]:
-    """The model and the checkpoint of a run with best weights."""
+    """The model and the checkpoint of a run with best weights, on scaled columns."""
     data = small_data(rows=60, features=4)
-    model = MLP((4, 3, 3))
-    settings: dict[str, Any] = {"epochs": 3, "patience": 2, "momentum": 0.5}
-    train(model, data["x_train"], data["y_train"], checkpoint=folder / "checkpoint", **settings)
+    model = MLP((4, 3, 2, 3), activation=("relu", "tanh"), class_names=("a", "b", "…"))
+    settings: dict[str, Any] = {"epochs": 3, "patience": 2, "momentum": 0.5, "dropout": 0.1}
+    settings |= {"standardize": True, "checkpoint": folder / "checkpoint"}
+    train(model, data["x_train"], data["y_train"], **settings)
     model.save(folder / "model")
     return {name: (folder / name).read_bytes() for name in ("model", "checkpoint")}
 
@@ -176,7 +192,7 @@ def read_npz(folder: Path) -> None:
 
 
 def read_model(folder: Path) -> None:
-    load(folder / "model")
+    xpnet.load(folder / "model")
 
 
 def read_checkpoint(folder: Path) -> None:
@@ -272,6 +288,29 @@ def test_damaged_files_are_read_or_refused_in_one_line(tmp_path: Path, name: str
         check=False,
     )
     assert (ended.returncode, ended.stdout, ended.stderr[-2000:]) == (0, "", "")
+
+
+def regression_files(folder: Path) -> dict[str, bytes]:
+    """The smallest model that has all there is in a file, and its checkpoint."""
+    X = np.arange(4.0)[:, np.newaxis]
+    model = MLP((1, 1), loss="squared-error", class_names=[0.1 + 0.2])
+    train(model, X, X / 3, epochs=1, validation=0, standardize=True, checkpoint=folder / "checkpoint")
+    model.save(folder / "model")
+    return {name: (folder / name).read_bytes() for name in ("model", "checkpoint")}
+
+
+@pytest.mark.parametrize(("name", "read"), [("model", read_model), ("checkpoint", read_checkpoint)])
+def test_every_flipped_bit_is_refused(tmp_path: Path, name: str, read: Callable[[Path], object]) -> None:
+    whole = regression_files(tmp_path)[name]
+    read(tmp_path)
+    with (tmp_path / name).open("r+b", buffering=0) as file:
+        for bit in range(8 * len(whole)):
+            file.seek(bit // 8)
+            file.write(bytes([whole[bit // 8] ^ 1 << bit % 8]))
+            refused(partial(read, tmp_path))
+            file.seek(bit // 8)
+            file.write(whole[bit // 8 : bit // 8 + 1])
+    read(tmp_path)
 
 
 if __name__ == "__main__":

@@ -8,16 +8,13 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from tests.states import fetch, move
+from tests.oracles import assert_close, differences
+from tests.states import LOSS, fetch, move
 from xpnet.backends import Backend
 from xpnet.nn.activations import ACTIVATIONS
-from xpnet.nn.loss import cross_entropy, cross_entropy_backward, log_softmax
 from xpnet.nn.network import Network, backward, forward
 from xpnet.nn.optimizers import SGD
 from xpnet.nn.step import TrainingStep
-
-H = 1e-5
-"""Half the width of a central difference, whose own error is then about 1e-10."""
 
 CORNER = 1e-3
 """How far the input of every relu stays from zero. A difference across zero would mix two slopes."""
@@ -38,25 +35,6 @@ WEIGHTS = {
 each_activation = pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 
 
-def differences(f: Callable[[], float], x: np.ndarray) -> np.ndarray:
-    """The slope of f() by every entry of `x`, which is changed in place and restored."""
-    slopes = np.empty_like(x)
-    for i in np.ndindex(x.shape):
-        kept = x[i]
-        x[i] = kept + H
-        above = f()
-        x[i] = kept - H
-        slopes[i] = (above - f()) / (2 * H)
-        x[i] = kept
-    return slopes
-
-
-def assert_close(found: Any, expected: Any, tolerance: float) -> None:
-    """Compare relative to the largest number, or to 0.01 where all are smaller."""
-    scale = max(abs(np.asarray(expected)).max(), 0.01)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * scale, strict=True)
-
-
 class Case:
     """A network, its parameters, and a batch, drawn again while a relu is near its corner."""
 
@@ -68,20 +46,20 @@ class Case:
         while True:
             self.parameters = {name: rng.standard_normal(shape) for name, shape in network.shapes.items()}
             self.X = rng.standard_normal((m, network.sizes[0]))
-            Z, _ = forward(np, network, self.parameters, self.X)
+            Z = forward(np, network, self.parameters, self.X).Z
             if network.activation != "relu" or all(abs(Z[l]).min() > CORNER for l in range(1, network.depth)):
                 break
 
     def loss(self) -> float:
         """The weighted mean that is reported."""
-        Z, _ = forward(np, self.network, self.parameters, self.X)
-        return float(np.sum(self.shares * cross_entropy(np, log_softmax(np, Z[self.network.depth]), self.Y)))
+        Z = forward(np, self.network, self.parameters, self.X).Z
+        return float(self.shares @ LOSS.forward(np, Z[self.network.depth], self.Y)[0])
 
     def gradients(self, xp: Any, parameters: Any, X: Any, Y: Any, shares: Any) -> dict[str, Any]:
         """What our backpropagation finds, on any library."""
-        Z, A = forward(xp, self.network, parameters, X)
-        dZ = cross_entropy_backward(xp, log_softmax(xp, Z[self.network.depth]), Y, shares)
-        return backward(xp, self.network, parameters, Z, A, dZ)
+        computed = forward(xp, self.network, parameters, X)
+        A = LOSS.output(xp, computed.Z[self.network.depth])
+        return backward(xp, self.network, parameters, computed, LOSS.backward(xp, A, Y, shares))
 
     def on_numpy(self) -> dict[str, np.ndarray]:
         return self.gradients(np, self.parameters, self.X, self.Y, self.shares)
@@ -125,12 +103,13 @@ def test_a_step_follows_the_slope_of_the_loss_that_it_reports(
 ) -> None:
     """At a rate of 1, a plain step moves each parameter by its gradient. One row is padding."""
     case = Case(rng, Network((3, 5, 4), activation), WEIGHTS["rows alike"])
-    step = TrainingStep(np, case.network, SGD())
+    step = TrainingStep(np, case.network, LOSS, SGD())
     data = {"X": case.X, "y": case.y, "classes": np.arange(4)}
 
     def run() -> dict[str, np.ndarray]:
         start = {name: array.copy() for name, array in case.parameters.items()}
-        counters = {"loss": np.zeros(1), "t": np.zeros(1, dtype=np.int32), "rates": np.ones(1)}
+        counters = {"loss": np.zeros(1), "rates": np.ones(1)}
+        counters |= {name: np.zeros(1, np.int32) for name in ("t", "step")}
         return step(start | counters, np.array([0, 3, 1, 5, -1]), data)
 
     after = run()
@@ -157,7 +136,7 @@ def test_gradients_are_those_of_torch(case: Case) -> None:
 
     functions = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "identity": torch.clone}
     leaves = {name: torch.tensor(array, requires_grad=True) for name, array in case.parameters.items()}
-    logits = case.logits(functions[case.network.activation], leaves, torch.tensor(case.X))
+    logits = case.logits(functions[str(case.network.activation)], leaves, torch.tensor(case.X))
     losses = torch.nn.functional.cross_entropy(logits, torch.tensor(case.y), reduction="none")
     loss = (torch.tensor(case.shares) * losses).sum()
     loss.backward()
@@ -178,7 +157,7 @@ def test_gradients_are_those_of_jax(case: Case) -> None:
     functions = {"relu": jax.nn.relu, "tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid, "identity": jnp.asarray}
 
     def objective(parameters: dict[str, Any]) -> Any:
-        log_A = jax.nn.log_softmax(case.logits(functions[case.network.activation], parameters, case.X))
+        log_A = jax.nn.log_softmax(case.logits(functions[str(case.network.activation)], parameters, case.X))
         return -jnp.sum(case.shares * jnp.take_along_axis(log_A, case.y[:, None], axis=1)[:, 0])
 
     with jax.enable_x64(True):

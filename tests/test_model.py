@@ -14,6 +14,7 @@ from xpnet.arrays import dtype_name
 from xpnet.backends import LIBRARIES, Backend, backend_class, get_backend, owner
 from xpnet.backends.numpy import NumPyBackend
 from xpnet.errors import UsageError
+from xpnet.scaling import Columns
 
 SIZES = (4, 6, 3)
 ON_CPU = [name for name in LIBRARIES if "cpu" in backend_class(name).kinds]
@@ -94,9 +95,7 @@ def test_rows_without_a_class_are_refused_and_have_no_probabilities(
     host = np.ones((9000, 2))
     host[8500, 1] = value
     X = backend.asarray(host)
-    said = (
-        "X: row 8,500, counted from 0, has no class: it holds NaN, infinity or a number too large for float32"
-    )
+    said = "X: row 8,500, counted from 0, has no answer: it holds NaN, infinity or a number too large for"
     assert refused(lambda: model.predict(X)).startswith(said)
     A = backend.to_numpy(model.predict_proba(X))
     if np.isnan(value):
@@ -137,10 +136,10 @@ def test_rows_of_another_shape_are_refused(backend: Backend, shape: tuple[int, .
         assert message == f"X has shape {shape}: this network takes (rows, 4)"
 
 
-@pytest.mark.parametrize("X", [[[1.0, 2.0, 3.0, 4.0]], None, "rows", 1.0], ids=lambda X: type(X).__name__)
-def test_what_is_no_array_is_refused_and_an_array_asked_for(X: Any) -> None:
-    message = refused(lambda: MLP(SIZES).predict(X))
-    assert message == f"X is a {type(X).__name__}: give an array of numpy"
+@pytest.mark.parametrize("X", [None, "rows", 1.0], ids=lambda X: type(X).__name__)
+def test_what_is_no_array_is_refused(X: Any) -> None:
+    for call in (MLP(SIZES).logits, MLP(SIZES).predict, MLP(SIZES).predict_proba):
+        assert refused(partial(call, X), UsageError) == f"X must be an array, not {X!r}"
 
 
 @pytest.mark.parametrize("dtype", ["U1", "complex128", "object", "M8[s]"])
@@ -225,7 +224,20 @@ WRONG: dict[str, list[Any]] = {
         np.ones((2, 2)),
         (4, True),
     ],
-    "activation": ["gelu", ["relu"], None, np.tanh],
+    "activation": ["gelu", ["relu"], ["relu", "tanh"], ["gelu"], None, np.tanh],
+    "loss": ["hinge", None, 3, ["cross-entropy"]],
+    "class_names": [
+        "abc",
+        [],
+        ["a", "b"],
+        ["a", "b", "b"],
+        [1, 2, 1.0],
+        [1, 2, float("nan")],
+        3,
+        [[1, 2, 3]],
+    ],
+    "inputs": [3, (np.zeros(4), np.ones(4)), Columns(np.zeros(3), np.ones(3))],
+    "targets": [3, Columns(np.zeros(3), np.ones(3))],
     "dtype": ["float16", np.float32, None, ["float32"]],
     "seed": [-1, None, 0.5, "0", 10**5000],
     "scale": [0.0, -1.0, 100.0, float("nan"), float("inf"), "255", True, 10**400, np.ones(2)],
@@ -236,6 +248,7 @@ WRONG["parameters"] += [
     {"w1": np.ones((4, 3)), "b1": np.ones(3)},
 ]
 WRONG["parameters"] += [{"W1": "a", "b1": "b"}, {"W1": [[1.0], []], "b1": np.ones(3)}]
+WRONG["inputs"] += [Columns(np.zeros(4), np.zeros(4)), Columns(np.full(4, np.inf), np.ones(4))]
 WRONG["sizes"] += [(2**31, 3), (2**31 - 1, 2**31 - 1), (10**30, 3)]
 
 
@@ -258,8 +271,12 @@ def test_sizes_may_be_any_row_of_whole_numbers(sizes: Any) -> None:
 
 def test_network_says_what_it_is(backend: Backend) -> None:
     model = MLP((4, 7, 6, 3), activation="tanh", dtype="float64", backend=backend)
-    assert repr(model) == f"MLP(4-7-6-3, tanh, float64, {backend.name} on {backend.device})"
-    assert model.classes == 3
+    place = f"{backend.name} on {backend.device}"
+    assert repr(model) == f"MLP(4-7-6-3 tanh, cross-entropy, float64, {place})"
+    assert (model.outputs, model.kind, model.class_names) == (3, "classes", None)
+    model = MLP((4, 7, 6, 3), activation=("tanh", "relu"), loss="squared_error", backend=backend)
+    assert repr(model) == f"MLP(4-7-6-3 tanh relu, squared-error, float32, {place})"
+    assert model.kind == "numbers"
 
 
 def test_network_moves_to_another_library_as_a_copy(backend: Backend) -> None:

@@ -12,6 +12,7 @@ from tests.helpers import refused, tensors, write_tensors
 from xpnet import MLP
 from xpnet.backends import LIBRARIES, Backend, backend_class, get_backend
 from xpnet.errors import UsageError
+from xpnet.scaling import Columns
 
 SIZES = (4, 6, 3)
 ON_CPU = [name for name in LIBRARIES if "cpu" in backend_class(name).kinds]
@@ -35,7 +36,7 @@ def test_file_of_every_library_loads_on_every_other(
     expected = MLP(SIZES, **options).logits(X)
     for kind in (backend, *(get_backend("cpu", name) for name in ON_CPU)):
         model = xpnet.load(tmp_path / "model", backend=kind)
-        assert repr(model) == f"MLP(4-6-3, tanh, float64, {kind.name} on {kind.device})"
+        assert repr(model) == f"MLP(4-6-3 tanh, cross-entropy, float64, {kind.name} on {kind.device})"
         assert model.scale == 65535.0
         for name, array in model.host_parameters().items():
             assert array.tobytes() == written[name].tobytes()
@@ -62,7 +63,7 @@ def test_layers_past_the_ninth_keep_their_order(tmp_path: Path, rng: np.random.G
     assert loaded.logits(X).tolist() == model.logits(X).tolist()
 
 
-SOUND: dict[str, Any] = {
+FORMAT_1: dict[str, Any] = {
     "format": 1,
     "kind": "model",
     "sizes": [4, 6, 3],
@@ -70,26 +71,116 @@ SOUND: dict[str, Any] = {
     "dtype": "float32",
     "scale": 1.0,
 }
+SOUND = FORMAT_1 | {"format": 2, "loss": "cross-entropy", "class_names": None, "checksum": 0}
+"""The checksum is put right when the file is written."""
 
 
-def saved(tmp_path: Path, changes: dict[str, Any], dtype: str = "float32") -> Path:
+def saved(
+    tmp_path: Path,
+    changes: dict[str, Any],
+    dtype: str = "float32",
+    sound: dict[str, Any] = SOUND,
+    arrays: dict[str, np.ndarray] | None = None,
+) -> Path:
     """A model's file with some of its description changed, or taken out where the change is `...`."""
     MLP(SIZES, dtype=dtype).save(tmp_path / "model.safetensors")
-    described = {name: value for name, value in (SOUND | changes).items() if value is not ...}
-    return write_tensors(
-        tmp_path / "model.safetensors", tensors(tmp_path / "model.safetensors")[0], described
-    )
+    described = {name: value for name, value in (sound | changes).items() if value is not ...}
+    held = tensors(tmp_path / "model.safetensors")[0] | (arrays or {})
+    return write_tensors(tmp_path / "model.safetensors", held, described)
 
 
 def test_description_is_as_written_by_hand(tmp_path: Path) -> None:
-    assert xpnet.load(saved(tmp_path, {})).logits(np.ones((2, 4))).shape == (2, 3)
-    MLP(SIZES).save(tmp_path / "model.safetensors")
-    assert tensors(tmp_path / "model.safetensors")[1] == SOUND | {"scale": None}
-    assert xpnet.load(tmp_path / "model.safetensors").scale is None
+    path = saved(tmp_path, {})
+    assert xpnet.load(path).logits(np.ones((2, 4))).shape == (2, 3)
+    by_hand = path.read_bytes()
+    MLP(SIZES, scale=1.0).save(path)
+    assert path.read_bytes() == by_hand  # to the checksum
+    MLP(SIZES).save(path)
+    assert tensors(path)[1] == SOUND | {"scale": None, "checksum": tensors(path)[1]["checksum"]}
+    assert xpnet.load(path).scale is None
+
+
+@pytest.mark.parametrize("scale", [None, 1.0, 255.0])
+def test_a_file_of_format_1_loads_as_the_classifier_that_it_was(tmp_path: Path, scale: float | None) -> None:
+    path = saved(tmp_path, {"scale": scale, "activation": "tanh"}, sound=FORMAT_1)
+    model = xpnet.load(path)
+    same = MLP(SIZES, activation="tanh", scale=scale, parameters=MLP(SIZES).parameters)
+    assert model.description == same.description
+    assert (model.kind, model.class_names, model.columns) == ("classes", None, {})
+    assert model.logits(np.eye(4)).tolist() == same.logits(np.eye(4)).tolist()
+    model.save(path)
+    assert tensors(path)[1]["format"] == 2
+    assert xpnet.load(path).description == same.description
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"class_names": ["setosa", "…", ""], "activation": ("tanh", "relu")},
+        {"class_names": [1, -5, 2**40], "loss": "binary-cross-entropy"},
+        {"class_names": np.array([0.5, 1.0, 2.5])},
+        {"class_names": [True, False], "sizes": (4, 2)},
+        {"loss": "poisson", "targets": Columns(np.zeros(3), np.array([0.5, 2.0, 1e-9]))},
+        {
+            "loss": "squared_error",
+            "inputs": Columns(np.arange(4.0), np.arange(1.0, 5.0)),
+            "targets": Columns(np.array([1e9, 0.1, -3.0]), np.full(3, 0.1)),
+        },
+    ],
+    ids=["strings", "numbers", "floats", "truth", "rates", "scaled"],
+)
+def test_loss_names_and_scaling_are_in_the_file(backend: Backend, tmp_path: Path, options: Any) -> None:
+    options = {"sizes": (4, 6, 5, 3) if isinstance(options.get("activation"), tuple) else SIZES} | options
+    model = MLP(**options, backend=backend)
+    model.save(tmp_path / "model")
+    for again in (xpnet.load(tmp_path / "model"), model.to(backend="numpy")):
+        assert repr(again.description) == repr(model.description)  # True is not 1, and 1 is not 1.0
+        assert again.class_names == model.class_names
+        assert again.columns.keys() == model.columns.keys() == {"inputs", "targets"} & options.keys()
+        for name, columns in again.columns.items():
+            for part in ("mean", "std"):
+                assert getattr(columns, part).tobytes() == getattr(options[name], part).tobytes()
+        X = np.arange(8.0).reshape(2, 4)
+        found, expected = again.predict(X), backend.to_numpy(model.predict(X))
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def columns_of(std: list[float], dtype: str = "float64", name: str = "inputs") -> dict[str, np.ndarray]:
+    """The arrays of a scaling, as a file holds them."""
+    return {f"{name}.mean": np.zeros(len(std), dtype), f"{name}.std": np.array(std, dtype)}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        (columns_of([1.0, 1.0, 0.0, 1.0]), "the scaling of its inputs is damaged"),
+        (columns_of([1.0, 1.0, -1.0, 1.0]), "the scaling of its inputs is damaged"),
+        (columns_of([1.0, 1.0, 1.0]), "the scaling of its inputs is damaged"),
+        (columns_of([1.0] * 4, "float32"), "the scaling of its inputs is damaged"),
+        ({"inputs.std": np.ones(4)}, "the scaling of its inputs is damaged"),
+        ({"inputs.mean": np.ones(4)}, "the scaling of its inputs is damaged"),
+        (columns_of([1.0, 1.0, 1.0, np.inf]), "'inputs.std' holds NaN or infinity"),
+        (columns_of([1.0] * 4, name="inpots"), "its arrays are"),
+        (columns_of([1.0] * 3, name="targets"), "the scaling of its targets is damaged"),
+    ],
+)
+def test_a_damaged_scaling_is_named(tmp_path: Path, arrays: dict[str, np.ndarray], said: str) -> None:
+    path = saved(tmp_path, {}, arrays=arrays)
+    assert f"{path}: {said}" in refused(lambda: xpnet.load(path))
 
 
 DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
-    "another format": ({"format": 2}, "unexpected format: 2, not 1"),
+    "another format": ({"format": 3}, "unexpected format: 3"),
+    "an unknown loss": ({"loss": "hinge"}, "unexpected loss: 'hinge'"),
+    "a loss that is a list": ({"loss": ["poisson"]}, "unexpected loss"),
+    "names that are no list": ({"class_names": "abc"}, "unexpected class_names: 'abc'"),
+    "names that are nothing": ({"class_names": [None, "b", "c"]}, "unexpected class_names"),
+    "names that are no numbers": ({"class_names": [1, 2, float("nan")]}, "unexpected class_names"),
+    "names that are lists": ({"class_names": [["a"], ["b"], ["c"]]}, "unexpected class_names"),
+    "two names alike": ({"class_names": ["a", "b", "a"]}, "its activations, class names or loss"),
+    "fewer names": ({"class_names": ["a", "b"]}, "its activations, class names or loss"),
+    "fewer activations": ({"activation": []}, "its activations, class names or loss"),
+    "more activations": ({"activation": ["relu", "tanh"]}, "its activations, class names or loss"),
     "a checkpoint": ({"kind": "checkpoint"}, "unexpected kind: 'checkpoint', not 'model'"),
     **{f"no {name}": ({name: ...}, f"has no {name}") for name in SOUND},
     "other sizes": ({"sizes": [4, 5, 3]}, "its sizes [4, 5, 3]"),
@@ -103,7 +194,7 @@ DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
     "sizes without end": ({"sizes": [float("inf"), 3]}, "unexpected sizes"),
     "sizes of zero": ({"sizes": [4, 0, 3]}, "unexpected sizes"),
     "an unknown activation": ({"activation": "gelu"}, "unexpected activation: 'gelu'"),
-    "an activation that is a list": ({"activation": ["relu"]}, "unexpected activation: ['relu']"),
+    "a list of an unknown one": ({"activation": ["gelu"]}, "unexpected activation: ['gelu']"),
     "another dtype than its arrays": ({"dtype": "float64"}, "its arrays are"),
     "a dtype that no network has": ({"dtype": "int32"}, "unexpected dtype: 'int32'"),
     "a scale that is a word": ({"scale": "200"}, "unexpected scale: '200'"),

@@ -16,10 +16,12 @@ from xpnet.backends.graph import RecordingBackend
 from xpnet.backends.numpy import NumPyBackend
 from xpnet.cli.commands import cli
 from xpnet.errors import UsageError, XpnetError
+from xpnet.nn.dropout import VALUES
 from xpnet.parity import GATES, Reference, Report, Row, compare
 from xpnet.parity.formats import FRACTION, rounded
 from xpnet.parity.gates import judge, relative_error, rms_error
 from xpnet.parity.run import arithmetic
+from xpnet.parity.trials import CASES, FREE_RUN
 
 each_precision = pytest.mark.parametrize("precision", FRACTION)
 invoke = partial(click.testing.CliRunner().invoke, cli)
@@ -91,7 +93,7 @@ def altered(**functions: Callable[..., Any]) -> Backend:
     [
         ("tanh", lambda f, Z: f(Z) * (1 + 1e-10), "tanh A"),
         ("matmul", lambda f, A, B: f(A, B) * (1 + 1e-10), "dense Z"),
-        ("sqrt", lambda f, s: f(s) * (1 + 1e-10), "adam W"),
+        ("sqrt", lambda f, s: f(s) * (1 + 1e-10), "clip dZ"),
         ("exp", lambda f, Z: f(Z) * np.nan, "sigmoid A"),
         ("matmul", lambda f, A, B: f(cut_off(A, "tf32").astype(A.dtype), B), "dense Z"),
     ],
@@ -171,10 +173,14 @@ def rounding(way: Any, precision: str, inner: tuple[int, ...] = ()) -> Report:
 
 @each_precision
 def test_no_factor_that_is_given_lies_half_way(precision: str) -> None:
-    inputs = reference(20, precision).inputs
+    """Not even the pixels that dropout scales, nor the weights before a single step."""
+    inputs, singles = reference(20, precision).inputs, reference(20, precision).singles
     pixels = (np.arange(256) / 255).astype(np.float32)
+    rates = {case.dropout[0] for case in (FREE_RUN, *CASES.values()) if case.dropout}
     nearly = np.nextafter(pixels[1:], np.float32(2))  # multiplied by 1 / 255 instead of divided by 255
     given = [inputs.arrays[name] for name in ("X", "W", "dZ")] + [inputs.parameters["W1"]]
+    given += [single.before["W1"].astype(np.float32) for single in singles]
+    given += [x * np.float32(VALUES / round((1 - rate) * VALUES)) for rate in rates for x in (pixels, nearly)]
     for factors in (*given, pixels, nearly):
         assert (half_away(factors, precision) == rounded(factors, precision)).all()
     assert (rounded(nearly, precision) == rounded(pixels[1:], precision)).all()

@@ -3,6 +3,7 @@
 On a GPU these tests cover what other tests cover with stand-ins: refilled arrays, cuBLAS, and recorded steps.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,18 +11,19 @@ import pytest
 
 import xpnet
 from tests.states import (
+    EVALUATION,
     NETWORK,
-    OPTIMIZERS,
+    STEPS,
     assert_same,
     fetch,
     make_batches,
     make_data,
     make_state,
+    make_sums,
     move,
 )
 from xpnet.backends import Backend
 from xpnet.backends.graph import CAPACITY
-from xpnet.nn.step import EvaluationStep, TrainingStep
 
 
 def dtypes(backend: Backend) -> list[str]:
@@ -45,20 +47,17 @@ def test_a_refilled_array_holds_only_the_new_numbers(
     assert (host == 201).all()
 
 
-@pytest.mark.parametrize("kind", ["training", "evaluation"])
+@pytest.mark.parametrize("step", [STEPS["adam"], STEPS["everything"], EVALUATION])
 def test_scans_in_a_row_are_the_plain_loop_of_steps(
-    kind: str, backend: Backend, rng: np.random.Generator
+    step: Any, backend: Backend, rng: np.random.Generator
 ) -> None:
     """In float64 longer than the buffer of a recording; in float32 too short for the weights to diverge."""
+    training, step = step is not EVALUATION, replace(step, xp=backend.xp)
     for dtype in dtypes(backend):
-        start, data = make_state(rng, OPTIMIZERS["adam"], dtype), make_data(rng)
+        start, data = make_state(rng, STEPS["adam"].optimizer, dtype), make_data(rng, step, dtype)
+        start = start if training else make_sums(start)
         sizes, tolerance = {"float32": ((3, 5, 1), 1e-4), "float64": ((3, CAPACITY + 2, 1), 1e-9)}[dtype]
         chunks = [make_batches(rng, steps) for steps in sizes]
-        step: Any = TrainingStep(backend.xp, NETWORK, OPTIMIZERS["adam"], 255.0)
-        if kind == "evaluation":
-            step = EvaluationStep(backend.xp, NETWORK, 255.0)
-            start = {name: start[name] for name in (*NETWORK.shapes, "loss")}
-            start |= {"outcomes": np.full((4, 6), -1, np.int32)}
         ends = []
         with backend.running(dtype):
             for scan in (type(backend).scan, Backend.scan):
@@ -67,11 +66,11 @@ def test_scans_in_a_row_are_the_plain_loop_of_steps(
                     state = scan(backend, step, state, backend.asarray(chunk), placed)
                 ends.append(fetch(backend, state))
         assert_same(ends[0], ends[1], tolerance)
-        if kind == "evaluation":
-            assert ((ends[0]["outcomes"] >= 0) == (np.concatenate(chunks)[-4:] >= 0)).all()
-        else:
-            assert ends[0]["t"].tolist() == [sum(sizes)]
+        if training:
+            assert ends[0]["t"].tolist() == ends[0]["step"].tolist() == [sum(sizes)]
             assert abs(ends[0]["W1"] - start["W1"]).max() > 1e-2
+        else:
+            assert ends[0]["by_class"].sum() == sum((chunk >= 0).sum() for chunk in chunks)
     assert (backend.execution.actual, backend.execution.reason) == (backend.executions()[0], "")
 
 

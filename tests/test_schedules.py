@@ -1,12 +1,13 @@
 """How the learning rate changes."""
 
+from math import nan
 from typing import Any
 
 import numpy as np
 import pytest
 
 from xpnet.backends import Backend
-from xpnet.nn.schedules import SCHEDULES, learning_rates
+from xpnet.nn.schedules import SCHEDULES, learning_rates, plateau
 
 HALF = 0.5**0.5
 
@@ -62,3 +63,11 @@ def test_warm_up_climbs_in_equal_parts_to_the_rate_itself(schedule: str, warmup:
     assert found[warmup - 1] == found[warmup] == 0.1, (
         "the schedule begins after the warm-up, at the full rate"
     )
+
+
+def test_the_rate_falls_where_the_score_stops_growing() -> None:
+    """After more than `patience` epochs in a row without a better score, which NaN never is."""
+    scores = [1.0, 2.0, 2.0, 1.5, nan, 3.0, 3.05, 3.09, 3.2, 3.0, 3.0, 3.0, 3.0, 3.0]
+    found = [plateau(scores[:n], patience=1, factor=0.5, least=0.1) for n in range(len(scores) + 1)]
+    falls = [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 3, 3, 4, 4]
+    assert found == [0.5**n for n in falls]

@@ -27,7 +27,8 @@ from xpnet.backends.numpy import NumPyBackend
 from xpnet.data import load_data
 from xpnet.data.blocks import Blocks
 from xpnet.errors import UsageError
-from xpnet.training.feed import Resident, Streamed, make_feed
+from xpnet.training.feed import Part, Resident, Streamed, make_feed
+from xpnet.training.inputs import enter
 
 FEATURES = 64
 SIZES = (FEATURES, 6, 3)
@@ -87,30 +88,29 @@ def learnable(rows: int = 1500) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("rows", [1, 9, 10, 11, 95])
 @pytest.mark.usefixtures("small_blocks")
 def test_blocks_read_every_row_once_in_any_order(tmp_path: Path, rng: np.random.Generator, rows: int) -> None:
-    X, y = numbered(rows)
-    blocks = Blocks(mapped(tmp_path / "X.npy", X), mapped(tmp_path / "y.npy", y), 3, "float32")
+    X, _ = numbered(rows)
+    blocks = Blocks(mapped(tmp_path / "X.npy", X), "float32")
     assert blocks.rows == BLOCK_ROWS
     assert blocks.count == -(-rows // BLOCK_ROWS)
     order = rng.permutation(blocks.count)
     expected = np.concatenate([np.arange(rows)[i * BLOCK_ROWS : (i + 1) * BLOCK_ROWS] for i in order])
-    into, labels = np.full((rows + 5, FEATURES), 7, dtype=np.uint8), np.full(rows + 5, 7, dtype=np.int32)
-    middle = blocks.read(order[:4], into, labels, 2)
-    end = blocks.read(order[4:], into, labels, middle)
-    assert middle == 2 + blocks.size(order[:4])
+    into, middle = np.full((rows + 5, FEATURES), 7, dtype=np.uint8), 2 + blocks.size(order[:4])
+    blocks.read(order[:4], into, 2)
+    blocks.read(order[4:], into, middle)
+    end = middle + blocks.size(order[4:])
     assert end == 2 + rows == 2 + blocks.size(order)
-    assert numbers_of(into[2:end]).tolist() == expected.tolist()
-    assert labels[2:end].tolist() == y[expected].tolist()
-    for edge in (into[:2], into[end:], labels[:2], labels[end:]):  # nothing else is written
+    assert numbers_of(into[2:end]).tolist() == expected.tolist() == blocks.row_numbers(order).tolist()
+    for edge in (into[:2], into[end:]):  # nothing else is written
         assert (edge == 7).all()
 
 
 @pytest.mark.usefixtures("small_blocks")
 def test_a_row_larger_than_a_block_is_a_block(tmp_path: Path) -> None:
     X = np.arange(3000, dtype=np.uint16).reshape(3, 1000)
-    blocks = Blocks(mapped(tmp_path / "X.npy", X), np.arange(3), 3, "float32")
+    blocks = Blocks(mapped(tmp_path / "X.npy", X), "float32")
     into = np.zeros((3, 1000), dtype=np.uint16)
     assert (blocks.rows, blocks.count) == (1, 3)
-    assert blocks.read(np.array([2, 0, 1]), into, np.zeros(3, np.int32), 0) == 3
+    blocks.read(np.array([2, 0, 1]), into, 0)
     assert into.tolist() == X[[2, 0, 1]].tolist()
 
 
@@ -125,15 +125,17 @@ def test_rows_are_read_as_they_would_be_moved_at_once(
     if X.dtype.kind == "f":
         X /= 7
     y = np.arange(300) % 3
-    blocks = Blocks(mapped(tmp_path / "X.npy", X), mapped(tmp_path / "y.npy", y.astype(">f4")), 3, dtype)
-    model = MLP((5, 3), dtype=dtype)
-    resident = Resident.prepare(model, X, y, 0.0, 0)
+    model, given = MLP((5, 3), dtype=dtype), mapped(tmp_path / "X.npy", X)
+    blocks = Blocks(given, dtype)
+    examples = enter(model, X, mapped(tmp_path / "y.npy", y.astype(">f4")))
+    resident = Resident.prepare(model, examples, {}, 0.0, 0)
     assert blocks.dtype == (dtype if X.dtype.kind in "bf" else X.dtype.newbyteorder("="))
     assert resident.dtype == blocks.dtype.name
-    into, labels = np.zeros((300, 5), blocks.dtype), np.zeros(300, np.int32)
-    blocks.read(np.arange(blocks.count), into, labels, 0)
+    into = np.zeros((300, 5), blocks.dtype)
+    blocks.read(np.arange(blocks.count), into, 0)
     assert into.tolist() == np.asarray(resident.data["X"]).tolist()
-    assert labels.tolist() == y.tolist()
+    assert resident.data["y"].dtype == np.int32
+    assert resident.data["y"].tolist() == y.tolist()
 
 
 @pytest.mark.parametrize("in_file", [True, False], ids=["in a file", "in memory"])
@@ -145,10 +147,10 @@ def test_a_number_that_is_not_finite_is_found_and_named_when_its_block_is_read(
     X = np.zeros((40, FEATURES))
     X[25, 3] = value
     given = mapped(tmp_path / "X.npy", X)[:] if in_file else X
-    blocks = Blocks(given, np.arange(40) % 3, 3, "float32")  # two rows each
-    into, labels = np.zeros((40, FEATURES), np.float32), np.zeros(40, np.int32)
-    blocks.read(np.delete(np.arange(blocks.count), 12), into, labels, 0)
-    message = refused(lambda: blocks.read(np.array([3, 12]), into, labels, 0))
+    blocks = Blocks(given, "float32")  # two rows each
+    into = np.zeros((40, FEATURES), np.float32)
+    blocks.read(np.delete(np.arange(blocks.count), 12), into, 0)
+    message = refused(lambda: blocks.read(np.array([3, 12]), into, 0))
     where = tmp_path / "X.npy" if in_file else "X"
     said = "NaN, infinity or a number too large for float32; clean the rows first"
     assert message == f"{where}: row 25, counted from 0: {said}"
@@ -166,7 +168,7 @@ def test_labels_outside_the_classes_are_found_at_once(
         y = np.zeros(100)
         y[place] = wrong
         given = mapped(tmp_path / "y.npy", y)
-        message = refused(partial(Blocks, np.zeros((100, 8), np.uint8), given, 3, "float32"))
+        message = refused(partial(enter, MLP((8, 3)), np.zeros((100, 8), np.uint8), given))
         assert message.startswith(f"y: {said}")
 
 
@@ -193,16 +195,16 @@ def replaced(path: Path) -> None:
 
 
 @posix
-@pytest.mark.parametrize("file", ["X.npy", "y.npy"])
 @pytest.mark.parametrize("change", [cut_off, written_over, replaced, Path.unlink])
 @pytest.mark.usefixtures("small_blocks")
 def test_a_file_that_changes_while_it_is_streamed_ends_the_run(
-    tmp_path: Path, change: Callable[[Path], None], file: str
+    tmp_path: Path, change: Callable[[Path], None]
 ) -> None:
     class Changing(Progress):
         def on_chunk(self, epoch: int, rows: int, loss: float) -> None:
-            if epoch == 2 and (tmp_path / file).exists():
-                change(tmp_path / file)
+            for file in ("X.npy", "y.npy"):  # labels are in memory, and may change
+                if epoch == 2 and (tmp_path / file).exists():
+                    change(tmp_path / file)
 
     X, y = learnable()
     given = mapped(tmp_path / "X.npy", X), mapped(tmp_path / "y.npy", y)
@@ -211,18 +213,21 @@ def test_a_file_that_changes_while_it_is_streamed_ends_the_run(
     message = refused(
         lambda: train(MLP(SIZES), *given, checkpoint=checkpoint, progress=Changing(), **options)
     )
-    assert message.startswith(str(tmp_path / file))
+    assert message.startswith(str(tmp_path / "X.npy"))
     assert message.endswith(("cut off since it was opened", "changed while it was read; begin again"))
     assert len(Checkpoint(tmp_path / "checkpoint").load().history.epochs) == 1
 
 
 @posix
 def test_a_file_that_was_cut_off_before_it_is_moved_at_once_is_an_error(tmp_path: Path) -> None:
-    X, y = mapped(tmp_path / "X.npy", np.ones((2000, FEATURES), np.uint8)), np.arange(2000) % 3
-    cut_off(tmp_path / "X.npy")
-    for call in (train, evaluate):
-        message = refused(partial(call, MLP(SIZES), X, y))
-        assert message == f"{tmp_path / 'X.npy'}: cut off since it was opened"
+    X, y = np.ones((2000, FEATURES), np.uint8), np.arange(2000) % 3
+    for file in ("X.npy", "y.npy"):
+        given = mapped(tmp_path / "X.npy", X), mapped(tmp_path / "y.npy", y)
+        cut_off(tmp_path / file)
+        calls = [partial(call, MLP(SIZES), *given) for call in (train, evaluate)]
+        calls += [partial(MLP(SIZES).predict, given[0])] if file == "X.npy" else []
+        for call in calls:
+            assert refused(call) == f"{tmp_path / file}: cut off since it was opened"
 
 
 # --- the feed -----------------------------------------------------------------------------------------------
@@ -235,15 +240,16 @@ def feed_of(
     memory = memory_for(chunk, batch_size)
     X, y = numbered(rows, classes)
     options: dict[str, Any] = {"batch_size": batch_size, "validation": validation, "seed": seed}
-    feed = make_feed(MLP((FEATURES, classes)), X, y, memory=memory, **options)
+    model = MLP((FEATURES, classes))
+    feed = make_feed(model, enter(model, X, y), memory=memory, **options)
     assert isinstance(feed, Streamed)
     return feed
 
 
-def handed_out(parts: Iterator[tuple[dict[str, Any], np.ndarray]], rows: int) -> list[np.ndarray]:
+def handed_out(parts: Iterator[Part], rows: int) -> list[np.ndarray]:
     """The numbers of the rows of every part, after a look at their labels."""
     found = []
-    for data, order in parts:
+    for data, order, _ in parts:
         assert order.dtype == np.int32
         numbers = numbers_of(data["X"][order])
         classes = len(data["classes"])
@@ -428,7 +434,7 @@ def test_validation_is_on_the_rows_that_were_held_back() -> None:
     model = MLP(SIZES, dtype="float64")
     memory = memory_for(LEAST, 16)
     history = train(model, X, y, epochs=1, validation=0.3, seed=4, memory=memory, batch_size=16)
-    feed = make_feed(model, X, y, memory=memory, batch_size=16, validation=0.3, seed=4)
+    feed = make_feed(model, enter(model, X, y), memory=memory, batch_size=16, validation=0.3, seed=4)
     assert isinstance(feed, Streamed)
     held = np.concatenate([np.arange(len(X))[i * BLOCK_ROWS : (i + 1) * BLOCK_ROWS] for i in feed.held])
     assert len(held) == 450
@@ -528,8 +534,8 @@ def test_warm_up_is_on_training_rows_that_differ(streamed: bool, batch_size: int
     assert batches.shape[1] == backend.scans[0][0].shape[1] == batch_size
     numbers = numbers_of(rows)[batches[0]]
     assert len(set(numbers.tolist())) == min(batch_size, LEAST if streamed else batch_size)
-    feed = make_feed(model, X, y, memory=memory, **options)
-    training = np.concatenate([numbers_of(data["X"][order]) for data, order in feed.parts(feed.training)])
+    feed = make_feed(model, enter(model, X, y), memory=memory, **options)
+    training = np.concatenate([numbers_of(data["X"][order]) for data, order, _ in feed.parts(feed.training)])
     assert set(numbers.tolist()) <= set(training.tolist())
 
 
@@ -585,7 +591,8 @@ def test_rows_are_as_large_as_they_will_be_held(tmp_path: Path, stored: str, dty
     model, held = MLP(SIZES, dtype=dtype), 96_000 * size
     for given in (X, mapped(tmp_path / "X.npy", X)):
         for memory, kind in ((held, Resident), (held - 1, Streamed)):
-            feed = make_feed(model, given, y, memory=memory, batch_size=1, validation=0.0, seed=0)
+            examples = enter(model, given, y)
+            feed = make_feed(model, examples, memory=memory, batch_size=1, validation=0.0, seed=0)
             assert type(feed) is kind
 
 
@@ -595,7 +602,7 @@ def test_rows_of_a_file_that_fit_are_moved_without_a_copy_on_the_way(tmp_path: P
     model = MLP((100, 3))
     tracemalloc.start()
     try:
-        feed = make_feed(model, X, y, memory=X.nbytes, batch_size=1, validation=0.0, seed=0)
+        feed = make_feed(model, enter(model, X, y), memory=X.nbytes, batch_size=1, validation=0.0, seed=0)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -644,7 +651,7 @@ def test_too_little_memory_for_few_rows_is_told_to_hold_them_all() -> None:
 
 WRONG: dict[str, tuple[Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]], str]] = {
     "a label too large": (lambda X, y: (X, y + 1), "label 3 is outside the classes 0 … 2"),
-    "fewer labels": (lambda X, y: (X, y[:-1]), "y has shape (1499,): X of 1500 rows needs (1500,)"),
+    "fewer labels": (lambda X, y: (X, y[:-1]), "y has shape (1499,): X of 1500 rows needs as many"),
     "another width": (lambda X, y: (X[:, 1:], y), "X has shape (1500, 63): this network takes (rows, 64)"),
     "integers of four bytes": (lambda X, y: (X.astype(np.int32), y), "int32 numbers"),
     "a NaN": (
@@ -727,15 +734,15 @@ def test_next_chunk_is_read_while_the_steps_of_this_one_run(monkeypatch: pytest.
             assert time.monotonic() < deadline, "one waits for the other"
             time.sleep(0.001)
 
-    def noted(self: Blocks, *arguments: Any) -> int:
+    def noted(self: Blocks, *arguments: Any) -> None:
         """Does not end before there was a look at the steps of the chunk before."""
-        if not before:  # the rows to warm up with
+        if before:
+            begun.append(threading.current_thread())
+            number = len(begun)
+            patiently(lambda: len(looks) >= number - 1)
+        else:  # the rows to warm up with
             before.append(threading.current_thread())
-            return read(self, *arguments)
-        begun.append(threading.current_thread())
-        number = len(begun)
-        patiently(lambda: len(looks) >= number - 1)
-        return read(self, *arguments)
+        read(self, *arguments)
 
     class Looking(Progress):
         """Does not let them end before the next chunk is being read."""
@@ -759,11 +766,10 @@ def test_interrupted_run_ends_although_a_chunk_is_being_read(
     ended: list[bool] = []
     read = Blocks.read
 
-    def slow(self: Blocks, *arguments: Any) -> int:
+    def slow(self: Blocks, *arguments: Any) -> None:
         time.sleep(0.1)
-        end = read(self, *arguments)
+        read(self, *arguments)
         ended.append(True)
-        return end
 
     monkeypatch.setattr(Blocks, "read", slow)
     model, checkpoint = MLP(SIZES), Checkpoint(tmp_path / "checkpoint")

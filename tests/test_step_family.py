@@ -1,0 +1,149 @@
+"""What a step does with each loss: weights, padding, penalty, scaling, clipping, and shapes of targets."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.random import Generator
+
+from tests.oracles import assert_close, differences, draw_step, each_loss, exact_losses, on, scanned
+from tests.states import Host, assert_same
+from xpnet.backends import Backend
+from xpnet.nn.initializers import glorot_uniform, he_normal
+from xpnet.nn.losses import LOSSES
+from xpnet.nn.network import Network, forward, initial_parameters
+from xpnet.nn.optimizers import SGD, Adam
+from xpnet.nn.step import EvaluationStep, TrainingStep
+
+NETWORK = Network((4, 5, 3), "tanh")
+
+
+def gradients(xp: Any, step: TrainingStep, state: Any, rows: Any, data: Any) -> Any:
+    found = step.gradients(state, rows, data)
+    return found | {"loss": state["loss"]}
+
+
+def batch(backend: Backend, name: str, state: Host, rows: Any, data: Host, scale: float = 1.0) -> Host:
+    """The gradient of a batch, and the running sum of losses."""
+    network = Network((4, 5, len(state["b2"])), "tanh")
+    step = TrainingStep(backend.xp, network, LOSSES[name], SGD(), scale)
+    found: Host = on(backend, gradients, step, state=state, rows=np.array(rows, np.int32), data=data)
+    return found
+
+
+@each_loss
+def test_a_weight_is_a_number_of_copies(name: str, backend: Backend, rng: Generator) -> None:
+    """And padding counts nothing."""
+    data, state = draw_step(rng, name, NETWORK, SGD())
+    data["penalty"] = np.full(1, 0.3)
+    copies = batch(backend, name, state, [0, 0, 1, 3, 3, 3], data)
+    data["weights"] = np.array([2.0, 1.0, 0.0, 3.0] + [5.0] * 13)
+    assert_same(batch(backend, name, state, [-1, 1, 0, 2, 3, -1], data), copies, 1e-14)
+
+
+@each_loss
+def test_a_batch_of_weight_zero_has_no_gradient(name: str, backend: Backend, rng: Generator) -> None:
+    """Nor has the penalty, because there is no mean loss that it could be added to."""
+    data, state = draw_step(rng, name, NETWORK, SGD())
+    data |= {"weights": np.zeros(17), "penalty": np.full(1, 0.3)}
+    found = batch(backend, name, state, [0, 1, 2, 3, -1, -1], data)
+    assert np.isfinite(found.pop("loss"))
+    assert not any(array.any() for array in found.values())
+
+
+@each_loss
+def test_the_penalty_is_part_of_the_reported_loss(name: str, backend: Backend, rng: Generator) -> None:
+    """The gradient of the mean loss plus alpha / (2 sum of weights) |W|^2, of a batch that is filled up."""
+    data, state = draw_step(rng, name, NETWORK, SGD())
+    data |= {"weights": rng.uniform(0, 2, 17), "penalty": np.full(1, 0.3)}
+    X, y, w = (data[key][[3, 11, 5, 0]] for key in ("X", "y", "weights"))
+    T = np.eye(3)[y] if name == "cross-entropy" else y
+    found = batch(backend, name, state, [3, 11, 5, 0, -1, -1], data)
+
+    def mean() -> float:
+        losses = exact_losses(name, forward(np, NETWORK, state, X).Z[2], T)
+        squares = sum(np.sum(state[key].astype(np.longdouble) ** 2) for key in ("W1", "W2"))
+        return float((w @ losses + 0.3 / 2 * squares) / w.sum())
+
+    assert found["loss"] / w.sum() == pytest.approx(mean(), rel=1e-12)
+    for key in NETWORK.shapes:
+        assert_close(found[key], differences(mean, state[key]), 1e-7)
+
+
+def test_columns_are_standardised_after_scaling(backend: Backend, rng: Generator) -> None:
+    data, state = draw_step(rng, "squared-error", NETWORK, SGD())
+    X, mean, std = rng.integers(0, 256, (17, 4)).astype(np.uint8), rng.random(4), 0.1 + rng.random(4)
+    raw, ready = data | {"X": X, "mean": mean, "std": std}, data | {"X": (X / 255.0 - mean) / std}
+    found = batch(backend, "squared-error", state, [4, 1, -1, 9], raw, 255.0)
+    assert_same(found, batch(backend, "squared-error", state, [4, 1, -1, 9], ready), 1e-13)
+
+
+@pytest.mark.parametrize("name", sorted(set(LOSSES) - {"cross-entropy"}))
+def test_one_target_a_row_may_be_a_vector(name: str, backend: Backend, rng: Generator) -> None:
+    data, state = draw_step(rng, name, Network((4, 5, 1)), SGD())
+    column = batch(backend, name, state, [4, 1, 16, 9], data)
+    assert_same(batch(backend, name, state, [4, 1, 16, 9], data | {"y": data["y"][:, 0]}), column)
+
+
+def test_clipping_scales_the_whole_gradient(backend: Backend, rng: Generator) -> None:
+    """To the norm 0.01, at a rate of 0.1."""
+    data, state = draw_step(rng, "poisson", NETWORK, SGD())
+    slopes = batch(backend, "poisson", state, range(6), data)
+    norm = np.sqrt(sum(np.sum(slopes[key] ** 2) for key in NETWORK.shapes))
+    step = TrainingStep(backend.xp, NETWORK, LOSSES["poisson"], SGD(), clip=0.01)
+    after = scanned(backend, step, state, [range(6)], data)
+    for key in NETWORK.shapes:
+        np.testing.assert_allclose(state[key] - after[key], 1e-3 * slopes[key] / norm, rtol=0, atol=1e-15)
+
+
+@each_loss
+def test_everything_at_once_equals_numpy(name: str, backend: Backend, rng: Generator) -> None:
+    """There by `gradients` and `apply`, here in a scan of whole steps."""
+    optimizer = Adam(weight_decay=0.1, decoupled=True)
+    options: Any = (NETWORK, LOSSES[name], optimizer, 2.0, (0.1, 0.5), 0.5)
+    data, expected = draw_step(rng, name, NETWORK, optimizer)
+    data |= {"weights": rng.uniform(0, 2, 17), "penalty": np.full(1, 0.3)}
+    data |= {"mean": rng.random(4), "std": 0.5 + rng.random(4)}
+    data |= {"seed": np.full(1, 5, np.int32), "places": np.arange(12, dtype=np.int32)}
+    batches = rng.integers(-1, 17, (5, 6)).astype(np.int32)
+    found = scanned(backend, TrainingStep(backend.xp, *options), expected, batches, data)
+    step = TrainingStep(np, *options)
+    for rows in batches:
+        expected = step.apply(expected, step.gradients(expected, rows, data))
+    assert_same(found, expected, 1e-11)
+
+
+@each_loss
+def test_evaluation_adds_up_its_sums(name: str, backend: Backend, rng: Generator) -> None:
+    """Three batches with weights and a row of padding, against all rows at once."""
+    loss, (data, state) = LOSSES[name], draw_step(rng, name, NETWORK, SGD())
+    data["weights"] = w = rng.uniform(0, 2, 17)
+    state |= {key: np.zeros(shape) for key, shape in loss.kind.shapes(3).items()}
+    batches = np.append(np.arange(17), -1).reshape(3, 6)
+    found = scanned(backend, EvaluationStep(backend.xp, NETWORK, loss), state, batches, data)
+
+    T = np.eye(3)[data["y"]] if name == "cross-entropy" else data["y"]
+    Z = forward(np, NETWORK, state, data["X"]).Z[2]
+    sums = loss.kind.sums(np, Z, loss.output(np, Z), T, w, data["classes"])
+    sums["loss"] = np.array([w @ exact_losses(name, Z, T)], float)
+    assert_same(found, state | sums, 1e-13)
+
+
+@pytest.mark.parametrize("wrong", [("relu",), ("relu", "tanh", "relu"), ("relu", "rleu"), ()])
+def test_activations_that_do_not_fit_the_layers_are_refused(wrong: tuple[str, ...]) -> None:
+    """The gradient of a network with different ones is tested with dropout."""
+    with pytest.raises(
+        ValueError, match="'rleu': choose" if "rleu" in wrong else f"{len(wrong)} act.* for 2"
+    ):
+        Network((4, 5, 6, 3), wrong)
+
+
+def test_biases_are_drawn_like_the_weights_of_their_layer() -> None:
+    """relu follows the first layer, tanh the second; the last is drawn like the second."""
+    network, again = Network((3, 4, 5, 2), ("relu", "tanh")), np.random.default_rng(1)
+    found = initial_parameters(np, network, np.random.default_rng(1), biases=True)
+    assert list(found) == list(network.shapes)
+    fans = {"1": (3, 4), "2": (4, 5), "3": (5, 2)}
+    for key, array in found.items():
+        rule = he_normal if key in ("W1", "b1") else glorot_uniform
+        np.testing.assert_array_equal(array, rule(again, *fans[key[1]], array.shape))
