@@ -435,7 +435,7 @@ ON_HOST: dict[str, tuple[Callable[[np.ndarray, np.ndarray], tuple[Any, Any]], st
     "labels that are None": (lambda X, y: (X, [None] * 60), "y: object labels; they must be whole"),
     "rows of different lengths": (lambda X, y: ([[1.0], *X.tolist()[1:]], y), "X: rows of different lengths"),
     "masked numbers": (lambda X, y: (np.ma.masked_less(X, 0), y), "X: masked numbers"),
-    "masked labels": (lambda X, y: (X, np.ma.masked_equal(y, 1)), "y: masked labels"),
+    "masked labels": (lambda X, y: (X, np.ma.masked_equal(y, 1)), "y: masked"),
 }
 
 
