@@ -166,7 +166,7 @@ WORLD: list[Case] = [
     (SQUARED, "y_test: row 0, counted from 0: NaN, infinity", npz(y_test=np.full(9, np.inf))),
     (SQUARED, "y_train and y_test have shapes (30, 2) and (9,)", npz(y_train=np.zeros((30, 2)))),
     (SQUARED, "numbers of shape (29,); they must be (n, …) and (n,) or (n, k)", npz(y_train=np.zeros(29))),
-    (SQUARED, "y_train: <U1 where there must be numbers", npz(y_train=np.full(30, "a"))),
+    (SQUARED, "y_train: str_ where there must be numbers", npz(y_train=np.full(30, "a"))),
     (f"{TRAIN} out --loss binary-cross-entropy", "y_train: labels must be 0 or 1, not 2", npz()),
     (f"{TRAIN} out --loss poisson", "-1 is less than 0", npz(y_train=np.full(30, -1))),
     (f"{TRAIN} out --class-weight 0=0,1=0,2=0", "every row weighs 0", npz()),

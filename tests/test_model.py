@@ -270,11 +270,7 @@ class Mute:
         raise RuntimeError("no")
 
 
-class array:  # noqa: N801
-    """An object whose class is named as one of Python's own."""
-
-
-@pytest.mark.parametrize("value", [Mute(), [Mute()], array(), {"a": array()}], ids=["1", "2", "3", "4"])
+@pytest.mark.parametrize("value", [Mute(), [Mute()]], ids=["alone", "in a list"])
 def test_argument_that_cannot_be_shown_is_an_error_of_one_line(value: Any) -> None:
     for name in ("sizes", "activation", "loss", "seed", "dtype", "device", "backend", "scale", "class_names"):
         assert name in refused(partial(MLP, **{name: value}), UsageError)

@@ -18,16 +18,7 @@ MOST = 2**31 - 1
 SHOWN = 60
 """Characters of a value that a message shows."""
 
-
-class Short(Repr):
-    """Shows values shortly, also those of classes whose `repr` fails."""
-
-    def repr1(self, x: Any, level: int) -> str:
-        """Show Python's own values by their class; the base class would go by its name, such as "array"."""
-        return super().repr1(x, level) if type(x).__module__ == "builtins" else self.repr_instance(x, level)
-
-
-SHORT = Short()
+SHORT = Repr()
 SHORT.maxstring = SHORT.maxother = SHOWN
 
 

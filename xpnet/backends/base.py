@@ -86,18 +86,11 @@ class Patched:
     """
 
     def __init__(self, module: Any, *functions: Callable[..., Array], **replaced: Any) -> None:
-        vars(self).update({function.__name__: function for function in functions}, **replaced, _module=module)
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._module, name)
-        setattr(self, name, found)  # each name is looked up once
-        return found
-
-    def __copy__(self) -> "Patched":
-        return self
+        named = {function.__name__: function for function in functions}
+        vars(self).update(vars(module) | named | replaced)
 
     def __deepcopy__(self, memo: object) -> "Patched":
-        return self
+        return self  # modules cannot be copied
 
 
 class Backend:
@@ -143,8 +136,8 @@ class Backend:
     kinds: ClassVar[tuple[str, ...]]
     """The kinds of devices that it can drive. The first is the default."""
 
-    install: ClassVar[str] = ""
-    """The command that installs it, where that is not pip with the name of the library."""
+    install: ClassVar[str]
+    """The command that installs it."""
 
     hints: ClassVar[dict[str, str]] = {}
     """What to do when a kind of device is missing."""
@@ -195,8 +188,7 @@ class Backend:
             return importlib.import_module(cls.library)
         except (ImportError, OSError, RuntimeError) as error:  # a shared library or a version may not fit
             if isinstance(error, ModuleNotFoundError) and error.name == cls.library.partition(".")[0]:
-                command = cls.install or f"pip install {cls.name}"
-                raise XpnetError(f"{cls.name} is not installed: {command}") from error
+                raise XpnetError(f"{cls.name} is not installed: {cls.install}") from error
             raise XpnetError(f"{cls.name} cannot be imported: {said(error)}") from error
 
     @classmethod

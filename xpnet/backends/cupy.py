@@ -24,7 +24,7 @@ class CuPyBackend(RecordingBackend):
     name = "cupy"
     library = "cupy"
     kinds = ("cuda",)
-    install = "pip install 'cupy-cuda12x[ctk]' (or 'cupy-cuda13x[ctk]', by the driver that nvidia-smi shows)"
+    install = "pip install 'cupy-cuda12x[ctk]' (or 'cupy-cuda13x[ctk]': nvidia-smi shows the version)"
 
     def __init__(self, kind: str, index: int = 0, **options: str) -> None:
         super().__init__(kind, index, **options)

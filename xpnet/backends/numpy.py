@@ -17,6 +17,7 @@ class NumPyBackend(Backend):
     name = "numpy"
     library = "numpy"
     kinds = ("cpu",)
+    install = "pip install numpy"
 
     def namespace(self) -> Patched:
         """NumPy follows the standard since 2.1. Some functions have short cuts."""

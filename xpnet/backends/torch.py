@@ -18,6 +18,7 @@ class TorchBackend(RecordingBackend):
     name = "torch"
     library = "torch"
     kinds = ("cpu", "cuda", "xpu", "mps")
+    install = "pip install torch"
     hints: ClassVar = {"xpu": "needs an Intel GPU and its PyTorch", "mps": "needs a Mac with Apple silicon"}
 
     @classmethod
