@@ -27,7 +27,7 @@ def taken(backend: Backend, array: Any, what: str) -> Array:
     UsageError
         It is no array.
     XpnetError
-        It is on another device, rows have different lengths, or it holds no numbers.
+        It is on another device, rows have different lengths, or it holds no numbers, or masked ones.
     """
     return host_array(array, what) if owner(array) in (None, "numpy") else backend.asarray(array)
 
@@ -38,6 +38,8 @@ def host_array(values: Any, what: str) -> np.ndarray:
         array = values if isinstance(values, np.ndarray) else np.asarray(values)
     except (TypeError, ValueError) as error:
         raise XpnetError(f"{what}: rows of different lengths, or not numbers: {error}") from error
+    if np.ma.is_masked(array):
+        raise XpnetError(f"{what}: masked numbers; fill them, or leave their rows out")
     if array.ndim == 0:
         raise UsageError(f"{what} must be an array, not {brief(values)}")
     return array

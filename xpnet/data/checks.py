@@ -34,7 +34,7 @@ def check_memory(memory: int | None) -> int | None:
 
 
 def check_type(X: np.ndarray, what: str, floats: str | None = None) -> np.dtype:
-    """Check the type of rows, and that none of their numbers are masked.
+    """Check the type of rows.
 
     Parameters
     ----------
@@ -52,8 +52,7 @@ def check_type(X: np.ndarray, what: str, floats: str | None = None) -> np.dtype:
     Raises
     ------
     XpnetError
-        They are no numbers, some are masked, or they are integers of more than 16 bits, whose largest value
-        pixels never reach.
+        They are no numbers, or integers of more than 16 bits, whose largest value pixels never reach.
     """
     dtype = X.dtype
     if dtype.kind in "iu" and dtype.itemsize > 2:
@@ -61,9 +60,7 @@ def check_type(X: np.ndarray, what: str, floats: str | None = None) -> np.dtype:
             f"{what}: {dtype.name} numbers; store pixels as uint8 or uint16, or as floats already scaled"
         )
     if dtype.kind not in "iufb":
-        raise XpnetError(f"{what}: {dtype.str} where there must be numbers")
-    if np.ma.is_masked(X):
-        raise XpnetError(f"{what}: masked numbers; fill them first, as with {what}.filled(0)")
+        raise XpnetError(f"{what}: {dtype.type.__name__} where there must be numbers, such as float32")
     if floats and dtype.kind in "fb":
         return np.dtype(floats)
     return np.dtype(np.float32) if dtype.kind == "b" or dtype == np.float16 else dtype.newbyteorder("=")
@@ -143,19 +140,16 @@ def check_labels(y: np.ndarray, classes: int | None, what: str, *, taught: bool 
     Raises
     ------
     XpnetError
-        A label is masked, not a whole number or outside the classes; or, of labels to train on, more than
-        half of more than `FEW_CLASSES` classes have no row.
+        A label is not a whole number or outside the classes; or, of labels to train on, more than half of
+        more than `FEW_CLASSES` classes have no row.
     """
-    if np.ma.is_masked(y):
-        raise XpnetError(f"{what}: masked labels; leave their rows out")
     limit = MOST_CLASSES if classes is None else classes
     seen = np.zeros(limit, dtype=bool)
     for labels in pieces(y, AT_ONCE):
         kind = labels.dtype.kind
         if not (kind in "iub" or (kind == "f" and (labels == np.trunc(labels)).all())):
-            raise XpnetError(
-                f"{what}: {y.dtype} labels; they must be whole numbers from 0, unless the loss is for numbers"
-            )
+            wanted = "they must be whole numbers from 0, unless the loss is for numbers"
+            raise XpnetError(f"{what}: {y.dtype.name} labels; {wanted}")
         low, high = float(labels.min()), float(labels.max())
         if low < 0 or high >= limit:
             wrong = low if low < 0 else high
@@ -192,16 +186,12 @@ def check_numbers(y: np.ndarray, what: str, *, binary: bool = False) -> np.ndarr
     Raises
     ------
     XpnetError
-        They are no numbers, or masked, not finite, or labels other than 0 and 1.
+        They are no numbers, not finite, or labels other than 0 and 1.
     """
     if y.dtype.kind not in "biuf":
-        raise XpnetError(f"{what}: {y.dtype} where there must be numbers")
-    if np.ma.is_masked(y):
-        raise XpnetError(f"{what}: masked numbers; leave their rows out")
+        raise XpnetError(f"{what}: {y.dtype.type.__name__} where there must be numbers")
     T = read(y).astype(np.float64)
-    finite = np.isfinite(T.reshape(len(T), -1)).all(axis=1)
-    if not finite.all():
-        raise XpnetError(f"{what}: row {int(np.argmin(finite)):,}, counted from 0, is NaN or infinite")
+    check_finite(T.reshape(len(T), -1), what)
     if (largest := abs(T).max()) > MOST_SQUARED:
         raise XpnetError(f"{what}: {largest:g} is too large: give numbers in a larger unit")
     wrong = T[(T != 0) & (T != 1)] if binary else T[:0]

@@ -39,10 +39,8 @@ class Network:
         if len(self.sizes) < 2 or min(self.sizes) < 1:
             raise ValueError(f"sizes {self.sizes}: give at least two, input and output, each 1 or more")
         if len(self.activations) != self.depth - 1:
-            given, hidden = len(self.activations), self.depth - 1
-            raise ValueError(
-                f"{given} activations for {hidden} hidden layer(s): give one for each, or one name"
-            )
+            wanted = f"one name, or {self.depth - 1}: one for each hidden layer"
+            raise ValueError(f"activation {self.activation}: give {wanted}")
         for name in (self.activation,) if isinstance(self.activation, str) else self.activation:
             if name not in ACTIVATIONS:
                 raise ValueError(f"activation {name!r}: choose one of {', '.join(ACTIVATIONS)}")

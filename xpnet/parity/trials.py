@@ -101,14 +101,8 @@ def draw_inputs(seed: int, steps: int) -> Inputs:
     """Draw the inputs of all trials."""
     rng = stream(seed, "parity")
     m, fan_in, fan_out = BATCH, 20, 30
-    shapes = {
-        "X": (m, fan_in),
-        "W": (fan_in, fan_out),
-        "b": (fan_out,),
-        "Z": (m, fan_out),
-        "dA": (m, fan_out),
-        "dZ": (m, fan_out),
-    }
+    shapes = {"X": (m, fan_in), "W": (fan_in, fan_out), "b": (fan_out,)}
+    shapes |= dict.fromkeys(("Z", "dA", "dZ"), (m, fan_out))
     arrays = {name: _odd(rng.standard_normal(shape)) for name, shape in shapes.items()}
     arrays["Y"] = np.eye(fan_out, dtype=np.float32)[rng.integers(0, fan_out, m)]
     arrays["shares"] = np.full(m, 1 / m, dtype=np.float32)
