@@ -120,7 +120,7 @@ def test_training_prints_the_output_shown(tmp_path: Path) -> None:
 
 
 def test_there_are_two_commands() -> None:
-    # .ci/run runs them as they stand
+    # .ci/run runs them, in another environment
     commands = re.findall(r"^python3 -m venv .*$", README, re.MULTILINE)
     assert [command.rpartition("/")[2] for command in commands] == ["xpnet train", "pytest"]
 
