@@ -1,4 +1,4 @@
-"""How arrays of any kind come in, and what their dtype is."""
+"""Takes in arrays of any kind, and tells their dtype."""
 
 from typing import Any
 
@@ -19,13 +19,13 @@ def taken(backend: Backend, array: Any, what: str) -> Array:
     Returns
     -------
     array
-        A host array as it is, for lists and frames a new one; or an array of the library, on the device. One
-        of another library is copied from the host, and shares memory on the same GPU.
+        A host array is returned as it is. Lists and frames become a new host array. Any other array becomes
+        an array of the library, on the device: it is copied from the host, and shares memory on the same GPU.
 
     Raises
     ------
     UsageError
-        It is no array.
+        It is not an array.
     XpnetError
         It is on another device, rows have different lengths, or it holds no numbers, or masked ones.
     """

@@ -31,8 +31,8 @@ ROWS_AT_ONCE = 8192
 """Rows that go through the network together when it predicts, where its layers are not too wide for that."""
 
 LARGEST_SCALED, SOME_ROWS = 10.0, 100
-"""A network that was trained on integers, which became -1 … 1, refuses rows of larger floats. It looks at
-about so many rows, evenly spaced, which tell whether all were divided."""
+"""A network that was trained on integers, which were divided to -1 … 1, refuses floats above
+`LARGEST_SCALED`. It checks about `SOME_ROWS` rows, evenly spaced."""
 
 LARGEST_NETWORK = 2**48
 """Parameters in a network at most: more is taken for a mistake."""
@@ -69,7 +69,7 @@ class MLP:
         another kind than the one it was trained on.
     class_names
         The names of the classes, strings or numbers, in the order of their numbers. Targets may then be
-        names. For class numbers alone: None.
+        names. None if there are only class numbers.
     inputs, targets
         How the columns of the rows, and targets that are numbers, are scaled before they enter. `train` sets
         them.

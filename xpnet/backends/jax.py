@@ -129,8 +129,8 @@ class JAXBackend(Backend):
     def scan(self, step: Step, state: State, batches: Array, data: State, steps: int = 0) -> State:
         """Take the first `steps` steps, or all, in blocks, and what is left one by one. Donate the state.
 
-        Rows of -1 fill the batches up. The device puts them together, because of all ways this compiles
-        fastest, which is needed once for every number of batches.
+        Rows of -1 fill up the batches. They are joined on the device, because this compiles fastest, and it
+        has to be compiled once for every number of batches.
         """
         rows, m = batches.shape
         if rows % PADDED:

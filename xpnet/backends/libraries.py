@@ -1,4 +1,4 @@
-"""The array libraries that xpnet runs on: where the backend of each is, and whose an array is."""
+"""The array libraries that xpnet runs on, where their backends are, and which one an array belongs to."""
 
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any

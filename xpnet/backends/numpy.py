@@ -55,15 +55,15 @@ NARROW = 32
 
 
 def _is_narrow(x: Array, axis: int | None) -> bool:
-    """Whether rows are reduced that are so short that NumPy is slow.
+    """Whether a reduction is over rows that are so short that NumPy is slow.
 
-    It takes rows one by one. By columns, which it takes as a whole, it is up to ten times as fast.
+    NumPy reduces rows one by one, but adds or compares whole columns, which is up to ten times as fast.
     """
     return axis == 1 and x.ndim == 2 and x.shape[1] <= NARROW
 
 
 def _short_cuts() -> Patched:
-    """NumPy, except for a few functions that spend more time on the way to their work than in it.
+    """NumPy, with faster versions of a few functions whose overhead takes longer than their work.
 
     A step on a small batch is some fifty calls of a few microseconds each. NumPy's own functions (2.4) check
     and wrap their arguments in Python for up to three microseconds; the methods and ufuncs behind them don't.

@@ -166,7 +166,7 @@ class TorchBackend(RecordingBackend):
 
 
 def _short_cuts(torch: Any, compat: Any, matmul: Callable[..., Array]) -> Patched:
-    """array-api-compat's namespace, with what a step asks for most often straight from PyTorch.
+    """array-api-compat's namespace, but with PyTorch's own functions where a step calls them most often.
 
     A wrapper takes longer than a small operation itself. `take` counts no rows from the end, which the
     standard leaves open and array-api-compat provides for in every step. `matmul` wants factors of one

@@ -13,7 +13,7 @@ MOST_MEMORY = 2**60
 """Bytes. A larger amount is taken for a mistake."""
 
 MOST_CLASSES = 2**15
-"""The most classes that labels may tell of. A larger label is taken for a mistake."""
+"""The largest number of classes that labels may have. A larger label is taken for a mistake."""
 
 MOST_SQUARED = 1e100
 """The largest target: float64 holds the sum of the squares of many of them."""
@@ -105,7 +105,7 @@ def check_rows(X: np.ndarray, what: str, floats: str | None = None) -> np.ndarra
     Returns
     -------
     X
-        C-contiguous, and of the dtype that `check_type` returns. If `X` is so already, it is not copied.
+        C-contiguous, and of the dtype that `check_type` returns. If `X` already is, it is not copied.
 
     Raises
     ------
@@ -126,11 +126,11 @@ def check_labels(y: np.ndarray, classes: int | None, what: str, *, taught: bool 
     Parameters
     ----------
     classes
-        The number of classes; None if the labels tell it.
+        The number of classes; None to find it from the labels.
     what
         The name of the labels, with which the message begins.
     taught
-        The labels are those to train on, so that most classes must have a row.
+        The labels are those to train on, so most classes must have a row.
 
     Returns
     -------
@@ -174,7 +174,7 @@ def check_numbers(y: np.ndarray, what: str, *, binary: bool = False) -> np.ndarr
     ----------
     y : (n,) or (n, k)
     what
-        What the targets are called: begins the message.
+        The name of the targets, with which the message begins.
     binary
         Whether they are labels, each 0 or 1.
 

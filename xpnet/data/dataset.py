@@ -37,8 +37,8 @@ class Dataset:
     Attributes
     ----------
     X_train : (n, features)
-        Integers of 8 or 16 bits as they came, or floating point. Mapped from its file, as it is there, where
-        the memory was limited and the file allows it.
+        Integers of 8 or 16 bits as they came, or floating point. If the memory was limited and the file
+        allows it, the array stays mapped from its file.
     y_train : (n,) or (n, k)
         Class numbers, 0 … classes - 1: int32, or as they are in a mapped file. Labels and numbers: float64.
     X_test : (k, features)

@@ -124,7 +124,7 @@ def _odd(array: np.ndarray) -> np.ndarray:
 
 
 def with_odd_weights(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A state in which no weight lies half way, or its rounding could decide the sign of a relu input."""
+    """Change a state so that no weight lies half way: its rounding could decide the sign of a relu input."""
     return {name: _odd(array) if is_weight(name) else array for name, array in state.items()}
 
 
