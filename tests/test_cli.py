@@ -257,7 +257,7 @@ def test_plateau_lowers_the_rate_when_the_monitored_metric_stops_improving(
     [
         ("squared-error", "numbers", ["rmse", "r2"], 0.05),
         ("squared-error", "two numbers", ["rmse", "r2"], 0.05),
-        ("poisson", "counts", ["rmse", "r2"], 0.02),
+        ("poisson", "counts", ["rmse", "r2"], 0.01),
         ("binary-cross-entropy", "labels", ["accuracy", "f1"], 0.2),
         ("binary-cross-entropy", "three labels", ["accuracy", "f1"], 0.2),
     ],

@@ -340,7 +340,7 @@ def test_settings_that_do_not_go_with_the_rows_are_refused(settings: dict[str, A
         ({"loss": "squared-error", "optimizer": "adamw"}, 0.001),
         ({"loss": "squared-error", "momentum": 0.9}, 0.005),
         ({"loss": "binary-cross-entropy"}, 0.2),
-        ({"loss": "poisson"}, 0.02),
+        ({"loss": "poisson"}, 0.01),
         ({"lr": 0.3, "momentum": 0.9}, 0.3),
     ],
     ids=str,
