@@ -417,7 +417,10 @@ WRONG: dict[str, tuple[dict[str, np.ndarray], str]] = {
     "test rows of another size": ({"x_test": zeros(2, 3, 3)}, "test rows 9 x uint8"),
     "test rows of another type": ({"x_test": zeros(2, 2, 2, dtype="float32")}, "test rows 4 x float32"),
     "pixels of four bytes": (images("int32"), "int32 numbers; store pixels as uint8 or uint16"),
-    "negative labels": ({"y_train": np.array([0, 1, 2, -1, 1, 2], dtype=np.int16)}, "label -1: classes are numbered 0, 1, 2, …, up to 32767; is it a missing"),
+    "negative labels": (
+        {"y_train": np.array([0, 1, 2, -1, 1, 2], dtype=np.int16)},
+        "label -1: classes are numbered 0, 1, 2, …, up to 32767; is it a missing",
+    ),
     "negative test labels": ({"y_test": np.array([0, -2], dtype=np.int16)}, "label -2 is outside"),
     "test labels that were never taught": ({"y_test": np.array([0, 3], dtype=np.uint8)}, "classes 0 … 2"),
     "labels too large": ({"y_train": np.array([0, 1, 2, 0, 1, 2**20], dtype=np.int32)}, "label 1048576: "),

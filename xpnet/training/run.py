@@ -19,7 +19,7 @@ from xpnet.training.feed import Part, make_feed
 from xpnet.training.history import Epoch
 from xpnet.training.inputs import Examples
 from xpnet.training.progress import Progress
-from xpnet.training.settings import Settings, dropout_rates
+from xpnet.training.settings import Settings, dropout_rates, lower_rate
 
 STEPS_AT_ONCE = 128
 """The most steps between two looks from the host."""
@@ -256,9 +256,9 @@ class Run:
                 raise self._diverged(name, "at the end of an epoch")
 
     def _diverged(self, what: str, when: str) -> DivergedError:
-        rate = f"learning rate {self.settings.rate:g}"
-        hint = f"give a smaller one, such as {self.settings.lower_rate(self.model.loss):g}, or scale the rows"
-        return DivergedError(f"diverged: {what} is no longer finite {when} at {rate}; {hint}")
+        lower = lower_rate(vars(self.settings) | {"loss": self.model.loss})
+        said = f"diverged: {what} is no longer finite {when} at learning rate {self.settings.lr:g}"
+        return DivergedError(f"{said}; give a smaller one, such as {lower:g}, or scale the rows")
 
 
 def _forms(arrays: State) -> dict[str, tuple[object, ...]]:

@@ -172,10 +172,6 @@ class Settings:
         assert self.lr is not None
         return self.lr
 
-    def lower_rate(self, loss: str) -> float:
-        """A learning rate to try after a run with a loss has diverged."""
-        return min(self.rate / 10, default_rate(loss, self.optimizer, self.momentum))
-
     def make_optimizer(self) -> Optimizer:
         """Make the optimizer of these settings."""
         decay = self.weight_decay or 0.0
@@ -248,6 +244,12 @@ def settings_of(given: Mapping[str, Any], loss: str) -> Settings:
     if settings.lr is not None:
         return settings
     return replace(settings, lr=default_rate(loss, settings.optimizer, settings.momentum))
+
+
+def lower_rate(config: Mapping[str, Any]) -> float:
+    """A learning rate to try after a run has diverged, from its settings and its loss."""
+    usual = default_rate(config["loss"], config["optimizer"], config["momentum"])
+    return min(float(config["lr"]) / 10, usual)
 
 
 def default_rate(loss: str, optimizer: str, momentum: float) -> float:
