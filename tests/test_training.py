@@ -321,9 +321,9 @@ def test_settings_that_contradict_each_other_or_are_unknown_are_refused(
 def test_unknown_keywords_of_evaluate_are_told_the_known_ones() -> None:
     model, (X, y) = MLP(SIZES), separable(40)
     said = refused(lambda: evaluate(model, X, y, sample_weights=None), UsageError)
-    assert said == "unknown setting 'sample_weights': did you mean sample_weight?"
+    assert said == "unknown argument 'sample_weights': did you mean sample_weight?"
     said = refused(lambda: evaluate(model, X, y, batch=3), UsageError)
-    assert said == "unknown setting 'batch': did you mean sample_weight, memory?"
+    assert said == "unknown argument 'batch': did you mean sample_weight, memory?"
 
 
 @pytest.mark.parametrize(
