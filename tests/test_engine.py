@@ -253,7 +253,9 @@ def test_patience_watches_the_metric_named(loss: str, monitor: str | None, tmp_p
     y = np.random.default_rng(1).permutation(y)  # nothing to learn
     options: dict[str, Any] = {"schedule": "constant", "validation": 0.3, "momentum": 0.9, "batch_size": 8}
     model, name = network(loss), monitor or ("accuracy" if "accuracy" in METRICS[loss] else "loss")
-    history = train(model, X, y, epochs=200, patience=3, monitor=monitor, checkpoint=tmp_path / "c", **options)
+    history = train(
+        model, X, y, epochs=200, patience=3, monitor=monitor, checkpoint=tmp_path / "c", **options
+    )
     seen = [better(name, row.metrics[f"validation_{name}"]) for row in history.epochs]
     assert history.best == seen.index(max(seen)) + 1
     assert len(history.epochs) == history.best + 3 < 200
