@@ -172,6 +172,16 @@ def accuracy(results: Results) -> str:
     return f"a mean test accuracy of {scores}\n({seeds}: {each}; `python bench/accuracy.py`)."
 
 
+def agreement(results: Results) -> str:
+    """How far each loss, metric and trained network is from scikit-learn's, in each dtype."""
+    found: dict[str, list[str]] = {}
+    for row in results["results"]:
+        for name, value in row["differences"].items():
+            found.setdefault(f"{row['loss']}, {name}", []).append(f"{value:.1e}")
+    dtypes = dict.fromkeys(row["dtype"] for row in results["results"])
+    return markdown(["largest relative difference", *dtypes], [[name, *line] for name, line in found.items()])
+
+
 def defaults(results: Results) -> str:
     """The ten best settings."""
     lines = []
