@@ -1,101 +1,90 @@
 """Do losses, metrics and weights mean what they mean in scikit-learn?
 
-For every loss a network is trained on weighted rows, and judged on weighted rows by xpnet and by the metrics
-of scikit-learn. A network trained with balanced classes is compared with one whose rows have the weights that
-scikit-learn computes, and a network trained on weighted rows with one trained on repeated rows. Run:
+For every loss a network is trained on weighted rows and judged on weighted rows, in float64, by xpnet and by
+the metrics of scikit-learn. Then a network trained on rows that weigh 0 to 3 is compared with one trained on
+each row so many times; and one trained with balanced classes with one whose rows have the weights that
+scikit-learn computes. The figures are relative differences; that of networks is of their parameters. Run:
 
     python bench/agreement.py
 """
 
 from functools import partial
-from itertools import product
 from typing import Any
 
 import numpy as np
-from accuracy import DIABETES, LABELS, table
-from report import agreement, write_results
+from accuracy import table
+from report import publish
+from trainer import Answer
+from workers import ask, measure, parse
 
 import xpnet
 from xpnet.nn.losses import LOSSES
 
-DTYPES = ("float32", "float64")
-
 
 def main() -> None:
-    """Compare in both dtypes."""
-    found = [
-        {"loss": loss, "dtype": dtype, "differences": judged(loss, dtype) | weighted(loss, dtype)}
-        for loss, dtype in product(LOSSES, DTYPES)
-    ]
-    write_results("agreement", {"results": found})
-    print(agreement({"results": found}))
+    """Compare for every loss."""
+    options = parse(__doc__, loss=[*LOSSES], rounds=1)
+    publish(
+        "agreement", measure("relative difference", options.loss, partial(ask, "agreement.compared"), options)
+    )
 
 
-def rows(loss: str) -> tuple[np.ndarray, np.ndarray]:
-    """Load rows and targets that fit a loss."""
-    if LOSSES[loss].kind.name == "classes":
+def compared(contestant: str, seed: int) -> Answer:
+    """Compare one loss with scikit-learn."""
+    kind, rng = LOSSES[contestant].kind.name, np.random.default_rng(seed)
+    if kind == "classes":
         data = xpnet.load_data()
-        return data.X_train[:500], data.y_train[:500]
-    return table(LABELS if LOSSES[loss].kind.name == "labels" else DIABETES)
+        X, y = data.X_train[:500] / 255, data.y_train[:500]
+    else:
+        X, y = table("labels" if kind == "labels" else "diabetes")
+    fit, weights, times = partial(trained, contestant), rng.uniform(0, 2, len(X)), rng.integers(0, 4, len(X))
+    found = differences(fit(X, y, sample_weight=weights), X, y, sample_weight=weights)
+    repeated = fit(X.repeat(times, axis=0), y.repeat(times, axis=0))
+    found["repeated rows"] = distance(fit(X, y, sample_weight=times), repeated)
+    if kind == "classes":
+        from sklearn.utils.class_weight import compute_sample_weight
+
+        weighted = fit(X, y, sample_weight=compute_sample_weight("balanced", y))
+        found["balanced classes"] = distance(fit(X, y, class_weight="balanced"), weighted)
+    return {"seconds": {name: [float(figure)] for name, figure in found.items()}}
 
 
-def trained(loss: str, dtype: str, X: np.ndarray, y: np.ndarray, **weights: Any) -> xpnet.MLP:
+def trained(loss: str, X: np.ndarray, y: np.ndarray, **weights: Any) -> xpnet.MLP:
     """Train for ten steps, each on all rows."""
-    outputs = int(y.max()) + 1 if y.dtype.kind == "i" else y[0].size
-    model = xpnet.MLP((X.shape[1], 32, outputs), loss=loss, dtype=dtype)
-    settings: Any = {
-        "epochs": 10,
-        "batch_size": len(X),
-        "validation": 0.0,
-        "standardize": X.dtype.kind == "f",
-    }
+    outputs = 10 if y.ndim == 1 else y.shape[1]
+    model = xpnet.MLP((X.shape[1], 32, outputs), loss=loss, dtype="float64")
+    settings: Any = {"epochs": 10, "batch_size": len(X), "validation": 0.0, "standardize": y.ndim == 2}
     xpnet.train(model, X, y, **settings, **weights)
     return model
 
 
-def judged(loss: str, dtype: str) -> dict[str, float]:
-    """Judge a network on weighted rows, and return how far each result is from scikit-learn's."""
+def distance(ours: xpnet.MLP, theirs: xpnet.MLP) -> float:
+    """The largest difference of two parameters, relative to the largest of their array."""
+    first, second = ours.host_parameters(), theirs.host_parameters()
+    return max(np.abs(first[name] - array).max() / np.abs(array).max() for name, array in second.items())
+
+
+def differences(model: xpnet.MLP, X: np.ndarray, y: np.ndarray, **weights: np.ndarray) -> dict[str, float]:
+    """How far the results of `xpnet.evaluate` are from those of scikit-learn."""
     from sklearn import metrics
 
-    (X, y), rng = rows(loss), np.random.default_rng(0)
-    w = rng.uniform(0, 2, len(X))
-    model = trained(loss, dtype, X, y, sample_weight=w)
-    result, weights = xpnet.evaluate(model, X, y, sample_weight=w), {"sample_weight": w}
-    if model.kind == "numbers":
-        A, scale = np.asarray(model.predict(X), float), model.targets.std[0]
-        expected = {"r2": metrics.r2_score(y, A, **weights)}
-        expected["rmse"] = metrics.root_mean_squared_error(y, A, **weights)
-        deviance = (
-            metrics.mean_poisson_deviance(y, A, **weights)
-            if loss == "poisson"
-            else expected["rmse"] ** 2 / scale
+    result, answers = xpnet.evaluate(model, X, y, **weights), model.predict(X)
+    if model.targets is not None:
+        scale = float(model.targets.std[0])
+        expected = {"r2": metrics.r2_score(y, answers, **weights)}
+        expected["rmse"] = metrics.root_mean_squared_error(y, answers, **weights)
+        deviance = partial(metrics.mean_tweedie_deviance, y, answers, **weights)
+        expected["loss"] = (
+            (deviance(power=1) if model.loss == "poisson" else deviance(power=0) / scale) / scale / 2
         )
-        expected["loss"] = deviance / scale / 2
     else:
-        A, classes = np.asarray(model.predict_proba(X), float), np.asarray(model.predict(X))
-        several = zip(y.T, A.T, strict=True) if model.kind == "labels" else [(y, A)]
-        expected = {"loss": sum(metrics.log_loss(*pair, **weights) for pair in several)}
-        expected["accuracy"] = metrics.accuracy_score(y, classes, **weights)
+        A = model.predict_proba(X)
+        pairs = zip(y.T, A.T, strict=True) if model.kind == "labels" else [(y, A)]
+        expected = {"loss": sum(metrics.log_loss(*pair, **weights) for pair in pairs)}
+        expected["accuracy"] = metrics.accuracy_score(y, answers, **weights)
         if model.kind == "labels":
-            expected["f1"] = metrics.f1_score(y, classes, average="micro", **weights)
+            expected["f1"] = metrics.f1_score(y, answers, average="micro", **weights)
     return {name: abs(getattr(result, name) / value - 1) for name, value in expected.items()}
-
-
-def weighted(loss: str, dtype: str) -> dict[str, float]:
-    """The largest difference of two trained networks, relative to the largest parameter of the same name."""
-    from sklearn.utils.class_weight import compute_sample_weight
-
-    (X, y), rng = rows(loss), np.random.default_rng(0)
-    fit, times = partial(trained, loss, dtype), rng.integers(0, 4, len(X))
-    pairs = {"repeated rows": (fit(X, y, sample_weight=times), fit(X.repeat(times, 0), y.repeat(times, 0)))}
-    if LOSSES[loss].kind.name == "classes":
-        balanced = compute_sample_weight("balanced", y)
-        pairs["balanced classes"] = (fit(X, y, class_weight="balanced"), fit(X, y, sample_weight=balanced))
-    found = {}
-    for name, models in pairs.items():
-        ours, theirs = (model.host_parameters() for model in models)
-        found[name] = max(abs(ours[key] - array).max() / abs(array).max() for key, array in theirs.items())
-    return {name: float(value) for name, value in found.items()}
 
 
 if __name__ == "__main__":

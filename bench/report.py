@@ -18,7 +18,7 @@ from importlib import metadata
 from itertools import product
 from math import floor, log10
 from pathlib import Path
-from statistics import quantiles
+from statistics import mean, quantiles
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
@@ -88,6 +88,8 @@ def quartiles(found: Sequence[float]) -> list[float]:
 
 def number(value: float) -> str:
     """Format a number with three digits, or with all digits before the point."""
+    if value and not 1e-5 < abs(value) < 1e9:
+        return f"{value:.1e}"
     digits = 2 - floor(log10(abs(value))) if value else 0
     return f"{value:,.{max(digits, 0)}f}"
 
@@ -165,21 +167,11 @@ def both(*found: Results) -> str:
 
 def accuracy(results: Results) -> str:
     """The sentence about the test accuracy."""
-    runs = results["runs"]
-    scores = f"**{results['mean']:.2%}**, the worst {results['worst']:.2%}"
-    each = ", ".join(f"{run['test_accuracy']:.2%}" for run in runs)
-    seeds = f"seeds {runs[0]['seed']} to {runs[-1]['seed']}"
+    found = results["results"][0]["rounds"]
+    scores = f"**{mean(found):.2%}**, the worst {min(found):.2%}"
+    each = ", ".join(f"{score:.2%}" for score in found)
+    seeds = f"seeds 0 to {len(found) - 1}"
     return f"a mean test accuracy of {scores}\n({seeds}: {each}; `python bench/accuracy.py`)."
-
-
-def agreement(results: Results) -> str:
-    """How far each loss, metric and trained network is from scikit-learn's, in each dtype."""
-    found: dict[str, list[str]] = {}
-    for row in results["results"]:
-        for name, value in row["differences"].items():
-            found.setdefault(f"{row['loss']}, {name}", []).append(f"{value:.1e}")
-    dtypes = dict.fromkeys(row["dtype"] for row in results["results"])
-    return markdown(["largest relative difference", *dtypes], [[name, *line] for name, line in found.items()])
 
 
 def defaults(results: Results) -> str:
@@ -191,26 +183,13 @@ def defaults(results: Results) -> str:
     return markdown(["batch size, learning rate, schedule", "mean validation accuracy", "worst seed"], lines)
 
 
-def rates(*found: Results) -> str:
-    """The mean validation loss of every learning rate, with a line for each loss and table."""
-    tried = [row["lr"] for results in found for row in results["results"]]
-    lines, columns = [], [f"{lr:g}" for lr in dict.fromkeys(tried)]
-    for results in found:
-        rows = {(row["table"], f"{row['lr']:g}"): row["mean"] for row in results["results"]}
-        for name in dict.fromkeys(name for name, _ in rows):
-            means = [rows.get((name, lr)) for lr in columns]
-            said = ["diverged" if value is None else f"{value:.4f}" for value in means]
-            lines.append([f"{results['loss']}, {name}", *said])
-    return markdown(["mean validation loss at a learning rate of", *columns], lines)
-
-
 def parity(results: Results, groups: Mapping[str, str] = GROUPS) -> str:
     """The largest error of each library in each group of quantities."""
     lines, names = [], []
     for dtype, title in product(("float64", "float32"), dict.fromkeys(groups.values())):
         line = [f"{dtype}: {title}", ""]
         for report in results["reports"]:
-            names.append(f"{report['backend']} {report['version']}")
+            names.append(report["backend"] + ("" if groups is FEW_GROUPS else f" {report['version']}"))
             rows = [row for row in report["rows"] if title == groups[start_of(row["quantity"], groups)]]
             if report["dtype"] == dtype:
                 line[1] = "-" if rows[0]["gate"] is None else f"{rows[0]['gate']:.0e}"
@@ -288,9 +267,11 @@ PARTS: dict[str, tuple[Callable[..., str], list[str]]] = {
     "prediction": (both, ["prediction"]),
     "scaling": (both, ["scaling-rows", "scaling-width", "scaling-depth"]),
     "startup": (both, ["startup"]),
-    "accuracy": (accuracy, ["accuracy"]),
+    "accuracy": (accuracy, ["accuracy-mnist"]),
+    "tables": (both, [f"accuracy-{part}" for part in ("diabetes", "friedman", "labels", "dropout")]),
+    "agreement": (both, ["agreement"]),
     "defaults": (defaults, ["defaults"]),
-    "rates": (rates, sorted(path.stem for path in RESULTS.glob("defaults-*.json"))),
+    "rates": (both, sorted(path.stem for path in RESULTS.glob("defaults-*.json"))),
     "parity": (parity, ["parity-cpu"]),
     "parity-short": (lambda results: parity(results, FEW_GROUPS), ["parity-cpu"]),
     "gpu": (gpu, sorted(path.stem for path in RESULTS.glob("gpu-*.json"))),

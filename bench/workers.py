@@ -135,17 +135,15 @@ def measure(title: str, names: Iterable[str], turn: Callable[..., Answer], optio
         else:
             answers[entry].append(answer)
 
-    results = []
+    results: list[dict[str, Any]] = []
     for entry, given in answers.items():
-        figures = [answer.pop("seconds") for answer in given]
+        figures, before = [answer.pop("seconds") for answer in given], len(results)
         for column in figures[0] if figures else ():
             rounds = [figure[column] for figure in figures if figure[column]]
             if 2 * len(rounds) > len(given):
                 results.append({"contestant": entry, "column": column} | spread(rounds))
-            else:
-                errors[entry] = f"got there in {len(rounds)} of {len(given)} runs"
-        if not given:
-            errors.setdefault(entry, f"{LEFT_OUT}the time was over")
+        if len(results) == before:
+            errors.setdefault(entry, "got there in too few runs" if given else f"{LEFT_OUT}the time was over")
     title += "" if options.device == "cpu" else " on a GPU"
     return {"title": title, "results": results, "errors": errors, "notes": answers}
 
