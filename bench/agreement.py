@@ -61,10 +61,10 @@ def trained(loss: str, X: np.ndarray, y: np.ndarray, **weights: Any) -> xpnet.ML
 def distance(ours: xpnet.MLP, theirs: xpnet.MLP) -> float:
     """The largest difference of two parameters, relative to the largest of their array."""
     first, second = ours.host_parameters(), theirs.host_parameters()
-    return max(np.abs(first[name] - array).max() / np.abs(array).max() for name, array in second.items())
+    return max(float(np.abs(first[key] - array).max() / np.abs(array).max()) for key, array in second.items())
 
 
-def differences(model: xpnet.MLP, X: np.ndarray, y: np.ndarray, **weights: np.ndarray) -> dict[str, float]:
+def differences(model: xpnet.MLP, X: np.ndarray, y: np.ndarray, **weights: Any) -> dict[str, float]:
     """How far the results of `xpnet.evaluate` are from those of scikit-learn."""
     from sklearn import metrics
 

@@ -14,6 +14,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from importlib import metadata
 from itertools import product
 from math import floor, log10
@@ -51,7 +52,7 @@ Rows = dict[tuple[str, str], Results]
 
 
 def machine() -> dict[str, Any]:
-    """The machine that the figures are measured on."""
+    """The date, and the machine that the figures are measured on."""
     cpuinfo = Path("/proc/cpuinfo")  # only Linux has one
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -59,7 +60,8 @@ def machine() -> dict[str, Any]:
     libraries = {name: version for name, version in found if name.lower().startswith(LIBRARIES)}
     allowed = getattr(os, "sched_getaffinity", None)  # only Linux has it
     cores = len(allowed(0)) if allowed else os.cpu_count()
-    about = {"processor": (names or [platform.processor() or platform.machine()])[0], "cores": cores}
+    about = {"date": date.today().isoformat(), "cores": cores}
+    about |= {"processor": (names or [platform.processor() or platform.machine()])[0]}
     return about | {"python": platform.python_version(), "libraries": libraries}
 
 
@@ -161,8 +163,17 @@ def ratios(results: Results) -> str:
 
 
 def both(*found: Results) -> str:
-    """The table of each result, and its ratios."""
-    return "\n\n".join(part for results in found for part in (table(results), ratios(results)) if part)
+    """The table of each result, its ratios, and where it was measured."""
+    parts = [part for results in found for part in (table(results), ratios(results), measured(results))]
+    return "\n\n".join(filter(None, parts))
+
+
+def measured(results: Results) -> str:
+    """When and where the figures were measured."""
+    if "machine" not in results:
+        return ""
+    found = results["machine"]
+    return f"Measured on {found['date']}: {found['processor']}, {found['cores']} cores."
 
 
 def accuracy(results: Results) -> str:
@@ -209,15 +220,15 @@ def speed_short(results: Results) -> str:
     found = {name: rows.get((name, "batch 128")) for name in SHORT}
     ours = found[SHORT[0]]
     lines = [[name, spread(row), "1" if row is ours else ratio(ours, row)] for name, row in found.items()]
-    return markdown([f"{results['title']}, batch 128", "median (quartiles)", f"{SHORT[0]} / it"], lines)
+    header = [f"{results['title']}, batch 128", "median (quartiles)", f"{SHORT[0]} / it"]
+    return f"{markdown(header, lines)}\n\n{measured(results)}"
 
 
 def about(results: Results) -> str:
-    """The machine that the speed was measured on, and NumPy's kernels."""
+    """The versions that the speed was measured with, and NumPy's kernels."""
     found, (note, *_) = results["machine"], results["notes"]["xpnet numpy"]
     versions = ", ".join(f"{name} {version}" for name, version in found["libraries"].items())
-    place = f"{found['processor']}, {found['cores']} cores, Python {found['python']}"
-    return f"{place}, {versions}; {'; '.join(note['kernels'])}."
+    return f"Python {found['python']}, {versions}; {'; '.join(note['kernels'])}."
 
 
 def against(results: Results) -> str:
@@ -242,7 +253,8 @@ def gpu(*found: Results) -> str:
     """The results of `gpu.py`: a line for each question, and the tables."""
     lines = []
     for results in found:
-        lines.append(", ".join(results.get("device", {}).values()) + "\n")
+        device = [*results.get("device", {}).values(), measured(results)]
+        lines.append(", ".join(filter(None, device)) + "\n")
         for part in [part for part in results if part not in ("device", "libraries", "machine")]:
             for key, found_out in results[part].items():
                 answer = found_out | {"said": "", "kernels": ""}
@@ -270,6 +282,7 @@ PARTS: dict[str, tuple[Callable[..., str], list[str]]] = {
     "accuracy": (accuracy, ["accuracy-mnist"]),
     "tables": (both, [f"accuracy-{part}" for part in ("diabetes", "friedman", "labels", "dropout")]),
     "agreement": (both, ["agreement"]),
+    "estimators": (both, sorted(path.stem for path in RESULTS.glob("estimators-*.json"))),
     "defaults": (defaults, ["defaults"]),
     "rates": (both, sorted(path.stem for path in RESULTS.glob("defaults-*.json"))),
     "parity": (parity, ["parity-cpu"]),
