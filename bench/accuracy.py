@@ -42,7 +42,7 @@ PARTS = {
 
 def main() -> None:
     """Measure part by part."""
-    options = parse(__doc__, part=[*PARTS], rounds=5)
+    options = parse(__doc__, part=[*PARTS], rounds=5, patience=1200.0)
     for part in options.part:
         title, names = PARTS[part]
         turn = partial(ask, "accuracy.judged", part=part)

@@ -108,7 +108,8 @@ def measure(title: str, names: Iterable[str], turn: Callable[..., Answer], optio
         Takes a `contestant`'s name, a `seed` for each round, and `root` and `limit` as for `ask`.
     options
         Of `parse`: the `device`; the number of `rounds`; `against`, another checkout whose xpnet takes part,
-        too, with " (other)" after its names; and the `deadline`, when by `time.monotonic` all must be over.
+        too, with " (other)" after its names; the `patience`, after how many seconds a turn counts as hanging;
+        and the `deadline`, when by `time.monotonic` all must be over.
 
     Returns
     -------
@@ -124,7 +125,7 @@ def measure(title: str, names: Iterable[str], turn: Callable[..., Answer], optio
     order = [entry for _ in range(options.rounds) for entry in random.sample([*entries], len(entries))]
     for number, entry in enumerate(order):
         show(title, f"{number} of {len(order)}")
-        limit = min(PATIENCE, options.deadline - time.monotonic())
+        limit = min(options.patience, options.deadline - time.monotonic())
         if entry in errors or limit <= 0:
             continue
         name, root = entries[entry]
@@ -159,7 +160,7 @@ def spread(rounds: Sequence[Sequence[float]]) -> dict[str, Any]:
 def parse(about: str | None, **defaults: Any) -> argparse.Namespace:
     """Read the command line. Each default makes an option, a list an option with several values."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.set_defaults(device="cpu", deadline=inf)
+    parser.set_defaults(device="cpu", deadline=inf, patience=PATIENCE)
     for name, default in defaults.items():
         form: Any = {"type": type(default), "help": f"[default: {default}]"}
         if isinstance(default, list):

@@ -230,7 +230,7 @@ def test_turns_are_put_together_and_failures_put_down(of_bench: Any) -> None:
         replies |= {"unsure": {"seconds": {"a": [1][seed:]}}, "breaks": {"seconds": {"a": [4]}}}
         return {"error": "broken"} if (contestant, seed) == ("breaks", 1) else replies[contestant]
 
-    options = SimpleNamespace(rounds=2, against=None, deadline=inf, device="cpu")
+    options = SimpleNamespace(rounds=2, against=None, patience=9.0, deadline=inf, device="cpu")
     found = of_bench("workers").measure("seconds", ["steady", "absent", "unsure", "breaks"], turn, options)
     errors = {"absent": "left out: no GPU", "unsure": "got there in too few runs", "breaks": "broken"}
     row = {"median": 2, "quartiles": [1.75, 2.25], "calls": 4, "rounds": [1.5, 2.5]}
