@@ -32,16 +32,20 @@ MNIST = "cross-entropy"
 
 def main() -> None:
     """Try all learning rates of every loss."""
-    options = parse(__doc__, loss=[*LOSSES], rounds=3, epochs=10)
+    options = parse(__doc__, loss=[*LOSSES], seeds=3, epochs=10, rounds=1)
+    about = {"epochs": options.epochs, "seeds": options.seeds}
     for loss in options.loss:
         if loss == MNIST:
-            results = {"epochs": options.epochs, "seeds": options.rounds, "results": of_classes(options)}
+            results = about | {"results": of_classes(options)}
             write_results("defaults", results)
             print(defaults(results))
         else:
-            names, turn = [f"{loss}, {name}" for name in tables(loss)], partial(ask, "defaults.of_table")
-            title, task = "validation loss at a learning rate of", {"epochs": options.epochs}
-            publish(f"defaults-{loss}", task | measure(title, names, partial(turn, **task), options))
+            names, turn = (
+                [f"{loss}, {name}" for name in tables(loss)],
+                partial(ask, "defaults.of_table", **about),
+            )
+            results = measure("validation loss at a learning rate of", names, turn, options)
+            publish(f"defaults-{loss}", about | results)
 
 
 def of_classes(options: Any) -> list[dict[str, Any]]:
@@ -52,7 +56,7 @@ def of_classes(options: Any) -> list[dict[str, Any]]:
         show("tried", f"{number} of {len(grid)}")
         settings: dict[str, Any] = {"batch_size": batch_size, "lr": lr, "schedule": schedule}
         scores = []
-        for seed in range(options.rounds):
+        for seed in range(options.seeds):
             about = settings | {"epochs": options.epochs, "seed": seed}
             history = xpnet.train(xpnet.MLP(seed=seed), data.X_train, data.y_train, **about)
             scores.append(history.epochs[-1].validation_accuracy)
@@ -60,17 +64,23 @@ def of_classes(options: Any) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: -row["mean"])
 
 
-def of_table(contestant: str, seed: int, epochs: int) -> Answer:
-    """Train with every learning rate, and return the last validation losses. A run that diverges has none."""
+def of_table(contestant: str, seed: int, seeds: int, epochs: int) -> Answer:
+    """Train with every learning rate and seed, and return the last validation losses.
+
+    A rate at which a run diverges has none.
+    """
     loss, _, name = contestant.partition(", ")
     X, y = tables(loss)[name]
-    found: dict[str, list[float]] = {}
-    for lr in SMALL_RATES:
+
+    def last_loss(lr: float, seed: int) -> float:
         model = xpnet.MLP((X.shape[1], 128, y[0].size), loss=loss, seed=seed)
-        settings: dict[str, Any] = {"lr": lr, "epochs": epochs, "seed": seed, "standardize": True}
-        found[f"{lr:g}"] = []
+        history = xpnet.train(model, X, y, standardize=True, lr=lr, epochs=epochs, seed=seed)
+        return history.epochs[-1].validation_loss
+
+    found: dict[str, list[float]] = {f"{lr:g}": [] for lr in SMALL_RATES}
+    for lr in SMALL_RATES:
         with suppress(xpnet.DivergedError):
-            found[f"{lr:g}"] += [xpnet.train(model, X, y, **settings).epochs[-1].validation_loss]
+            found[f"{lr:g}"] = [last_loss(lr, seed) for seed in range(seeds)]
     return {"seconds": found}
 
 

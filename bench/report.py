@@ -165,7 +165,7 @@ def ratios(results: Results) -> str:
 def both(*found: Results) -> str:
     """The table of each result, its ratios, and where it was measured."""
     parts = [part for results in found for part in (table(results), ratios(results), measured(results))]
-    return "\n\n".join(filter(None, parts))
+    return "\n\n".join(filter(None, parts)) or "Nothing has been measured yet."
 
 
 def measured(results: Results) -> str:

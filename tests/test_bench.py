@@ -69,7 +69,7 @@ def test_a_script_measures_and_prints_its_tables(line: str, tmp_path: Path) -> N
 
 def test_learning_rates_of_a_loss_are_tried_on_every_table(tmp_path: Path) -> None:
     """The smallest does not diverge, and a run that diverges has no loss."""
-    done = bench(tmp_path, "defaults --loss poisson --rounds 1 --epochs 1")
+    done = bench(tmp_path, "defaults --loss poisson --seeds 1 --epochs 1")
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "defaults-poisson.json").read_text(encoding="utf-8"))
     losses = {row["contestant"]: row["median"] for row in found["results"] if row["column"] == "0.005"}
