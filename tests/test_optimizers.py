@@ -82,21 +82,21 @@ def test_decoupled_weight_decay_by_hand(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "kinds", "shares"),
+    ("optimizer", "kinds", "ones"),
     [
         (SGD(), [], []),
         (SGD(0.9), ["velocity"], []),
-        (Adam(), ["mean", "square"], ["mean.share", "square.share"]),
+        (Adam(), ["mean", "square"], ["mean.correction", "square.correction"]),
     ],
     ids=["plain", "momentum", "adam"],
 )
 def test_memory_starts_at_zero_in_the_dtype_of_the_parameters(
-    optimizer: Optimizer, kinds: list[str], shares: list[str], backend: Backend, xp: Any
+    optimizer: Optimizer, kinds: list[str], ones: list[str], backend: Backend, xp: Any
 ) -> None:
     parameters = move(backend, {name: np.ones(shape, np.float32) for name, shape in SHAPES.items()})
     memory = fetch(backend, optimizer.memory(xp, parameters))
     expected = {f"{kind}.{name}": shape for kind in kinds for name, shape in SHAPES.items()}
-    assert {name: array.shape for name, array in memory.items()} == expected | dict.fromkeys(shares, (1,))
+    assert {name: array.shape for name, array in memory.items()} == expected | dict.fromkeys(ones, (1,))
     for name, array in memory.items():
         assert array.dtype == np.float32, name
         assert not array.any(), name
