@@ -194,14 +194,13 @@ def compare(backend: Backend, dtype: str, reference: Reference, tell: Tell = lam
 
         tell("single steps")
         stepper = Stepper.prepare(backend, inputs, dtype)
-        for name in (*NETWORK.shapes, "loss"):
-            compared = _compare_steps(stepper, reference.singles, [name], precision)
-            report.rows.append(replace(compared, quantity=f"single step {name}"))
+        for name, worst in _compare_steps(stepper, reference.singles, precision).items():
+            report.rows.append(replace(worst, quantity=f"single step {name}"))
         for case, singles in reference.cases.items():
             tell(f"single steps, {case}")
             other = Stepper.prepare(backend, inputs, dtype, CASES[case])
-            compared = _compare_steps(other, singles, [*NETWORK.shapes, "loss"], precision)
-            report.rows.append(replace(compared, quantity=f"single step, {case}"))
+            worst = max(_compare_steps(other, singles, precision).values(), key=lambda row: row.error)
+            report.rows.append(replace(worst, quantity=f"single step, {case}"))
 
         state, loss, steps = stepper.begin(inputs), 0.0, len(inputs.batches)
         for start in range(0, steps, STEPS_AT_ONCE):
@@ -243,16 +242,17 @@ def _pieces(backend: Backend, inputs: Inputs, dtype: str) -> dict[str, np.ndarra
     return pieces
 
 
-def _compare_steps(stepper: Stepper, singles: list[SingleStep], names: list[str], precision: str) -> Row:
-    """Take single steps, and compare what comes of them: the worst error of all."""
-    rows = []
-    for single in singles:
-        after = stepper.run(single.before, single.rows[np.newaxis])
-        rows += [
+def _compare_steps(stepper: Stepper, singles: list[SingleStep], precision: str) -> dict[str, Row]:
+    """Take single steps, and compare what comes of them: the worst error of each quantity."""
+    found = [stepper.run(single.before, single.rows[np.newaxis]) for single in singles]
+    worst = {}
+    for name in (*NETWORK.shapes, "loss"):
+        rows = [
             judge(name, "chained", after[name], single.after[name], stepper.dtype, precision)
-            for name in names
+            for after, single in zip(found, singles, strict=True)
         ]
-    return max(rows, key=lambda row: row.error)
+        worst[name] = max(rows, key=lambda row: row.error)
+    return worst
 
 
 def _case_steps(backend: Backend, inputs: Inputs, case: Case) -> list[SingleStep]:
