@@ -130,15 +130,6 @@ def test_only_its_own_backend_names_a_library(library: str) -> None:
         assert not ROOTS[library] & {name.partition(".")[0] for name in imports(source)}, source
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_nothing_is_pickled(source: str) -> None:
-    """Who loads a pickle runs its code. ruff finds the calls; this finds the imports, and NumPy's option."""
-    roots = {name.partition(".")[0] for name in imports(source)}
-    assert not roots & {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
-    allowed = [node for node in nodes(source) if isinstance(node, ast.keyword) and node.arg == "allow_pickle"]
-    assert all(ast.unparse(node.value) == "False" for node in allowed)
-
-
 @pytest.mark.parametrize(
     "code",
     [

@@ -8,7 +8,7 @@ from numpy.random import Generator
 
 from tests.oracles import assert_close, differences, draw_step, each_dtype, on, scanned
 from tests.states import Host, assert_same
-from tests.test_random import SIGMAS, draw, words
+from tests.test_random import NUMPY, SIGMAS, draw, words
 from xpnet.backends import Backend
 from xpnet.nn.dropout import dropout_masks
 from xpnet.nn.losses import LOSSES
@@ -44,13 +44,13 @@ def test_a_unit_is_left_out_by_its_draw(rate: float, dtype: str, backend: Backen
     assert abs(np.mean(expected > 0) - stays) < SIGMAS * (stays * (1 - stays) / expected.size) ** 0.5
 
 
-def test_masks_depend_on_seed_step_and_layer(backend: Backend) -> None:
+def test_masks_depend_on_seed_step_and_layer() -> None:
     """Of two independent masks at a rate of 1/2, half of all units differ."""
-    one, other = masks_of(backend, (0.5, 0.5)).values()
-    seed, step = masks_of(backend, (0.5,), seed=-7)[0], masks_of(backend, (0.5,), step=2)[0]
+    one, other = masks_of(NUMPY, (0.5, 0.5)).values()
+    seed, step = masks_of(NUMPY, (0.5,), seed=-7)[0], masks_of(NUMPY, (0.5,), step=2)[0]
     for mask in (other, seed, step):
         assert abs(np.mean(one != mask) - 0.5) < SIGMAS * 0.5 / one.size**0.5
-    np.testing.assert_array_equal(masks_of(backend, (0.5,))[0], one)
+    np.testing.assert_array_equal(masks_of(NUMPY, (0.5,))[0], one)
 
 
 def gradients(xp: Any, network: Network, masks: Any, parameters: Any, X: Any, T: Any, shares: Any) -> Any:
@@ -76,10 +76,10 @@ def by_torch(network: Network, masks: Any, parameters: Host, X: Any, T: Any, sha
     return {name: array.numpy() for name, array in zip(leaves, found, strict=True)}
 
 
-def test_the_next_layer_keeps_its_expectation(backend: Backend, rng: Generator) -> None:
+def test_the_next_layer_keeps_its_expectation(rng: Generator) -> None:
     """Over 128 copies of a row, whose masks are independent, by the deviation that Z then has."""
     row, W, rate = rng.standard_normal(512), rng.standard_normal((512, 3)), 0.3
-    Z = (row * masks_of(backend, (rate,))[0]) @ W
+    Z = (row * masks_of(NUMPY, (rate,))[0]) @ W
     deviation = np.sqrt(row**2 @ W**2 * rate / (1 - rate))
     assert (abs(Z.mean(axis=0) - row @ W) < SIGMAS * deviation / 128**0.5).all()
     assert (abs(Z.std(axis=0) / deviation - 1) < SIGMAS / 256**0.5).all()
@@ -116,7 +116,7 @@ def test_a_scan_of_steps_draws_its_masks_by_seed_and_step(backend: Backend, rng:
         state["t"] = np.zeros(1, np.int32)
         state = scanned(backend, step, state, rows, given)
         for j, batch in enumerate(rows):
-            drawn = masks_of(backend, (0.0, 0.5), network.sizes, 6, seed=99, step=3 * i + j)
+            drawn = masks_of(NUMPY, (0.0, 0.5), network.sizes, 6, seed=99, step=3 * i + j)
             shares = (batch >= 0) / np.sum(batch >= 0)
             slopes = by_torch(network, drawn, expected, data["X"][batch], data["y"][batch], shares)
             expected = {name: W - 0.1 * slopes[name] for name, W in expected.items()}

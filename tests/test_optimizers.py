@@ -124,8 +124,6 @@ def draw(rng: Generator, steps: int) -> tuple[Host, list[Host]]:
     ("ours", "name", "theirs"),
     [
         (SGD(), "SGD", {}),
-        (SGD(0.9), "SGD", {"momentum": 0.9}),
-        (SGD(weight_decay=0.3), "SGD", {"weight_decay": 0.3}),
         (SGD(0.9, True, 0.3), "SGD", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.3}),
         (SGD(0.9, weight_decay=0.3), "SGD", {"momentum": 0.9, "weight_decay": 0.3}),
         (Adam(weight_decay=0.3), "Adam", {"weight_decay": 0.3}),
@@ -156,27 +154,17 @@ def test_fifty_steps_of_torch(
         assert abs(found[key] - start[key]).max() > 0.02, "the steps must have gone somewhere"
 
 
-def sklearn_rule(ours: Any, memory: Any, dW: Any, lr: float, t: int) -> tuple[Any, Any]:
-    """The memory, and what is added to the parameters, in scikit-learn's optimizers; t counts from 1."""
-    if isinstance(ours, SGD):
-        v = 0.9 * memory - lr * dW
-        return v, 0.9 * v - lr * dW if ours.nesterov else v
-    m, s = 0.9 * memory[0] + (1 - 0.9) * dW, 0.999 * memory[1] + (1 - 0.999) * dW**2
-    return np.stack([m, s]), -lr * np.sqrt(1 - 0.999**t) / (1 - 0.9**t) * m / (np.sqrt(s) + 1e-8)
-
-
-@pytest.mark.parametrize("ours", [SGD(0.9), SGD(0.9, nesterov=True), Adam(corrected_epsilon=False)])
-def test_thirty_steps_of_sklearn_at_changing_rates(ours: Optimizer, backend: Backend, rng: Generator) -> None:
+def test_thirty_steps_of_sklearns_adam_at_changing_rates(backend: Backend, rng: Generator) -> None:
     """The gradients of b1 are as small as epsilon, whose place then shows in the first digit."""
     start, gradients = draw(rng, 30)
     gradients = [gradient | {"b1": 1e-9 * gradient["b1"]} for gradient in gradients]
     rates = rng.uniform(0.001, 0.1, 30)
-    found = run(backend, ours, start, gradients, rates)
+    found = run(backend, Adam(corrected_epsilon=False), start, gradients, rates)
     for name, W in start.items():
-        memory = np.zeros((2, *W.shape) if isinstance(ours, Adam) else W.shape)
+        m = s = 0.0
         for t, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), 1):
-            memory, change = sklearn_rule(ours, memory, gradient[name], rate, t)
-            W = W + change
+            m, s = 0.9 * m + 0.1 * gradient[name], 0.999 * s + 0.001 * gradient[name] ** 2
+            W = W - rate * np.sqrt(1 - 0.999**t) / (1 - 0.9**t) * m / (np.sqrt(s) + 1e-8)
         np.testing.assert_allclose(found[name] - start[name], W - start[name], rtol=1e-9, atol=1e-15)
 
 
