@@ -35,6 +35,9 @@ def test_a_result_that_nobody_refers_to_leaves_its_memory_to_the_next() -> None:
     second = products.matmul(square(1), square(2))
     assert address(second) == addresses[1]
     assert (second == 2 * SIDE).all()
+    second.flags.writeable = False
+    del second
+    assert (products.matmul(square(1), square(3)) == 3 * SIDE).all()
 
 
 @pytest.mark.parametrize(
@@ -59,14 +62,6 @@ def test_no_more_than_so_much_unused_memory_is_kept(monkeypatch: pytest.MonkeyPa
     assert len(unused) in (4, 5)  # before the last was made they were within the limit
     assert unused[-1].shape == (LARGE // 4 + 19, 1)
     assert any(buffer is held for buffer in products.buffers)
-
-
-def test_memory_that_was_made_read_only_is_not_used_again() -> None:
-    products = Products()
-    first = products.matmul(square(1), square(1))
-    first.flags.writeable = False
-    del first
-    assert (products.matmul(square(1), square(2)) == 2 * SIDE).all()
 
 
 def test_threads_never_get_the_same_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,6 +110,7 @@ print(faults / (2 * 469))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about the C library of most Linux systems")
 def test_a_step_takes_its_memory_from_the_one_before(tmp_path: Path) -> None:
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "2")  # with one it was so before
