@@ -164,14 +164,8 @@ def test_public_names_are_those_that_a_type_checker_sees() -> None:
         _ = xpnet.Mlp
 
 
-def test_a_wheel_can_be_published_with_its_data_and_licences() -> None:
-    assert re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc)\d+)?", xpnet.__version__)
-    mnist = PACKAGE / "data" / "mnist"
-    parts = [
-        f"{part}-{kind}-ubyte.gz" for part in ("t10k", "train") for kind in ("images-idx3", "labels-idx1")
-    ]
-    assert sorted(path.name for path in mnist.glob("*.gz")) == parts
-    notice = (mnist / "LICENSE").read_text(encoding="utf-8")
+def test_the_package_brings_its_licences_and_its_types() -> None:
+    notice = (PACKAGE / "data" / "mnist" / "LICENSE").read_text(encoding="utf-8")
     assert "Yann LeCun and Corinna Cortes" in notice
     assert "Attribution-Share" in notice
     assert (PACKAGE / "py.typed").exists()

@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,8 +16,7 @@ import pytest
 import torch
 
 import xpnet
-from tests.helpers import refused
-from tests.process import environment
+from tests.helpers import isolated, refused
 from tests.states import move
 from xpnet.backends import LIBRARIES, PRECISIONS, Backend, Execution, backend_class, get_backend, owner
 from xpnet.backends.jax import BLOCK, PADDED, JAXBackend
@@ -29,12 +27,6 @@ KINDS = ("cpu", "cuda", "xpu", "mps")
 ON_CPU = [name for name in LIBRARIES if "cpu" in backend_class(name).kinds]
 ON_CUDA = [name for name in LIBRARIES if "cuda" in backend_class(name).kinds]
 OPTIONAL = [name for name in LIBRARIES if name != "numpy"]
-
-
-def isolated(code: str, **extra: str) -> str:
-    """What a fresh Python prints."""
-    command, known = [sys.executable, "-c", code], environment(None, **extra)
-    return subprocess.check_output(command, env=known, text=True, timeout=60).strip()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -120,9 +112,8 @@ def test_threads_that_cannot_be_meant_are_a_usage_error(threads: Any) -> None:
     assert said == f"threads must be a whole number from 1 to 4096, not {threads!r:.60}"
 
 
-@pytest.mark.parametrize("name", [None, "cupy", "torch", "jax"])
-def test_threads_on_a_gpu_are_a_usage_error(name: str | None) -> None:
-    said = refused(lambda: get_backend("cuda", name, threads=2), UsageError)
+def test_threads_on_a_gpu_are_a_usage_error() -> None:
+    said = refused(lambda: get_backend("cuda", threads=2), UsageError)
     assert said == "threads applies to the CPU, not to cuda"
 
 
@@ -216,7 +207,6 @@ def test_short_cuts_lead_where_the_functions_of_numpy_do(
     backend = get_backend("cpu", name)
     x, y = rng.standard_normal((6, 5)).astype(dtype), rng.integers(0, 5, 6).astype(np.int32)
     cases: list[Callable[[Any, Any, Any], Any]] = [
-        lambda xp, x, y: xp.matmul(x, xp.matrix_transpose(x)),
         lambda xp, x, y: xp.sum(x, axis=1, dtype=xp.float64),
         lambda xp, x, y: xp.sum(x > 0, axis=1),
         lambda xp, x, y: xp.take(x, y, axis=0),

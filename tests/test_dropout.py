@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 
-from tests.oracles import assert_close, differences, draw_step, each_dtype, on, scanned
+from tests.oracles import assert_close, differences, draw_step, each_dtype, network_by_torch, on, scanned
 from tests.states import Host, assert_same
 from tests.test_random import NUMPY, SIGMAS, draw, words
 from xpnet.backends import Backend
@@ -16,7 +16,8 @@ from xpnet.nn.network import Network, backward, forward
 from xpnet.nn.optimizers import SGD
 from xpnet.nn.step import TrainingStep
 
-SQUARED = LOSSES["squared-error"]
+NAME = "squared-error"
+SQUARED = LOSSES[NAME]
 
 
 def masks(xp: Any, rates: Any, sizes: Any, m: int, dtype: Any, key: Any, places: Any) -> Any:
@@ -60,22 +61,6 @@ def gradients(xp: Any, network: Network, masks: Any, parameters: Any, X: Any, T:
     return backward(xp, network, parameters, computed, dZ, masks)
 
 
-def by_torch(network: Network, masks: Any, parameters: Host, X: Any, T: Any, shares: Any) -> Host:
-    """The gradient of the same by the autograd of PyTorch."""
-    import torch
-
-    f = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
-    leaves = {name: torch.tensor(array, requires_grad=True) for name, array in parameters.items()}
-    with torch.enable_grad():
-        A = torch.tensor(X)
-        for l in range(network.depth):
-            A = f[network.activations[l - 1]](A) if l else A
-            A = A * torch.tensor(masks.get(l, 1.0)) @ leaves[f"W{l + 1}"] + leaves[f"b{l + 1}"]
-        loss = (torch.tensor(shares)[:, None] * (A - torch.tensor(T)) ** 2).sum() / 2
-        found = torch.autograd.grad(loss, list(leaves.values()))
-    return {name: array.numpy() for name, array in zip(leaves, found, strict=True)}
-
-
 def test_the_next_layer_keeps_its_expectation(rng: Generator) -> None:
     """Over 128 copies of a row, whose masks are independent, by the deviation that Z then has."""
     row, W, rate = rng.standard_normal(512), rng.standard_normal((512, 3)), 0.3
@@ -99,7 +84,7 @@ def test_gradient_with_masks(activation: tuple[str, str], backend: Backend, rng:
         return float(shares @ SQUARED.forward(np, forward(np, network, parameters, X, drawn).Z[3], T)[0])
 
     given: Any = {"masks": drawn, "parameters": parameters, "X": X, "T": T, "shares": shares}
-    found, theirs = on(backend, gradients, network, **given), by_torch(network, **given)
+    found, theirs = on(backend, gradients, network, **given), network_by_torch(network, NAME, **given)[1]
     for name, W in parameters.items():
         assert_close(found[name], theirs[name], 1e-12)
         assert_close(found[name], differences(loss, W), 1e-7)
@@ -108,7 +93,7 @@ def test_gradient_with_masks(activation: tuple[str, str], backend: Backend, rng:
 def test_a_scan_of_steps_draws_its_masks_by_seed_and_step(backend: Backend, rng: Generator) -> None:
     """Two chunks, between which `t` starts again and `step` goes on; by torch and with masks drawn above."""
     network = Network((4, 5, 3), "tanh")
-    data, state = draw_step(rng, "squared-error", network, SGD())
+    data, state = draw_step(rng, NAME, network, SGD())
     given = data | {"seed": np.full(1, 99, np.int32), "places": np.arange(12, dtype=np.int32)}
     expected = {name: state[name] for name in network.shapes}
     step = TrainingStep(backend.xp, network, SQUARED, SGD(), dropout=(0.0, 0.5))
@@ -118,7 +103,8 @@ def test_a_scan_of_steps_draws_its_masks_by_seed_and_step(backend: Backend, rng:
         for j, batch in enumerate(rows):
             drawn = masks_of(NUMPY, (0.0, 0.5), network.sizes, 6, seed=99, step=3 * i + j)
             shares = (batch >= 0) / np.sum(batch >= 0)
-            slopes = by_torch(network, drawn, expected, data["X"][batch], data["y"][batch], shares)
+            taken = {"X": data["X"][batch], "T": data["y"][batch], "shares": shares, "masks": drawn}
+            _, slopes = network_by_torch(network, NAME, expected, **taken)
             expected = {name: W - 0.1 * slopes[name] for name, W in expected.items()}
     assert_same({name: state[name] for name in network.shapes}, expected, 1e-12)
     assert (state["step"].tolist(), state["t"].tolist()) == ([6], [3])

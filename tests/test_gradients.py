@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from tests.oracles import assert_close, differences
+from tests.oracles import assert_close, differences, network_by_jax, network_by_torch
 from tests.states import LOSS
 from xpnet.nn.activations import ACTIVATIONS
 from xpnet.nn.network import Network, backward, forward
@@ -38,8 +38,7 @@ class Case:
     def __init__(self, rng: np.random.Generator, network: Network, weights: list[float]) -> None:
         self.network, m = network, len(weights)
         self.shares = np.array(weights) / sum(weights)
-        self.y = rng.integers(0, network.sizes[-1], m)
-        self.Y = np.eye(network.sizes[-1])[self.y]
+        self.Y = np.eye(network.sizes[-1])[rng.integers(0, network.sizes[-1], m)]
         while True:
             self.parameters = {name: rng.standard_normal(shape) for name, shape in network.shapes.items()}
             self.X = rng.standard_normal((m, network.sizes[0]))
@@ -57,13 +56,6 @@ class Case:
         computed = forward(np, self.network, self.parameters, self.X)
         dZ = LOSS.backward(np, LOSS.output(np, computed.Z[self.network.depth]), self.Y, self.shares)
         return backward(np, self.network, self.parameters, computed, dZ)
-
-    def logits(self, f: Callable[[Any], Any], parameters: dict[str, Any], X: Any) -> Any:
-        """The same network, written with the operators of another library."""
-        for l in range(1, self.network.depth + 1):
-            X = X @ parameters[f"W{l}"] + parameters[f"b{l}"]
-            X = f(X) if l < self.network.depth else X
-        return X
 
 
 @pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
@@ -91,40 +83,22 @@ cases = st.builds(
 fixed = hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
 
 
+def check(case: Case, theirs: Callable[..., Any]) -> None:
+    given = {"X": case.X, "T": case.Y, "shares": case.shares}
+    loss, gradients = theirs(case.network, "cross-entropy", case.parameters, **given)
+    assert case.loss() == pytest.approx(loss, rel=1e-12, abs=1e-14)
+    for name, dW in case.gradients().items():
+        assert_close(dW, gradients[name], 1e-11)
+
+
 @fixed
 @hypothesis.given(cases)
 def test_gradients_are_those_of_torch(case: Case) -> None:
-    import torch
-
-    functions = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "identity": torch.clone}
-    leaves = {name: torch.tensor(array, requires_grad=True) for name, array in case.parameters.items()}
-    logits = case.logits(functions[str(case.network.activation)], leaves, torch.tensor(case.X))
-    losses = torch.nn.functional.cross_entropy(logits, torch.tensor(case.y), reduction="none")
-    loss = (torch.tensor(case.shares) * losses).sum()
-    loss.backward()
-
-    assert case.loss() == pytest.approx(loss.item(), rel=1e-12, abs=1e-14)
-    for name, dW in case.gradients().items():
-        gradient: Any = leaves[name].grad
-        assert_close(dW, gradient.numpy(), 1e-11)
+    check(case, network_by_torch)
 
 
 @pytest.mark.slow
 @hypothesis.settings(fixed, max_examples=5)  # JAX compiles every new shape
 @hypothesis.given(cases)
 def test_gradients_are_those_of_jax(case: Case) -> None:
-    import jax
-    from jax import numpy as jnp
-
-    functions = {"relu": jax.nn.relu, "tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid, "identity": jnp.asarray}
-
-    def objective(parameters: dict[str, Any]) -> Any:
-        log_A = jax.nn.log_softmax(case.logits(functions[str(case.network.activation)], parameters, case.X))
-        return -jnp.sum(case.shares * jnp.take_along_axis(log_A, case.y[:, None], axis=1)[:, 0])
-
-    with jax.enable_x64(True):
-        leaves = {name: jnp.asarray(array) for name, array in case.parameters.items()}
-        loss, gradients = jax.value_and_grad(objective)(leaves)
-        assert case.loss() == pytest.approx(float(loss), rel=1e-12, abs=1e-14)
-        for name, dW in case.gradients().items():
-            assert_close(dW, np.asarray(gradients[name]), 1e-11)
+    check(case, network_by_jax)

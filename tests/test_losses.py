@@ -6,7 +6,6 @@ from typing import Any
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
-import pytest
 from numpy.random import Generator
 
 from tests.oracles import H, assert_close, autograds, draw_targets, each_dtype, each_loss, exact_losses, on
@@ -100,7 +99,7 @@ def test_no_digits_cancel_near_the_minimum(name: str, dtype: str, backend: Backe
     The cross-entropy is right only to a few units in the last place of 1: where one class has all but 1e-8 of
     the probability, float32 says 1.
     """
-    eps, near = float(np.finfo(dtype).eps), np.geomspace(1e-6, 30.0, 400)[:, None]
+    eps, near = float(np.finfo(dtype).eps), np.append(0.0, np.geomspace(1e-6, 30.0, 399))[:, None]
     T = draw_targets(np.random.default_rng(4), name, 400, 3 if "cross" in name else 1)
     from_T = {"squared-error": T + near * T, "poisson": np.log(np.where(T > 0, T, 1e-3)) + near / 10}
     Z, T = from_T.get(name, near * (2 * T - 1)).astype(dtype), T.astype(dtype)
@@ -113,17 +112,6 @@ def test_no_digits_cancel_near_the_minimum(name: str, dtype: str, backend: Backe
         room = np.sum(np.abs(np.exp(Z) - T) * logs, axis=1)
     assert (abs(losses - expected) <= 4 * eps * (4 * expected + room)).all()
     assert (losses >= 0).all()
-
-
-@each_dtype
-@pytest.mark.parametrize("name", ["squared-error", "poisson"])
-def test_the_loss_is_zero_at_the_target(name: str, dtype: str, backend: Backend, xp: Any) -> None:
-    """And positive on both sides."""
-    T = backend.asarray(np.geomspace(0.01, 1000.0, 50).astype(dtype)[:, None])
-    Z = xp.log(T) if name == "poisson" else T
-    for shift in (-1e-3, 0.0, 1e-3):
-        losses = backend.to_numpy(LOSSES[name].forward(xp, Z + shift, T)[0])
-        assert ((losses > 0) if shift else (losses == 0)).all()
 
 
 @each_loss
