@@ -3,10 +3,7 @@
 import copy
 import pickle
 import sys
-from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -197,33 +194,6 @@ def test_copy_of_a_namespace_is_one(name: str) -> None:
     assert (again.matmul, again.tanh) == (made.xp.matmul, made.xp.tanh)
     with pytest.raises(AttributeError, match="no_such_function"):
         _ = again.no_such_function
-
-
-@pytest.mark.parametrize("name", ["numpy", "torch"])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_short_cuts_lead_where_the_functions_of_numpy_do(
-    name: str, dtype: str, rng: np.random.Generator
-) -> None:
-    backend = get_backend("cpu", name)
-    x, y = rng.standard_normal((6, 5)).astype(dtype), rng.integers(0, 5, 6).astype(np.int32)
-    cases: list[Callable[[Any, Any, Any], Any]] = [
-        lambda xp, x, y: xp.sum(x, axis=1, dtype=xp.float64),
-        lambda xp, x, y: xp.sum(x > 0, axis=1),
-        lambda xp, x, y: xp.take(x, y, axis=0),
-        lambda xp, x, y: xp.take(x, y[:4], axis=1),
-        lambda xp, x, y: xp.take(y, y),
-    ]
-    for function, axis, keepdims in product(("max", "sum"), (None, 0, 1, -1), (False, True)):
-        reduce = partial(lambda f, how, xp, x, y: getattr(xp, f)(x, **how), function)
-        cases.append(partial(reduce, {"axis": axis, "keepdims": keepdims}))
-    with backend.running(dtype):
-        arrays = backend.asarray(x), backend.asarray(y)
-        for case in cases:
-            found, right = backend.to_numpy(case(backend.xp, *arrays)), np.asarray(case(np, x, y))
-            assert (found.dtype, found.shape) == (right.dtype, right.shape)
-            np.testing.assert_allclose(found, right, rtol=1e-5 if right.dtype == "float32" else 1e-13)
-        with pytest.raises(IndexError):
-            backend.xp.take(arrays[0], backend.asarray([6]), axis=0)
 
 
 @pytest.mark.parametrize("name", ["numpy", "torch"])

@@ -61,15 +61,6 @@ def gradients(xp: Any, network: Network, masks: Any, parameters: Any, X: Any, T:
     return backward(xp, network, parameters, computed, dZ, masks)
 
 
-def test_the_next_layer_keeps_its_expectation(rng: Generator) -> None:
-    """Over 128 copies of a row, whose masks are independent, by the deviation that Z then has."""
-    row, W, rate = rng.standard_normal(512), rng.standard_normal((512, 3)), 0.3
-    Z = (row * masks_of(NUMPY, (rate,))[0]) @ W
-    deviation = np.sqrt(row**2 @ W**2 * rate / (1 - rate))
-    assert (abs(Z.mean(axis=0) - row @ W) < SIGMAS * deviation / 128**0.5).all()
-    assert (abs(Z.std(axis=0) / deviation - 1) < SIGMAS / 256**0.5).all()
-
-
 @pytest.mark.parametrize("activation", [("relu", "tanh"), ("tanh", "sigmoid"), ("sigmoid", "relu")])
 def test_gradient_with_masks(activation: tuple[str, str], backend: Backend, rng: Generator) -> None:
     """Input and both hidden layers have masks: against differences and the autograd of PyTorch."""

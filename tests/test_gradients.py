@@ -29,7 +29,6 @@ WEIGHTS = {
     "one row": [1.0],
     "weighted": [0.5, 2.0, 0.0, 1.0, 3.0, 0.0],
 }
-each_activation = pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 
 
 class Case:
@@ -60,7 +59,7 @@ class Case:
 
 @pytest.mark.parametrize("weights", WEIGHTS.values(), ids=WEIGHTS)
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
-@each_activation
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 def test_network_against_differences(
     activation: str, sizes: tuple[int, ...], weights: list[float], rng: np.random.Generator
 ) -> None:

@@ -264,7 +264,6 @@ def test_steps_that_fell_back_fail_the_command_unless_eager_was_asked_for(
     assert f"float32 arithmetic, execution eager ({NO_GRAPH})" in result.stdout
     assert "FAIL" in result.stdout.splitlines()[-1]
     (report,) = json.loads(invoke([*arguments, "--json"]).stdout)["reports"]
-    assert (report["passed"], report["first_failure"]) == (False, None)
     assert report["execution"] == {"asked": "auto", "actual": "eager", "reason": NO_GRAPH}
 
     result = invoke([*arguments, "--execution", "eager"])

@@ -18,16 +18,13 @@ from xpnet.nn.random import threefry, uniform16
 SIGMAS = 5
 NUMPY = NumPyBackend("cpu")
 
-# the file kat_vectors of Random123: rounds, counter, key, result
+# the file kat_vectors of Random123, threefry2x32 with 13 rounds: counter, key, result
 ZERO, ONES = (0, 0), (2**32 - 1, 2**32 - 1)
 PI = (0x243F6A88, 0x85A308D3), (0x13198A2E, 0x03707344)
 KNOWN = [
-    (13, ZERO, ZERO, (0x9D1C5EC6, 0x8BD50731)),
-    (13, ONES, ONES, (0xFD36D048, 0x2D17272C)),
-    (13, *PI, (0xBA3E4725, 0xF27D669E)),
-    (20, ZERO, ZERO, (0x6B200159, 0x99BA4EFE)),
-    (20, ONES, ONES, (0x1CB996FC, 0xBB002BE7)),
-    (20, *PI, (0xC4923A9C, 0x483DF7A0)),
+    (ZERO, ZERO, (0x9D1C5EC6, 0x8BD50731)),
+    (ONES, ONES, (0xFD36D048, 0x2D17272C)),
+    (*PI, (0xBA3E4725, 0xF27D669E)),
 ]
 
 
@@ -36,8 +33,8 @@ def words(*values: Any) -> tuple[np.ndarray, ...]:
     return tuple(np.atleast_1d(np.array(x)).astype(np.uint32).view(np.int32) for x in values)
 
 
-def hashes(xp: Any, rounds: int, key: Any, x: Any) -> tuple[Any, ...]:
-    return threefry(key, x[0], x[1], rounds)
+def hashes(xp: Any, key: Any, x: Any) -> tuple[Any, ...]:
+    return threefry(key, x[0], x[1])
 
 
 def hashed(key: tuple[int, int], counter: tuple[int, int]) -> tuple[int, int]:
@@ -52,9 +49,9 @@ def hashed(key: tuple[int, int], counter: tuple[int, int]) -> tuple[int, int]:
     return x[0], x[1]
 
 
-@pytest.mark.parametrize(("rounds", "counter", "key", "expected"), KNOWN)
-def test_known_answers(rounds: int, counter: Any, key: Any, expected: Any, backend: Backend) -> None:
-    assert on(backend, hashes, rounds, key=words(*key), x=words(*counter)) == words(*expected)
+@pytest.mark.parametrize(("counter", "key", "expected"), KNOWN)
+def test_known_answers(counter: Any, key: Any, expected: Any, backend: Backend) -> None:
+    assert on(backend, hashes, key=words(*key), x=words(*counter)) == words(*expected)
 
 
 def draws(xp: Any, stream: int, shape: tuple[int, int], key: Any, places: Any) -> Any:

@@ -4,6 +4,7 @@ On a GPU these tests cover what other tests cover with stand-ins: refilled array
 """
 
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -97,11 +98,10 @@ def test_products_of_every_layout(backend: Backend, m: int, k: int, n: int, rng:
         right = A.astype(np.float64) @ B.astype(np.float64)
         atol = (1e-5 if dtype == "float32" else 1e-13) * np.sqrt(k) * max(1.0, abs(right).max())
         with backend.running(dtype):
-            for left in layouts(A):
-                for other in layouts(B):
-                    found = backend.to_numpy(xp.matmul(left, other))
-                    assert found.dtype == dtype
-                    np.testing.assert_allclose(found, right, rtol=0, atol=atol)
+            for left, other in product(layouts(A), layouts(B)):
+                found = backend.to_numpy(xp.matmul(left, other))
+                assert found.dtype == dtype
+                np.testing.assert_allclose(found, right, rtol=0, atol=atol)
 
 
 def test_training_never_falls_back_silently(backend: Backend, rng: np.random.Generator) -> None:
