@@ -45,8 +45,8 @@ def decays_late(right: Any, self: Any, xp: Any, state: Any, gradients: Any, lr: 
 
 
 def corrects_one_step_ahead(right: Any, self: Any, xp: Any, state: Any, gradients: Any, lr: Any) -> Any:
-    share = state["mean.share"] * self.beta1 + (1.0 - self.beta1)
-    return right(self, xp, state | {"mean.share": share + 0.0}, gradients, lr) | {"mean.share": share}
+    c1 = state["mean.correction"] * self.beta1 + (1.0 - self.beta1)
+    return right(self, xp, state | {"mean.correction": c1 + 0.0}, gradients, lr) | {"mean.correction": c1}
 
 
 def keeps_the_rate_out_of_the_velocity(

@@ -22,8 +22,8 @@ MATHEMATICS = [source for source in SOURCES if source.startswith("nn/")]
 ROOMS = {
     "nn": set[str](),
     "errors": set[str](),
-    "backends": {"errors"},
     "arguments": {"errors"},
+    "backends": {"arguments", "errors"},
     "schema": {"arguments", "errors"},
     "files": {"arguments", "schema", "errors"},
     "data": {"arguments", "files", "errors"},

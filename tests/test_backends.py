@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 import xpnet
 from tests.helpers import isolated, refused
 from tests.states import move
+from xpnet.arguments import brief
 from xpnet.backends import LIBRARIES, PRECISIONS, Backend, Execution, backend_class, get_backend, owner
 from xpnet.backends.jax import BLOCK, PADDED, JAXBackend
 from xpnet.backends.torch import TorchBackend
@@ -50,7 +52,7 @@ def test_pair_that_cannot_be_names_who_can(device: str, name: str) -> None:
 @pytest.mark.parametrize("name", ["tensorflow", "", "NumPy", "array_api_strict", [], 1, {}, 5000 * "x"])
 def test_unknown_library_lists_the_known_ones(name: Any) -> None:
     said = refused(lambda: get_backend("cpu", name), UsageError)
-    assert said == f"unknown backend {name!r:.60}: choose one of {', '.join(LIBRARIES)}"
+    assert said == f"backend {brief(name)}: choose one of {', '.join(LIBRARIES)}"
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,7 @@ def test_unknown_library_lists_the_known_ones(name: Any) -> None:
 )
 def test_unknown_device_is_named(device: Any) -> None:
     said = refused(lambda: get_backend(device), UsageError)
-    assert said == f"unknown device {device!r:.60}: choose cpu, cuda, cuda:N, xpu or mps"
+    assert said == f"unknown device {brief(device)}: choose cpu, cuda, cuda:N, xpu or mps"
 
 
 @pytest.mark.parametrize("name", ON_CUDA)
@@ -100,13 +102,16 @@ def test_library_that_cannot_be_imported_is_an_error_of_one_line(
     monkeypatch.syspath_prepend(tmp_path)
     message, missing = refused(lambda: get_backend(backend=name)), code is MISSING
     assert message.startswith(f"{name} {'is not installed' if missing else 'cannot be imported'}: ")
-    assert ("pip install" in message) is missing
+    command = r"pip install ('?)(\w+-)*\w+(\[\w+\])?\1( |$)"  # of the library itself: no index has xpnet
+    assert missing == bool(re.fullmatch(f".*: {command}.*", message))
+    assert "xpnet" not in message
 
 
 @pytest.mark.parametrize("threads", [0, -1, 4097, 10**30, 2.0, "2", [1], float("nan")])
 def test_threads_that_cannot_be_meant_are_a_usage_error(threads: Any) -> None:
     said = refused(lambda: get_backend("cpu", "torch", threads=threads), UsageError)
-    assert said == f"threads must be a whole number from 1 to 4096, not {threads!r:.60}"
+    few = f"threads must be a whole number, 1 or more, not {brief(threads)}"
+    assert said in (few, f"threads {brief(threads)} is too large: 4096 is the most")
 
 
 def test_threads_on_a_gpu_are_a_usage_error() -> None:
@@ -190,10 +195,10 @@ def test_copies_of_a_backend_keep_precision_and_execution() -> None:
 @pytest.mark.parametrize("name", ["numpy", "torch", "mlx"])
 def test_copy_of_a_namespace_is_one(name: str) -> None:
     made = get_backend("cpu", name)
-    again = copy.copy(made.xp)
-    assert (again.matmul, again.tanh) == (made.xp.matmul, made.xp.tanh)
-    with pytest.raises(AttributeError, match="no_such_function"):
-        _ = again.no_such_function
+    for again in (copy.copy(made.xp), copy.deepcopy(made.xp)):
+        assert (again.matmul, again.tanh) == (made.xp.matmul, made.xp.tanh)
+        with pytest.raises(AttributeError, match="no_such_function"):
+            _ = again.no_such_function
 
 
 @pytest.mark.parametrize("name", ["numpy", "torch"])
@@ -315,7 +320,9 @@ def test_rows_of_bfloat16_go_elsewhere_when_they_are_cast(name: str, holder: str
     if name == holder:
         assert backend.asarray(rows) is rows
         return
-    assert refused(lambda: backend.asarray(rows)).endswith("give an array of another dtype, such as float32")
+    said = refused(lambda: backend.asarray(rows))
+    assert said.startswith(f"{name} cannot take bfloat16 numbers (")
+    assert said.endswith("give a plain array of another dtype, such as float32")
     cast = library.xp.astype(rows, library.dtype("float32"))
     assert backend.to_numpy(backend.asarray(cast)).tolist() == [[1.0] * 3] * 4
 

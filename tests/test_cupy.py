@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
+import array_api_compat.numpy
 import numpy as np
 import pytest
 
@@ -134,7 +135,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     """In place of CuPy, on a machine where cuBLAS cannot be loaded."""
     module = StandIn()
     monkeypatch.setattr(CuPyBackend, "imported", classmethod(lambda cls: module))
-    monkeypatch.setattr(CuPyBackend, "namespace", "array_api_compat.numpy")
+    monkeypatch.setattr(CuPyBackend, "namespace", lambda self: array_api_compat.numpy)
 
     def nowhere(module: Any, device: int, precision: str) -> Any:
         raise CuBLASError("cuBLAS cannot be loaded: not here")

@@ -105,7 +105,7 @@ def test_batch_that_weighs_nothing_makes_no_update(backend: Backend) -> None:
     assert history.standing is not None
     state = {name: backend.to_numpy(array) for name, array in history.standing.state.items()}
     assert state["step"].tolist() == [2]
-    assert state["mean.share"] == pytest.approx(1 - 0.9**2)
+    assert state["mean.correction"] == pytest.approx(1 - 0.9**2)
 
     one, alone = (network(backend=backend) for _ in range(2))
     weights[order] = np.repeat([0.0, 0.0, 2.0], 20)

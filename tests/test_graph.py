@@ -22,7 +22,8 @@ from tests.helpers import refused
 from tests.states import NETWORK, STEPS, Host, assert_same, fetch, make_batches, make_data, make_state, move
 from tests.variants import FakeDeviceStrict
 from xpnet.backends import Backend, Execution, get_backend
-from xpnet.backends.graph import CAPACITY, COMPARED, RECORDINGS, Call, Recording, RecordingBackend
+from xpnet.backends.base import WARM_UP
+from xpnet.backends.graph import CAPACITY, RECORDINGS, Call, Recording, RecordingBackend
 from xpnet.backends.numpy import NumPyBackend
 from xpnet.backends.torch import TorchBackend
 from xpnet.errors import XpnetError
@@ -110,7 +111,7 @@ def test_recorded_training_is_the_plain_loop_to_the_last_bit(
     assert_same(states[0], states[1])
     assert states[0]["t"] == states[0]["step"] == sum(len(chunk) for chunk in chunks)
     assert abs(states[0]["W1"] - host["W1"]).max() > 1e-2
-    assert (recorder.recorded, recorder.launched) == (1, COMPARED + 7 + CAPACITY + 5 + 2)
+    assert (recorder.recorded, recorder.launched) == (1, WARM_UP + 7 + CAPACITY + 5 + 2)
 
 
 def test_state_that_was_returned_outlives_the_next_scan(recorder: Recorder) -> None:

@@ -4,6 +4,7 @@ import importlib
 import json
 from collections.abc import Callable
 from functools import cache, partial
+from itertools import product
 from typing import Any
 
 import click.testing
@@ -20,7 +21,7 @@ from xpnet.errors import UsageError, XpnetError
 from xpnet.nn.dropout import VALUES
 from xpnet.parity import GATES, Reference, Report, Row, compare
 from xpnet.parity.formats import FRACTION, rounded
-from xpnet.parity.gates import judge, relative_error, rms_error
+from xpnet.parity.gates import judge, relative_error
 from xpnet.parity.run import arithmetic
 from xpnet.parity.trials import CASES, FREE_RUN
 
@@ -72,11 +73,10 @@ def test_the_gates_are_those_of_the_design() -> None:
 def test_errors_by_hand() -> None:
     assert relative_error(np.array([1.0, 2.5]), np.array([1.0, 2.0])) == 0.25
     assert relative_error(np.array([1e-6]), np.array([0.0])) == pytest.approx(1e-3)  # no division by zero
-    assert rms_error(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 2.0, 3.0, 2.0])) == pytest.approx(1 / 3)
-    for error in (relative_error, rms_error):
-        assert (
-            error(np.array([np.nan]), np.array([0.0])) == error(np.array([np.inf]), np.array([0.0])) == np.inf
-        )
+    a, b = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 2.0, 3.0, 2.0])
+    assert relative_error(a, b, rms=True) == pytest.approx(1 / 3)
+    for value, rms in product((np.nan, np.inf), (False, True)):
+        assert relative_error(np.array([value]), np.array([0.0]), rms=rms) == np.inf
 
 
 def test_shape_and_dtype_count_as_much_as_values() -> None:

@@ -20,7 +20,7 @@ from xpnet.training.inputs import enter
 
 BATCH_SIZE = 1000
 BATCHES_AT_ONCE = 1000
-"""Batches that are added up on the device before the host does: float32 counts exactly to 2^24."""
+"""Batches that are added up on the device before the host adds the sums: float32 is exact up to 2^24."""
 
 
 @dataclass(frozen=True)

@@ -139,8 +139,6 @@ def _host(model: MLP, values: Any, what: str) -> np.ndarray:
     """Bring targets or weights to the host."""
     name = owner(values)
     if name in (None, "numpy"):
-        if np.ma.is_masked(values):
-            raise XpnetError(f"{what}: masked labels or numbers; leave their rows out")
         return host_array(values, what)
     theirs = backend_class(name)
     if name != model.backend.name and theirs.device_of(values) != "cpu":

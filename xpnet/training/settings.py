@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from math import inf
 from typing import Any
 
-from xpnet.arguments import brief, choice, flag, number, whole
+from xpnet.arguments import brief, choice, flag, meant, number, whole
 from xpnet.errors import UsageError, XpnetError
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
@@ -240,9 +239,8 @@ def settings_of(given: Mapping[str, Any], loss: str) -> Settings:
     known = [field.name for field in fields(Settings)]
     for name in given:
         if name not in known:
-            near = get_close_matches(name, known, 1, cutoff=0.4) or known
             hints = [hint for hint, names in FOREIGN.items() if name in names.split()]
-            hint = hints[0] if hints else f"did you mean {', '.join(near)}?"
+            hint = hints[0] if hints else meant(name, known)
             raise UsageError(f"unknown setting {brief(name)}: {hint}")
     settings = Settings(**given)
     if settings.lr is not None:
