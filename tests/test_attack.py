@@ -45,16 +45,6 @@ def test_a_memory_that_no_run_has_is_damage(tmp_path: Path) -> None:
     assert (ended.code, "unexpected memory" in ended.err) == (1, True)
 
 
-def test_the_advice_for_a_run_that_diverged_names_the_rate(tmp_path: Path) -> None:
-    begun(tmp_path, diverged=True)
-    (tmp_path / "out" / "model.safetensors").unlink()
-    ended = run(tmp_path, "evaluate", "out")
-    assert ended.code == 1
-    advice = ended.err.strip().partition("finish it with xpnet ")[2]
-    assert "--lr" in advice
-    succeed(tmp_path, *advice.split(), "--quiet")
-
-
 def test_rows_replaced_between_reading_and_training_are_noticed(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name, rows in (("train", 400_000), ("test", 10)):
