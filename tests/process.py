@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_limits
 import xpnet
 from xpnet.backends import LIBRARIES, backend_class
 from xpnet.cli import commands
+from xpnet.data.idx import NAMES
 
 PATIENCE = 120.0
 """Seconds after which a process is taken to hang."""
@@ -30,12 +31,6 @@ LOOKS = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_I
 """Variables of the environment that change how an output looks."""
 
 TYPES = {"uint8": 0x08, "int16": 0x0B, "float32": 0x0D}
-IDX_NAMES = {
-    "x_train": "train-images-idx3-ubyte",
-    "y_train": "train-labels-idx1-ubyte",
-    "x_test": "t10k-images-idx3-ubyte",
-    "y_test": "t10k-labels-idx1-ubyte",
-}
 
 
 @dataclass(frozen=True)
@@ -112,7 +107,9 @@ def run(folder: Path, *arguments: str, before: str = "", path: Path | None = Non
             patch.delenv(name, raising=False)
         with chdir(folder), redirect_stdout(out), redirect_stderr(err), catch_warnings(), threadpool_limits():
             code = commands.run()
-        return Ended(code, *(stream.seek(0) or stream.read() for stream in (out, err)))
+        for stream in (out, err):
+            stream.seek(0)
+        return Ended(code, out.read(), err.read())
 
 
 def python(code: str) -> str:
@@ -222,7 +219,7 @@ def write_idx(folder: Path, arrays: Mapping[str, np.ndarray], zipped: bool = Fal
     folder.mkdir()
     for key, array in arrays.items():
         if zipped:
-            (folder / f"{IDX_NAMES[key]}.gz").write_bytes(gzip.compress(idx(array)))
+            (folder / f"{NAMES[key]}.gz").write_bytes(gzip.compress(idx(array)))
         else:
-            (folder / IDX_NAMES[key]).write_bytes(idx(array))
+            (folder / NAMES[key]).write_bytes(idx(array))
     return folder

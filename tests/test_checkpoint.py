@@ -56,17 +56,10 @@ def resumed(checkpoint: Checkpoint | Path, model: MLP | None = None, **settings:
     return model, train(model, *rows(), checkpoint=checkpoint, resume=True, **settings)
 
 
+MOMENTUM: dict[str, Any] = {"epochs": 4, "batch_size": 1, "lr": 0.01, "momentum": 0.9}
 RUNS: dict[str, dict[str, Any]] = {
-    "momentum": {"epochs": 4, "batch_size": 1, "lr": 0.01, "momentum": 0.9},
-    "nesterov, cosine": {
-        "epochs": 4,
-        "batch_size": 1,
-        "lr": 0.01,
-        "momentum": 0.8,
-        "nesterov": True,
-        "schedule": "cosine",
-        "warmup": 400,
-    },
+    "momentum": MOMENTUM,
+    "nesterov, cosine": MOMENTUM | {"nesterov": True, "schedule": "cosine", "warmup": 400},
     "adam": {"epochs": 4, "batch_size": 1, "optimizer": "adam", "lr": 0.01, "weight_decay": 1e-3},
     "patience": {"epochs": 9, "batch_size": 1, "lr": 0.05, "schedule": "constant", "patience": 2},
     "validation 0": {"epochs": 4, "batch_size": 1, "lr": 0.02, "validation": 0},
@@ -94,15 +87,6 @@ def test_resumed_run_equals_an_unbroken_one_bit_for_bit(
     assert bits(model) == expected
     assert timeless(history) == expected_history
     assert counting.epochs == list(range(epoch, len(history.epochs) + 1))
-
-
-def test_run_that_is_stopped_again_and_again_comes_to_the_same(tmp_path: Path) -> None:
-    checkpoint = interrupted(tmp_path / "checkpoint", 1, 2, **RUNS["adam"])
-    for epoch, chunk in ((1, 3), (2, 1), (2, 3), (3, 1), (4, 3)):
-        with pytest.raises(KeyboardInterrupt):
-            resumed(checkpoint, progress=Interrupting(epoch, chunk), **RUNS["adam"])
-    model, history = resumed(checkpoint, **RUNS["adam"])
-    assert (bits(model), timeless(history)) == unbroken("adam")
 
 
 def test_checkpoint_is_there_before_the_first_step(tmp_path: Path) -> None:

@@ -118,10 +118,7 @@ DAMAGES: dict[str, tuple[Change, str]] = {
     "a best epoch that is a list": (says(best=[1]), "unexpected best: [1]"),
     "no history": (array("history"), "its history is damaged"),
     "a history of other columns": (array("history", lambda table: table[:, :3].copy()), "history is damaged"),
-    "a history without a rate": (
-        says(columns=["epoch", "x", "loss", "y", "z", "seconds"]),
-        "history is damaged",
-    ),
+    "a history without a rate": (says(columns=["epoch", "x", "loss", "y", "z", "seconds"]), "is damaged"),
     "columns that are none": (says(columns="epoch"), "unexpected columns: 'epoch'"),
     "passes below zero": (says(passes=-1), "unexpected passes: -1"),
     "a history without its first epoch": (array("history", lambda table: table[1:].copy()), "not in order"),

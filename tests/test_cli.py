@@ -80,10 +80,7 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     ("command", "expected"),
     [
         ("", "train evaluate parity info --version"),
-        (
-            "train",
-            "Data: Network: Training: Run: --data --device --precision --execution --lr --loss --out relu]",
-        ),
+        ("train", "Data: Network: Training: Run: --data --device --precision --execution --lr --loss relu]"),
         ("evaluate", "MODEL --data --precision --json"),
         ("parity", "--dtype --precision --execution --run-steps --json"),
         ("info", "libraries"),
@@ -436,20 +433,6 @@ def test_a_run_that_has_not_ended_is_not_judged_but_the_advice_ends_it(data: Pat
     advice = ended.err.partition("this run has not ended; finish it with xpnet ")[2].partition(",")[0]
     succeed(tmp_path, *shlex.split(advice))
     assert model.exists()
-
-
-def test_a_folder_holds_one_run_at_a_time(data: Path, tmp_path: Path) -> None:
-    fcntl = pytest.importorskip("fcntl")
-    train(data, tmp_path)
-    handle = os.open(tmp_path / "run", os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    try:
-        ended = run(tmp_path, *AGAIN)
-    finally:
-        os.close(handle)
-    assert ended.code == 1
-    assert "another run is going on" in ended.err
-    succeed(tmp_path, *AGAIN)
 
 
 def test_a_run_of_reduced_precision_says_so_and_keeps_it(data: Path, tmp_path: Path) -> None:

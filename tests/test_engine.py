@@ -449,16 +449,14 @@ def test_columns_are_scaled_on_request(backend: Backend, kind: str) -> None:
     scaled[:, 3] = 0.0
     rows, scaled_rows = backend.asarray(X), backend.asarray(scaled)
     model, plain = (network(backend=backend) for _ in range(2))
-    history, expected = (
-        train(model, rows, y, standardize=True, epochs=2),
-        train(plain, scaled_rows, y, epochs=2),
-    )
+    history = train(model, rows, y, standardize=True, epochs=2)
+    expected = train(plain, scaled_rows, y, epochs=2)
     np.testing.assert_allclose(losses(history), losses(expected), rtol=1e-8)
     close(model, plain, 1e-6)
     assert model.inputs is not None
     assert model.inputs.std[3] * (model.scale or 1.0) == 1.0
-    answers = (backend.to_numpy(answer) for answer in (model.predict(rows), plain.predict(scaled_rows)))
-    np.testing.assert_array_equal(*answers)
+    found, same = (backend.to_numpy(answer) for answer in (model.predict(rows), plain.predict(scaled_rows)))
+    assert found.tolist() == same.tolist()
     assert evaluate(model, X, y).loss == pytest.approx(evaluate(plain, scaled, y).loss, rel=1e-8)
 
 

