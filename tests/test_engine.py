@@ -103,7 +103,7 @@ def test_batch_that_weighs_nothing_makes_no_update() -> None:
     history = train(network(), X, y, sample_weight=weights, optimizer="adam", schedule="constant", **options)
     assert history.standing is not None
     assert history.standing.state["step"].tolist() == [2]
-    assert history.standing.state["mean.share"] == pytest.approx(1 - 0.9**2)
+    assert history.standing.state["mean.correction"] == pytest.approx(1 - 0.9**2)
 
     one, alone = network(), network()
     weights[order] = np.repeat([0.0, 0.0, 2.0], 20)
@@ -190,10 +190,12 @@ def test_patience_watches_the_metric_named(loss: str, monitor: str | None, tmp_p
     y = np.random.default_rng(1).permutation(y)  # nothing to learn
     options: dict[str, Any] = {"schedule": "constant", "validation": 0.3, "momentum": 0.9, "batch_size": 8}
     model, name = network(loss), monitor or ("accuracy" if "accuracy" in METRICS[loss] else "loss")
-    history = train(model, X, y, epochs=60, patience=3, monitor=monitor, checkpoint=tmp_path / "c", **options)
+    history = train(
+        model, X, y, epochs=200, patience=3, monitor=monitor, checkpoint=tmp_path / "c", **options
+    )
     seen = [better(name, row.metrics[f"validation_{name}"]) for row in history.epochs]
     assert history.best == seen.index(max(seen)) + 1
-    assert len(history.epochs) == history.best + 3 < 60
+    assert len(history.epochs) == history.best + 3 < 200
     best = network(loss)
     train(best, X, y, epochs=history.best, **options)
     assert bits(best) == bits(model)

@@ -9,7 +9,7 @@ from numpy.random import Generator
 from tests.oracles import each_dtype, on
 from tests.states import Host
 from xpnet.backends import Backend
-from xpnet.nn.metrics import CLASSES, LABELS, MOST_TABULATED, NUMBERS, Kind, one_hot
+from xpnet.nn.metrics import CLASSES, LABELS, MOST_TABULATED, NUMBERS, Kind
 
 each_kind = pytest.mark.parametrize("kind", [CLASSES, LABELS, NUMBERS], ids=lambda kind: kind.name)
 
@@ -77,7 +77,7 @@ BY_HAND: dict[Kind, Any] = {
         {"true": [7, 2], "predicted": [3, 4], "both": [3, 0], "exact": [1]},
         {"accuracy": 1 / 7, "f1": 2 * 3 / (9 + 7)},
     ),
-    # the second number is 1 everywhere: there is nothing to explain, so its r2 is 0
+    # the second number is 1 everywhere: there is nothing to explain, so its r2 is 0 unless it is met
     NUMBERS: (
         [[1, 1], [3, 1], [2, 3]],
         [[0, 1], [4, 1], [2, 1]],
@@ -103,6 +103,12 @@ def test_very_many_classes_have_no_confusion_table(backend: Backend) -> None:
     assert CLASSES.metrics(np, totals) == {"accuracy": 0.5}
 
 
+@pytest.mark.parametrize(("answer", "r2"), [(2.5, 1.0), (3.0, 0.0)])
+def test_r2_of_a_constant_target_is_as_in_scikit_learn(backend: Backend, answer: float, r2: float) -> None:
+    totals = totals_of(backend, NUMBERS, 3, np.full((3, 1), answer), np.full((3, 1), 2.5), np.ones(3))
+    assert NUMBERS.metrics(np, totals)["r2"] == r2
+
+
 def test_no_label_true_and_none_predicted_is_an_f1_of_zero(backend: Backend) -> None:
     totals = totals_of(backend, LABELS, 3, np.full((3, 2), 0.25), np.zeros((3, 2)), np.ones(3))
     assert LABELS.metrics(np, totals) == {"accuracy": 1.0, "f1": 0.0}
@@ -115,12 +121,3 @@ def test_float32_keeps_r2_of_targets_with_mean_zero(backend: Backend, rng: Gener
     given = T + 0.3 * rng.standard_normal(T.shape), T, np.ones(len(T))
     single = totals_of(backend, NUMBERS, 300, *(array.astype(np.float32) for array in given))
     assert NUMBERS.metrics(np, single) == pytest.approx(by_formula(NUMBERS, *given), abs=5e-6)
-
-
-@pytest.mark.parametrize("label_dtype", ["uint8", "int32", "int64"])
-def test_one_hot_is_exact(label_dtype: str, backend: Backend) -> None:
-    y = backend.asarray(np.array([2, 0, 3, 2], label_dtype))
-    classes = backend.asarray(np.arange(4, dtype=np.int32))
-    T = one_hot(backend.xp, y, classes, backend.dtype("float32"))
-    assert T.dtype == backend.dtype("float32")
-    assert backend.to_numpy(T).tolist() == [[0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]

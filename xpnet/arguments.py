@@ -4,7 +4,8 @@ Every function returns the value, as a plain Python one, or raises a `UsageError
 argument.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
 from numbers import Integral, Real
 from reprlib import Repr
 from typing import Any
@@ -41,6 +42,11 @@ def choice(name: str, value: Any, known: Iterable[str]) -> str:
     if not isinstance(value, str) or value not in known:
         raise UsageError(f"{name} {brief(value)}: choose one of {', '.join(known)}")
     return value
+
+
+def meant(word: str, known: Sequence[str]) -> str:
+    """A hint to the known word that an unknown one is closest to, or to all of them."""
+    return f"did you mean {', '.join(get_close_matches(word, known, 1, cutoff=0.4) or known)}?"
 
 
 def flag(name: str, value: Any) -> bool:

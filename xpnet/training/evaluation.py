@@ -6,25 +6,26 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.arguments import instance
+from xpnet.arguments import brief, instance, meant
 from xpnet.data.checks import check_memory
 from xpnet.data.rows import batches
-from xpnet.errors import DivergedError, XpnetError
+from xpnet.errors import DivergedError, UsageError, XpnetError
 from xpnet.model import MLP, input_scale, rows_at_once
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.metrics import Kind
 from xpnet.nn.step import EvaluationStep
 from xpnet.nn.typing import State
 from xpnet.training.feed import Part, bytes_held, make_feed
+from xpnet.training.history import Measured
 from xpnet.training.inputs import enter
 
 BATCH_SIZE = 1000
 BATCHES_AT_ONCE = 1000
-"""Batches that are added up on the device before the host does: float32 counts exactly to 2^24."""
+"""Batches that are added up on the device before the host adds the sums: float32 is exact up to 2^24."""
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Measured):
     """The results of a network on some rows.
 
     Each metric is an attribute as well: ``accuracy`` for classes, ``accuracy`` and ``f1`` for labels,
@@ -46,13 +47,6 @@ class Evaluation:
     rows: int
     metrics: Mapping[str, float]
     totals: Mapping[str, np.ndarray] = field(repr=False)
-
-    def __getattr__(self, name: str) -> float:
-        try:
-            return float(self.__dict__["metrics"][name])
-        except KeyError:
-            known = ", ".join(("loss", *self.__dict__.get("metrics", ())))
-            raise AttributeError(f"this evaluation has no {name}; it has {known}") from None
 
     @property
     def accuracy_by_class(self) -> list[float | None]:
@@ -82,7 +76,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: MLP, X: Any, y: Any, *, sample_weight: Any = None, memory: int | None = None
+    model: MLP, X: Any, y: Any, *, sample_weight: Any = None, memory: int | None = None, **unknown: Any
 ) -> Evaluation:
     """Run a network over rows and compare its outputs with their targets.
 
@@ -100,18 +94,19 @@ def evaluate(
     Raises
     ------
     UsageError
-        `memory` is under 1, or given for rows that are on a device already.
+        A keyword is unknown; `memory` is under 1, or given for rows that are on a device already.
     XpnetError
         Rows or targets do not fit the network.
     DivergedError
         The loss is not a finite number.
     """
+    for name in unknown:
+        raise UsageError(f"unknown argument {brief(name)}: {meant(name, ('sample_weight', 'memory'))}")
     instance("model", model, MLP, "an xpnet.MLP")
     memory = check_memory(memory)
     with model.backend.running(model.dtype):
         examples = enter(model, X, y, sample_weight)
-        # parts of any length will do, so any memory that is enough for training is enough here
-        feed = make_feed(model, examples, memory, batch_size=1, validation=0.0, seed=0)
+        feed = make_feed(model, examples, memory)
         scale = input_scale(model, feed.sample().data["X"])
         step = EvaluationStep(model.backend.xp, model.network, LOSSES[model.loss], scale)
         return evaluate_parts(model, step, model.parameters, feed.parts(feed.training))
@@ -132,7 +127,7 @@ def check_evaluation(model: MLP, X: Any, y: Any, *, memory: int | None = None) -
     """
     examples = enter(model, X, y)
     if memory is not None and bytes_held(model, examples.X) > memory:
-        make_feed(model, examples, memory, batch_size=1, validation=0.0, seed=0)
+        make_feed(model, examples, memory)
 
 
 def evaluate_parts(model: MLP, step: EvaluationStep, parameters: State, parts: Iterable[Part]) -> Evaluation:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,22 +15,25 @@ from xpnet.nn.step import EvaluationStep, TrainingStep
 from xpnet.nn.typing import State
 from xpnet.training.checkpoint import Standing
 from xpnet.training.evaluation import evaluate_parts, metric_names
-from xpnet.training.feed import Feed, Part, make_feed
+from xpnet.training.feed import Part, make_feed
 from xpnet.training.history import Epoch
 from xpnet.training.inputs import Examples
 from xpnet.training.progress import Progress
-from xpnet.training.settings import Settings, dropout_rates
+from xpnet.training.settings import Settings, dropout_rates, lower_rate
 
 STEPS_AT_ONCE = 128
 """The most steps between two looks from the host."""
 
-COUNTERS = ("t", "loss", "rates")
-"""The entries of the state that are set anew after every look."""
 
-
-@dataclass
 class Run:
     """Everything that stays the same through all epochs of one run.
+
+    Rows are moved to the device if they fit, and the validation rows are held back.
+
+    Parameters
+    ----------
+    validation
+        Rows to validate with, instead of some that are held back.
 
     Attributes
     ----------
@@ -43,67 +45,58 @@ class Run:
         The number of rows in a step.
     steps_per_epoch
         The number of steps in an epoch. The last one is filled up where rows are missing.
+
+    Raises
+    ------
+    XpnetError
+        The data do not fit the network, or the settings do not fit the number of rows.
     """
 
-    model: MLP
-    settings: Settings
-    feed: Feed
-    validation: Feed | None
-    batch_size: int
-    steps_per_epoch: int
-    step: TrainingStep
-    evaluation_step: EvaluationStep
-
-    @classmethod
-    def prepare(
-        cls,
+    def __init__(
+        self,
         model: MLP,
         examples: Examples,
         settings: Settings,
         memory: int | None = None,
         validation: Examples | None = None,
-    ) -> "Run":
-        """Move the rows to the device if they fit, and hold back the validation rows.
-
-        Parameters
-        ----------
-        validation
-            Rows to validate with, instead of some that are held back.
-
-        Raises
-        ------
-        XpnetError
-            The data do not fit the network, or the settings do not fit the number of rows.
-        """
-        size, network, backend = settings.batch_size, model.network, model.backend
-        loss = LOSSES[model.loss]
+    ) -> None:
+        self.model, self.settings = model, settings
+        network, xp, loss = model.network, model.backend.xp, LOSSES[model.loss]
         measured = metric_names(loss.kind, model.outputs)
         if settings.monitor not in (None, *measured):
             raise UsageError(f"monitor {settings.monitor}: {model.loss} measures {', '.join(measured)}")
         dropout = dropout_rates(settings.dropout, network.depth)
-        constants = {}
-        if any(dropout):
-            places = np.arange(min(size, examples.rows) * -(-max(network.sizes) // 4), dtype=np.int32)
-            host = {"seed": np.full(1, settings.seed, dtype=np.int32), "places": places}
-            constants = {name: backend.asarray(array) for name, array in host.items()}
-        held_back = settings.validation or 0.0
-        feed = make_feed(model, examples, memory, size, held_back, settings.seed, constants)
-        held = None
-        if validation is not None:
-            held = make_feed(model, validation, memory, 1, 0.0, settings.seed)
-        batch_size = min(settings.batch_size, feed.rows)
-        steps_per_epoch = -(-feed.rows // batch_size)
-        steps = settings.epochs * steps_per_epoch
-        if settings.warmup >= steps:
-            raise XpnetError(f"warmup {settings.warmup} must be less than the {steps} steps of the run")
-        scale = scale_of(feed.dtype)
-        step = TrainingStep(
-            backend.xp, network, loss, settings.make_optimizer(), scale, dropout, settings.clip or 0.0
+        constants: State = {}
+        if dropout:
+            places = min(settings.batch_size, examples.rows) * -(-max(network.sizes) // 4)
+            host = {"seed": np.full(1, settings.seed, np.int32), "places": np.arange(places, dtype=np.int32)}
+            constants = {name: model.backend.asarray(array) for name, array in host.items()}
+        self.feed = make_feed(
+            model,
+            examples,
+            memory,
+            batch_size=settings.batch_size,
+            validation=settings.validation or 0.0,
+            seed=settings.seed,
+            constants=constants,
         )
-        if held is not None and scale_of(held.dtype) != scale:
-            raise XpnetError(f"validation: its rows are {held.dtype}, the training rows {feed.dtype}")
-        evaluation_step = EvaluationStep(backend.xp, network, loss, scale)
-        return cls(model, settings, feed, held, batch_size, steps_per_epoch, step, evaluation_step)
+        self.validation = None if validation is None else make_feed(model, validation, memory)
+        self.batch_size = min(settings.batch_size, self.feed.rows)
+        self.steps_per_epoch = -(-self.feed.rows // self.batch_size)
+        if settings.warmup >= self.steps:
+            raise XpnetError(f"warmup {settings.warmup} must be less than the {self.steps} steps of the run")
+        scale = scale_of(self.feed.dtype)
+        if self.validation and scale_of(self.validation.dtype) != scale:
+            was = f"{self.validation.dtype}, the training rows {self.feed.dtype}"
+            raise XpnetError(f"validation: its rows are {was}")
+        optimizer, clip = settings.make_optimizer(), settings.clip or 0.0
+        self.step = TrainingStep(xp, network, loss, optimizer, scale, dropout, clip)
+        self.evaluation_step = EvaluationStep(xp, network, loss, scale)
+
+    @property
+    def steps(self) -> int:
+        """The number of steps in the run."""
+        return self.settings.epochs * self.steps_per_epoch
 
     def begin(self) -> Standing:
         """Begin with a copy of the model's parameters, and with an optimizer that remembers nothing."""
@@ -149,7 +142,7 @@ class Run:
             lr=self.settings.rate * factor,
             schedule=self.settings.schedule,
             warmup=self.settings.warmup,
-            steps=self.settings.epochs * self.steps_per_epoch,
+            steps=self.steps,
         )
         with np.errstate(over="ignore"):  # a rate too large for the dtype diverges
             return np.asarray(rates, dtype=self.model.dtype)
@@ -159,7 +152,36 @@ class Run:
         backend, (data, order, _) = self.model.backend, self.feed.sample()
         # as many rows as a part may have, so that the shapes are those of an epoch
         chunk = self.chunks(np.resize(order, min(self.feed.rows, data["X"].shape[0])))[0]
-        backend.warm_up(self.step, self._counting(state, 0, len(chunk), 1.0), backend.asarray(chunk), data)
+        counting = self._counting(state, self.rates(0, len(chunk)))
+        backend.warm_up(self.step, counting, backend.asarray(chunk), data)
+
+    def advance(
+        self, state: State, batches: np.ndarray, rates: np.ndarray, data: State
+    ) -> tuple[State, float]:
+        """Take a step with each of some batches.
+
+        Parameters
+        ----------
+        state
+            As `begin` makes it. It is consumed.
+        batches : (steps, batch_size) int32
+            Row numbers, at most `STEPS_AT_ONCE` batches; see `chunks`.
+        rates : (steps,)
+            The learning rate of each step.
+        data
+            That of a part of the feed, which the row numbers belong to.
+
+        Returns
+        -------
+        state, loss
+            The state after the steps, and the sum over their rows of loss times weight. It may be infinite or
+            NaN; to read it, the host waits for the device.
+        """
+        backend = self.model.backend
+        counting = self._counting(state, rates)
+        after = backend.scan(self.step, counting, backend.asarray(batches), data)
+        loss = float(backend.to_numpy(after["loss"])[0])
+        return {name: after[name] for name in state}, loss
 
     def epoch(self, standing: Standing, progress: Progress) -> tuple[State, Epoch]:
         """Run the next epoch, and evaluate the network at its end.
@@ -174,18 +196,15 @@ class Run:
         DivergedError
             The loss, a parameter or the optimizer's memory is no longer finite.
         """
-        backend, state = self.model.backend, standing.state
-        epoch = len(standing.history.epochs) + 1
+        state, epoch = standing.state, len(standing.history.epochs) + 1
         total, weight, step = 0.0, 0.0, (epoch - 1) * self.steps_per_epoch
         factor = self.settings.factor(standing.history)
         started = time.perf_counter()
         rng = stream(self.settings.seed, "shuffle", standing.passes + epoch)
         for data, order, weights in self.feed.parts(self.feed.training, rng):
             for chunk in self.chunks(order, weights):
-                counting = self._counting(state, step, len(chunk), factor)
-                state = backend.scan(self.step, counting, backend.asarray(chunk), data)
-                step += len(chunk)
-                loss, used = float(backend.to_numpy(state["loss"])[0]), chunk[chunk >= 0]
+                state, loss = self.advance(state, chunk, self.rates(step, len(chunk), factor), data)
+                step, used = step + len(chunk), chunk[chunk >= 0]
                 weighs = len(used) if weights is None else float(weights[used].sum())
                 if not np.isfinite(loss):
                     raise self._diverged("the loss", f"by step {step - 1}")
@@ -193,9 +212,8 @@ class Run:
                 progress.on_chunk(epoch, len(used), loss / weighs)
         if not weight:
             raise XpnetError("every training row weighs 0: give some of them more")
-        backend.synchronize(state)
+        self.model.backend.synchronize(state)
         seconds = time.perf_counter() - started
-        state = {name: array for name, array in state.items() if name not in COUNTERS}
         self._check_finite(state)
         metrics = self._evaluated(self.parameters(state))
         return state, Epoch(
@@ -218,18 +236,15 @@ class Run:
             metrics |= {f"{name}_{metric}": number for metric, number in numbers.items()}
         return metrics
 
-    def _counting(self, state: State, first: int, count: int, factor: float) -> State:
-        """Add the counters of a chunk that begins with step number `first`.
+    def _counting(self, state: State, rates: np.ndarray) -> State:
+        """Add the counters of a chunk of steps with these learning rates.
 
         The rates of a short chunk are filled up: all chunks have the same shapes, and are compiled for once.
         """
-        rates = np.zeros(min(STEPS_AT_ONCE, self.steps_per_epoch), dtype=self.model.dtype)
-        rates[:count] = self.rates(first, count, factor)
-        counters = {
-            "t": np.zeros(1, dtype=np.int32),
-            "loss": np.zeros(1, dtype=self.model.dtype),
-            "rates": rates,
-        }
+        filled = np.zeros(min(STEPS_AT_ONCE, self.steps_per_epoch), dtype=self.model.dtype)
+        filled[: len(rates)] = rates
+        zero = np.zeros(1, dtype=self.model.dtype)
+        counters = {"t": np.zeros(1, dtype=np.int32), "loss": zero, "rates": filled}
         return state | {name: self.model.backend.asarray(array) for name, array in counters.items()}
 
     def _check_finite(self, state: State) -> None:
@@ -241,9 +256,9 @@ class Run:
                 raise self._diverged(name, "at the end of an epoch")
 
     def _diverged(self, what: str, when: str) -> DivergedError:
-        rate = f"learning rate {self.settings.rate:g}"
-        hint = f"give a smaller one, such as {self.settings.lower_rate(self.model.loss):g}, or scale the rows"
-        return DivergedError(f"diverged: {what} is no longer finite {when} at {rate}; {hint}")
+        lower = lower_rate(vars(self.settings) | {"loss": self.model.loss})
+        said = f"diverged: {what} is no longer finite {when} at learning rate {self.settings.lr:g}"
+        return DivergedError(f"{said}; give a smaller one, such as {lower:g}, or scale the rows")
 
 
 def _forms(arrays: State) -> dict[str, tuple[object, ...]]:

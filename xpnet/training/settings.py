@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from math import inf
 from typing import Any
 
-from xpnet.arguments import brief, choice, flag, number, whole
+from xpnet.arguments import brief, choice, flag, meant, number, whole
 from xpnet.errors import UsageError, XpnetError
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
@@ -28,24 +27,41 @@ LOWER = ("loss", "rmse")
 """Metrics of which a lower value is better."""
 
 FOREIGN = {
-    "did you mean lr?": "learning_rate learning_rate_init eta eta0 step_size",
-    "did you mean epochs?": "max_iter n_epochs num_epochs nb_epoch iterations",
-    "did you mean optimizer?": "solver",
-    "did you mean nesterov?": "nesterovs_momentum",
-    "did you mean weight_decay?": "alpha l2 l2_regularization reg_lambda",
-    "did you mean schedule?": "learning_rate_schedule lr_schedule lr_scheduler scheduler",
-    "did you mean validation?": "validation_fraction validation_split validation_size",
-    "did you mean patience?": "n_iter_no_change early_stopping",
-    "did you mean seed?": "random_state random_seed",
-    "did you mean clip?": "clip_norm max_grad_norm gradient_clipping grad_clip clipnorm",
-    "did you mean beta1, beta2 or epsilon?": "betas beta_1 beta_2 eps",
-    "did you mean progress?": "verbose callback callbacks",
+    "lr": "learning_rate learning_rate_init eta eta0 step_size",
+    "epochs": "max_iter n_epochs num_epochs nb_epoch iterations",
+    "optimizer": "solver",
+    "nesterov": "nesterovs_momentum",
+    "weight_decay": "alpha l2 l2_regularization reg_lambda",
+    "schedule": "learning_rate_schedule lr_schedule lr_scheduler scheduler",
+    "validation": "validation_fraction validation_split validation_size",
+    "patience": "n_iter_no_change early_stopping",
+    "seed": "random_state random_seed",
+    "clip": "clip_norm max_grad_norm gradient_clipping grad_clip clipnorm",
+    "beta1": "betas beta_1",
+    "beta2": "beta_2",
+    "epsilon": "eps",
+    "progress": "verbose callback callbacks",
+}
+"""Our names of settings, and what other libraries call them."""
+
+ANSWERS = {f"did you mean {ours}?": others for ours, others in FOREIGN.items()} | {
     "it belongs to xpnet.MLP": "sizes hidden hidden_layer_sizes layers activation loss dtype device backend",
     "give validation=(X, y)": "validation_data X_val",
     "give start=history.standing": "warm_start",
     "xpnet has none yet": "shuffle tol",
 }
-"""What to say to names that other libraries use, or that stand elsewhere in this one."""
+HINTS = {name: answer for answer, names in ANSWERS.items() for name in names.split()}
+"""What to say to names that are none of our settings."""
+
+
+LEAST = {"epochs": 1, "batch_size": 1, "warmup": 0, "patience": 1, "seed": 0}
+"""The least value of every whole number."""
+
+SHARES = {"momentum": "", "beta1": "", "beta2": "", "validation": ", the fraction of the rows to hold back"}
+"""Numbers from 0 to below 1, and what a message says of them besides."""
+
+UNSET = ("lr", "clip", "patience", "validation")
+"""Numbers that may be None."""
 
 
 @dataclass(frozen=True)
@@ -132,32 +148,28 @@ class Settings:
 
     def _checked(self) -> dict[str, Any]:
         """Check every value by itself, and make it a plain one."""
-        plain: dict[str, Any] = {}
         choice("optimizer", self.optimizer, OPTIMIZERS)
         choice("schedule", self.schedule, SCHEDULES)
-        for name, least in {"epochs": 1, "batch_size": 1, "warmup": 0, "seed": 0}.items():
-            plain[name] = whole(name, getattr(self, name), least)
-        for name in ("momentum", "beta1", "beta2"):
-            plain[name] = _share(name, getattr(self, name))
-        for name in ("nesterov", "training_metrics"):
-            plain[name] = flag(name, getattr(self, name))
-        plain["epsilon"] = _positive("epsilon", self.epsilon)
-        if self.validation is not None:
-            plain["validation"] = _share(
-                "validation", self.validation, "the fraction of the rows to hold back"
-            )
         usual = ADAMW_DECAY if self.optimizer == "adamw" else 0.0
         decay = usual if self.weight_decay is None else self.weight_decay
-        plain["weight_decay"] = number("weight_decay", decay, "0 or more", lambda value: 0 <= value < inf)
-        for name in ("lr", "clip"):
-            if getattr(self, name) is not None:
-                plain[name] = _positive(name, getattr(self, name))
-        given = self.dropout if isinstance(self.dropout, list | tuple) else [self.dropout]
-        plain["dropout"] = tuple(_share("dropout", rate) for rate in given)
+        dropout = self.dropout if isinstance(self.dropout, list | tuple) else [self.dropout]
+        plain: dict[str, Any] = {
+            "weight_decay": number("weight_decay", decay, "0 or more", lambda value: 0 <= value < inf),
+            "dropout": tuple(_share("dropout", rate) for rate in dropout),
+        }
         if self.monitor is not None:
             choice("monitor", self.monitor, METRICS)
-        if self.patience is not None:
-            plain["patience"] = whole("patience", self.patience, 1)
+        for name, value in vars(self).items():
+            if value is None and name in UNSET:
+                continue
+            if name in LEAST:
+                plain[name] = whole(name, value, LEAST[name])
+            elif name in SHARES:
+                plain[name] = _share(name, value, SHARES[name])
+            elif name in ("lr", "clip", "epsilon"):
+                plain[name] = number(name, value, "greater than 0", lambda found: 0 < found < inf)
+            elif name in ("nesterov", "training_metrics"):
+                plain[name] = flag(name, value)
         return plain
 
     @property
@@ -165,10 +177,6 @@ class Settings:
         """`lr`, which is a number once the default is filled in."""
         assert self.lr is not None
         return self.lr
-
-    def lower_rate(self, loss: str) -> float:
-        """A learning rate to try after a run with a loss has diverged."""
-        return min(self.rate / 10, default_rate(loss, self.optimizer, self.momentum))
 
     def make_optimizer(self) -> Optimizer:
         """Make the optimizer of these settings."""
@@ -221,12 +229,7 @@ def dropout_rates(given: tuple[float, ...], depth: int) -> tuple[float, ...]:
 
 
 def _share(name: str, value: Any, meaning: str = "") -> float:
-    said = f"at least 0 and less than 1{', ' if meaning else ''}{meaning}"
-    return number(name, value, said, lambda found: 0 <= found < 1)
-
-
-def _positive(name: str, value: Any) -> float:
-    return number(name, value, "greater than 0", lambda found: 0 < found < inf)
+    return number(name, value, f"at least 0 and less than 1{meaning}", lambda found: 0 <= found < 1)
 
 
 def settings_of(given: Mapping[str, Any], loss: str) -> Settings:
@@ -240,14 +243,17 @@ def settings_of(given: Mapping[str, Any], loss: str) -> Settings:
     known = [field.name for field in fields(Settings)]
     for name in given:
         if name not in known:
-            near = get_close_matches(name, known, 1, cutoff=0.4) or known
-            hints = [hint for hint, names in FOREIGN.items() if name in names.split()]
-            hint = hints[0] if hints else f"did you mean {', '.join(near)}?"
-            raise UsageError(f"unknown setting {brief(name)}: {hint}")
+            raise UsageError(f"unknown setting {brief(name)}: {HINTS.get(name) or meant(name, known)}")
     settings = Settings(**given)
     if settings.lr is not None:
         return settings
     return replace(settings, lr=default_rate(loss, settings.optimizer, settings.momentum))
+
+
+def lower_rate(config: Mapping[str, Any]) -> float:
+    """A learning rate to try after a run has diverged, from its settings and its loss."""
+    usual = default_rate(config["loss"], config["optimizer"], config["momentum"])
+    return min(float(config["lr"]) / 10, usual)
 
 
 def default_rate(loss: str, optimizer: str, momentum: float) -> float:
