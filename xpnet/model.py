@@ -16,8 +16,8 @@ from xpnet.data.checks import check_type
 from xpnet.data.mapped import read
 from xpnet.data.rows import stream
 from xpnet.errors import UsageError, XpnetError
+from xpnet.model_file import DESCRIPTION, read_model, write_model
 from xpnet.model_file import DTYPES as DTYPES
-from xpnet.model_file import read_model, write_model
 from xpnet.nn.activations import ACTIVATIONS
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.network import Network, forward, initial_parameters
@@ -163,15 +163,9 @@ class MLP:
     @property
     def description(self) -> dict[str, Any]:
         """The arguments of `xpnet.MLP` that describe this network, as JSON can hold them."""
-        activation = self.network.activation
-        return {
-            "sizes": list(self.network.sizes),
-            "activation": activation if isinstance(activation, str) else list(activation),
-            "loss": self.loss,
-            "dtype": self.dtype,
-            "scale": self.scale,
-            "class_names": None if self.class_names is None else list(self.class_names),
-        }
+        known = vars(self.network) | vars(self)
+        found = {name: known[name] for name in DESCRIPTION}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
     @property
     def columns(self) -> dict[str, Columns]:
@@ -398,7 +392,11 @@ def load(path: str | Path, *, device: str | None = None, backend: str | Backend 
     XpnetError
         The file is missing, damaged, not an xpnet model, or holds other shapes than it says.
     """
-    return MLP(device=device, backend=backend, **read_model(path))
+    arguments, backend = read_model(path), _backend(device, backend)
+    try:
+        return MLP(backend=backend, **arguments)
+    except UsageError as error:
+        raise XpnetError(f"{path}: {error}") from error
 
 
 def rows_at_once(network: Network, most: int) -> int:

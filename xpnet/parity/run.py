@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -191,7 +192,7 @@ def compare(backend: Backend, dtype: str, reference: Reference, tell: Tell = lam
         for case, singles in reference.cases.items():
             tell(f"single steps, {case}")
             other = Stepper(backend, inputs, dtype, CASES[case])
-            worst = max(_compare_steps(other, singles, precision).values(), key=_error)
+            worst = max(_compare_steps(other, singles, precision).values(), key=attrgetter("error"))
             report.rows.append(replace(worst, quantity=f"single step, {case}"))
 
         state, loss, steps = stepper.begin(), 0.0, len(inputs.batches)
@@ -235,12 +236,8 @@ def _compare_steps(stepper: Stepper, singles: list[SingleStep], precision: str) 
         after = stepper.take(single.before, single.rows[np.newaxis])
         for name in (*NETWORK.shapes, "loss"):
             row = judge(name, "chained", after[name], single.after[name], stepper.run.model.dtype, precision)
-            worst[name] = max(worst.get(name, row), row, key=_error)
+            worst[name] = max(worst.get(name, row), row, key=attrgetter("error"))
     return worst
-
-
-def _error(row: Row) -> float:
-    return row.error
 
 
 def _case_steps(backend: Backend, inputs: Inputs, case: Case) -> list[SingleStep]:
