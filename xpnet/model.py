@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.arguments import brief, choice, instance, meant, number, whole
+from xpnet.arguments import brief, choice, instance, known_names, number, whole
 from xpnet.arrays import SCALES, dtype_name, host_array, is_floating, scale_of, taken
 from xpnet.backends import Backend, get_backend
-from xpnet.data.checks import check_type
+from xpnet.data.checks import check_finite, check_type
 from xpnet.data.mapped import read
 from xpnet.data.rows import stream
 from xpnet.errors import UsageError, XpnetError
@@ -104,9 +104,7 @@ class MLP:
         targets: Columns | None = None,
         **unknown: Any,
     ) -> None:
-        for name in unknown:
-            known = [*signature(MLP).parameters][:-1]
-            raise UsageError(f"unknown argument {brief(name)}: {meant(name, known)}")
+        known_names(unknown, [*signature(MLP).parameters][:-1])
         self.network = _network(sizes, activation)
         self.loss = choice("loss", loss.replace("_", "-") if isinstance(loss, str) else loss, LOSSES)
         self.dtype = choice("dtype", dtype, DTYPES)
@@ -267,12 +265,7 @@ class MLP:
         with backend.running(self.dtype):
             logits = self.logits(X)
             if not isfinite(float(backend.to_numpy(xp.sum(logits)))):  # the cheapest look at all of them
-                finite = np.isfinite(backend.to_numpy(logits)).all(axis=1)
-                if not finite.all():
-                    raise XpnetError(
-                        f"X: row {int(np.argmin(finite)):,}, counted from 0, has no answer: it holds NaN, "
-                        f"infinity or a number too large for {self.dtype}, or the weights do"
-                    )
+                check_finite(backend.to_numpy(logits), "X, or the weights")
             if self.kind == "classes":
                 return xp.argmax(logits, axis=1)
             if self.kind == "labels":

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.arguments import brief, instance, meant
+from xpnet.arguments import instance, known_names
 from xpnet.data.checks import check_memory
 from xpnet.data.rows import batches
-from xpnet.errors import DivergedError, UsageError, XpnetError
+from xpnet.errors import DivergedError, XpnetError
 from xpnet.model import MLP, input_scale, rows_at_once
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.metrics import Kind
@@ -100,8 +100,7 @@ def evaluate(
     DivergedError
         The loss is not a finite number.
     """
-    for name in unknown:
-        raise UsageError(f"unknown argument {brief(name)}: {meant(name, ('sample_weight', 'memory'))}")
+    known_names(unknown, ("sample_weight", "memory"))
     instance("model", model, MLP, "an xpnet.MLP")
     memory = check_memory(memory)
     with model.backend.running(model.dtype):

@@ -56,8 +56,6 @@ class Feed:
         The dtype of the rows on the device: "uint8".
     """
 
-    training: np.ndarray
-    held: np.ndarray
     rows: int
     held_rows: int
     dtype: str

@@ -6,7 +6,7 @@ from functools import partial
 from math import inf
 from typing import Any, TypeAlias
 
-from xpnet.arguments import brief, choice, flag, meant, number, whole
+from xpnet.arguments import choice, flag, known_names, number, whole
 from xpnet.errors import UsageError, XpnetError
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
@@ -235,10 +235,7 @@ def settings_of(given: Mapping[str, Any], loss: str) -> Settings:
     UsageError
         A keyword is unknown; the message says which one may be meant.
     """
-    known = [field.name for field in fields(Settings)]
-    for name in given:
-        if name not in known:
-            raise UsageError(f"unknown setting {brief(name)}: {HINTS.get(name) or meant(name, known)}")
+    known_names(given, [field.name for field in fields(Settings)], HINTS)
     settings = Settings(**given)
     if settings.lr is not None:
         return settings
