@@ -195,7 +195,7 @@ def test_the_dtype_is_kept(solver: str, dtype: str) -> None:
 @pytest.mark.parametrize("kind", ["classes", "two", "labels", "numbers", "counts"])
 @pytest.mark.parametrize("policy", POLICIES[:4], ids=described)
 def test_warm_starts_and_partial_fits_are_equal(kind: str, policy: Settings) -> None:
-    """The memory of the optimizer, the curves and the rates go on as scikit-learn's, and so do mixed calls."""
+    """The optimizer's memory, the curves and the rates go on as scikit-learn's, in mixed calls too."""
     y, estimators = TARGETS[kind], pair(kind, **policy | {"max_iter": 3})
     classes = {"classes": np.unique(y) if y.ndim == 1 else [0, 1, 2]} if y.dtype.kind in "iU" else {}
     calls: list[Any] = [
