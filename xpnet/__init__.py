@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from xpnet.backends import get_backend
     from xpnet.data import Dataset, load_data
     from xpnet.errors import DivergedError, UsageError, XpnetError
+    from xpnet.estimators import MLPClassifier, MLPRegressor
     from xpnet.model import MLP, load, save
     from xpnet.training import Checkpoint, Evaluation, History, Progress, Settings, evaluate, train
 
@@ -26,6 +27,7 @@ _HOMES = {
     "backends": ["get_backend"],
     "data": ["Dataset", "load_data"],
     "errors": ["DivergedError", "UsageError", "XpnetError"],
+    "estimators": ["MLPClassifier", "MLPRegressor"],
     "model": ["MLP", "load", "save"],
     "training": ["Checkpoint", "Evaluation", "History", "Progress", "Settings", "evaluate", "train"],
 }
@@ -37,6 +39,8 @@ __all__ = [
     "DivergedError",
     "Evaluation",
     "History",
+    "MLPClassifier",
+    "MLPRegressor",
     "Progress",
     "Settings",
     "UsageError",

@@ -25,9 +25,6 @@ from xpnet.training.settings import Settings, dropout_rates
 STEPS_AT_ONCE = 128
 """The most steps between two looks from the host."""
 
-COUNTERS = ("t", "loss", "rates")
-"""The entries of the state that are set anew after every look."""
-
 
 @dataclass
 class Run:
@@ -159,7 +156,36 @@ class Run:
         backend, (data, order, _) = self.model.backend, self.feed.sample()
         # as many rows as a part may have, so that the shapes are those of an epoch
         chunk = self.chunks(np.resize(order, min(self.feed.rows, data["X"].shape[0])))[0]
-        backend.warm_up(self.step, self._counting(state, 0, len(chunk), 1.0), backend.asarray(chunk), data)
+        counting = self._counting(state, self.rates(0, len(chunk)))
+        backend.warm_up(self.step, counting, backend.asarray(chunk), data)
+
+    def advance(
+        self, state: State, batches: np.ndarray, rates: np.ndarray, data: State
+    ) -> tuple[State, float]:
+        """Take a step with each of some batches.
+
+        Parameters
+        ----------
+        state
+            As `begin` makes it. It is consumed.
+        batches : (steps, batch_size) int32
+            Row numbers, at most `STEPS_AT_ONCE` batches; see `chunks`.
+        rates : (steps,)
+            The learning rate of each step.
+        data
+            That of a part of the feed, which the row numbers belong to.
+
+        Returns
+        -------
+        state, loss
+            The state after the steps, and the sum over their rows of loss times weight. It may be infinite or
+            NaN; to read it, the host waits for the device.
+        """
+        backend = self.model.backend
+        counting = self._counting(state, rates)
+        after = backend.scan(self.step, counting, backend.asarray(batches), data)
+        loss = float(backend.to_numpy(after["loss"])[0])
+        return {name: after[name] for name in state}, loss
 
     def epoch(self, standing: Standing, progress: Progress) -> tuple[State, Epoch]:
         """Run the next epoch, and evaluate the network at its end.
@@ -174,18 +200,15 @@ class Run:
         DivergedError
             The loss, a parameter or the optimizer's memory is no longer finite.
         """
-        backend, state = self.model.backend, standing.state
-        epoch = len(standing.history.epochs) + 1
+        state, epoch = standing.state, len(standing.history.epochs) + 1
         total, weight, step = 0.0, 0.0, (epoch - 1) * self.steps_per_epoch
         factor = self.settings.factor(standing.history)
         started = time.perf_counter()
         rng = stream(self.settings.seed, "shuffle", standing.passes + epoch)
         for data, order, weights in self.feed.parts(self.feed.training, rng):
             for chunk in self.chunks(order, weights):
-                counting = self._counting(state, step, len(chunk), factor)
-                state = backend.scan(self.step, counting, backend.asarray(chunk), data)
-                step += len(chunk)
-                loss, used = float(backend.to_numpy(state["loss"])[0]), chunk[chunk >= 0]
+                state, loss = self.advance(state, chunk, self.rates(step, len(chunk), factor), data)
+                step, used = step + len(chunk), chunk[chunk >= 0]
                 weighs = len(used) if weights is None else float(weights[used].sum())
                 if not np.isfinite(loss):
                     raise self._diverged("the loss", f"by step {step - 1}")
@@ -193,9 +216,8 @@ class Run:
                 progress.on_chunk(epoch, len(used), loss / weighs)
         if not weight:
             raise XpnetError("every training row weighs 0: give some of them more")
-        backend.synchronize(state)
+        self.model.backend.synchronize(state)
         seconds = time.perf_counter() - started
-        state = {name: array for name, array in state.items() if name not in COUNTERS}
         self._check_finite(state)
         metrics = self._evaluated(self.parameters(state))
         return state, Epoch(
@@ -218,18 +240,15 @@ class Run:
             metrics |= {f"{name}_{metric}": number for metric, number in numbers.items()}
         return metrics
 
-    def _counting(self, state: State, first: int, count: int, factor: float) -> State:
-        """Add the counters of a chunk that begins with step number `first`.
+    def _counting(self, state: State, rates: np.ndarray) -> State:
+        """Add the counters of a chunk of steps with these learning rates.
 
         The rates of a short chunk are filled up: all chunks have the same shapes, and are compiled for once.
         """
-        rates = np.zeros(min(STEPS_AT_ONCE, self.steps_per_epoch), dtype=self.model.dtype)
-        rates[:count] = self.rates(first, count, factor)
-        counters = {
-            "t": np.zeros(1, dtype=np.int32),
-            "loss": np.zeros(1, dtype=self.model.dtype),
-            "rates": rates,
-        }
+        filled = np.zeros(min(STEPS_AT_ONCE, self.steps_per_epoch), dtype=self.model.dtype)
+        filled[: len(rates)] = rates
+        zero = np.zeros(1, dtype=self.model.dtype)
+        counters = {"t": np.zeros(1, dtype=np.int32), "loss": zero, "rates": filled}
         return state | {name: self.model.backend.asarray(array) for name, array in counters.items()}
 
     def _check_finite(self, state: State) -> None:

@@ -1,0 +1,111 @@
+"""The regressor."""
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import RegressorMixin, _fit_context
+from sklearn.metrics import r2_score
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.metaestimators import available_if
+
+from xpnet.estimators.base import BaseMLP, is_stochastic
+from xpnet.estimators.places import on_host
+from xpnet.nn.losses import LOSSES, Loss, squared_error
+from xpnet.nn.typing import Array, Namespace
+from xpnet.training.inputs import Examples
+
+
+def mean_squared_error(xp: Namespace, Z: Array, T: Array) -> tuple[Array, Array]:
+    """The loss that scikit-learn reports: the mean over the numbers. It differentiates the sum, as we do."""
+    losses, A = squared_error(xp, Z, T)
+    return losses / Z.shape[1], A
+
+
+LOSS = {
+    "squared_error": ("squared-error", replace(LOSSES["squared-error"], forward=mean_squared_error)),
+    "poisson": ("poisson", LOSSES["poisson"]),
+}
+
+
+class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
+    """A"""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseMLP._parameter_constraints,
+        "loss": [StrOptions(set(LOSS))],
+    }
+    _numeric = True
+    loss: str
+
+    def __init__(
+        self,
+        loss: str = "squared_error",
+        hidden_layer_sizes: Any = (100,),
+        activation: Any = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        dropout: Any = 0.0,
+        clip_norm: float | None = None,
+        weight_decay: float = 0.0,
+        device: str | None = None,
+        backend: Any = None,
+        progress: bool = False,
+    ) -> None:
+        self._keep(locals())
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> "MLPRegressor":
+        return self._fit(X, y, sample_weight, validation_data)
+
+    @available_if(is_stochastic)
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MLPRegressor":
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def predict(self, X: Any) -> Array:
+        Z, answer = self._logits(X, "predict")
+        backend = self.model_.backend
+        with backend.running(self.model_.dtype):
+            A = LOSSES[self.model_.loss].output(backend.xp, Z)
+            return answer(A[:, 0] if A.shape[1] == 1 else A)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        weights = None if sample_weight is None else on_host(sample_weight)
+        return float(r2_score(on_host(y), on_host(self.predict(X)), sample_weight=weights))
+
+    def _targets(self, y: np.ndarray) -> np.ndarray:
+        T = y.astype(np.float64)
+        return T if T.ndim == 2 else T[:, np.newaxis]
+
+    def _loss(self, T: np.ndarray) -> tuple[str, Loss, int]:
+        return *LOSS[self.loss], T.shape[1]
+
+    def _score_of(self, totals: Any, examples: Examples, rows: np.ndarray) -> float:
+        """R², whose sum of squares around the mean is known on the host."""
+        T = examples.y[rows]
+        w = np.ones(len(rows)) if examples.weights is None else examples.weights[rows]
+        spread = w @ (T - np.average(T, axis=0, weights=w)) ** 2
+        left = totals["squares"]
+        share = np.where(spread > 0, left / np.where(spread > 0, spread, 1.0), left > 0)
+        return float(np.mean(1.0 - share))
