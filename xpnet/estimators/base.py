@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state, check_X_y
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
 
+from xpnet.arguments import brief
 from xpnet.backends import Backend
 from xpnet.errors import UsageError
 from xpnet.estimators.fitting import Solver, fit_stochastic
@@ -98,7 +99,7 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
     _optimizer: Solver
     _no_improvement_count: int
     _best: State
-    _home: str
+    _home: str = ""
     _host_rows: bool
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -215,10 +216,12 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         examples = self._examples(X, y, sample_weight)
         self._random_state = check_random_state(self.random_state)
         name, loss, outputs = self._loss(examples.y)
+        sizes = (int(X.shape[1]), *hidden, outputs)
         if first:
-            self._begin((X.shape[1], *hidden, outputs), name, backend, dtype)
+            self._begin(sizes, name, backend, dtype)
         else:
-            self._settle(there, backend, "fit")
+            self._settle(there, backend, "partial_fit" if incremental else "fit")
+            self._check_sizes(sizes)
         self._host_rows, model = there is None, self.model_
         held = None if validation_data is None else self._brought(validation_data)
         with model.backend.running(model.dtype), few_threads(model.network.size * self._batch(examples.rows)):
@@ -261,15 +264,24 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         X, y, *weights = data
         X = rows_for(self, X, self.model_.backend, self.model_.dtype)
         y = check_X_y(np.zeros((X.shape[0], 1)), on_host(y), multi_output=True, y_numeric=self._numeric)[1]
-        return self._examples(X, _column(y), *(weights or [None]))
+        examples = self._examples(X, _column(y), *(weights or [None]))
+        self._check_sizes((*self.model_.network.sizes[:-1], self._loss(examples.y)[2]))
+        return examples
+
+    def _check_sizes(self, sizes: tuple[int, ...]) -> None:
+        """Check that the network has the layers that its parameters and new targets ask for."""
+        if sizes != self.model_.network.sizes:
+            here, asked_for = ("-".join(map(str, given)) for given in (self.model_.network.sizes, sizes))
+            raise UsageError(
+                f"hidden_layer_sizes and y ask for a network {asked_for}, but this one is fitted and has "
+                f"{here}: call fit without warm_start to begin anew"
+            )
 
     def _begin(self, sizes: tuple[int, ...], loss: str, backend: Backend, dtype: str) -> None:
         """Draw a network, and forget all that was before it."""
-        given = self.activation
-        activation = ACTIVATIONS[given] if isinstance(given, str) else [ACTIVATIONS[name] for name in given]
         self.model_ = MLP(
             sizes,
-            activation=activation,
+            activation=self._activation(len(sizes) - 2),
             loss=loss,
             dtype=dtype,
             backend=backend,
@@ -285,6 +297,18 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
             self.validation_scores_ = [] if self.early_stopping else None
             self.best_validation_score_ = -np.inf if self.early_stopping else None
             self.best_loss_ = None if self.early_stopping else np.inf
+
+    def _activation(self, hidden: int) -> str | list[str]:
+        """Our name of the activation, or a name for each hidden layer."""
+        given = self.activation
+        if isinstance(given, str):
+            return ACTIVATIONS[given]
+        if len(given) != hidden or any(name not in [*ACTIVATIONS] for name in given):
+            raise UsageError(
+                f"activation {brief(given)}: give one of {', '.join(ACTIVATIONS)}, or a list of {hidden}, "
+                "one for each hidden layer"
+            )
+        return [ACTIVATIONS[name] for name in given]
 
     def _class_names(self) -> list[Any] | None:
         """The names of the classes, for a model that has one output for each."""

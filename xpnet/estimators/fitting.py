@@ -4,9 +4,9 @@ The steps are those of `xpnet.train`, and so are the runs. What is scikit-learn'
 order it draws, when it stops, when it lowers the rate, which weights it keeps, and what it says.
 """
 
+import sys
 import warnings
 from dataclasses import dataclass, field
-from sys import stderr
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -193,8 +193,10 @@ def fit_stochastic(
     state = _epochs(estimator, run, run.begin().state | estimator._optimizer.memory, incremental)
     parameters = run.parameters(state)
     estimator._optimizer.memory = {name: array for name, array in state.items() if name not in parameters}
-    # a copy, because the next fit begins with the best ones of this one
-    model.parameters = model.backend.copy(estimator._best) if estimator.early_stopping else parameters
+    model.parameters = parameters
+    if estimator.early_stopping:
+        # as in scikit-learn, a warm start that finds no better ones ends with its last ones
+        model.parameters, estimator._best = estimator._best or parameters, {}
 
 
 def _epochs(estimator: "BaseMLP", run: Run, state: State, incremental: bool) -> State:
@@ -234,7 +236,7 @@ def _stops(estimator: "BaseMLP", run: Run, state: State, loss: float) -> bool:
     if estimator.verbose:
         print(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
     if estimator.progress:
-        print(f"\repoch {estimator.n_iter_}/{estimator.max_iter}  loss {loss:.5f} ", end="", file=stderr)
+        print(f"\repoch {estimator.n_iter_}/{estimator.max_iter}  loss {loss:.5f} ", end="", file=sys.stderr)
     score = _validated(estimator, run, state)
     if estimator.early_stopping:
         better = _scored(estimator, run, state, score)
