@@ -391,7 +391,9 @@ class BaseMLP(BaseEstimator):  # type: ignore[misc]
         size = rows_at_once(network, ROWS_AT_ONCE)
         with backend.running(model.dtype):
             parts = [
-                forward(xp, network, model.parameters, X[start : start + size, :]).Z[network.depth]
+                forward(xp, network, model.parameters, X[start : min(start + size, X.shape[0]), :]).Z[
+                    network.depth
+                ]
                 for start in range(0, X.shape[0], size)
             ]
             Z = xp.concat(parts, axis=0) if len(parts) > 1 else parts[0]
