@@ -13,11 +13,10 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import make_classification
 from sklearn.decomposition import PCA
-from sklearn.ensemble import BaggingRegressor, StackingClassifier
+from sklearn.ensemble import StackingClassifier
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score, cross_validate
-from sklearn.multioutput import MultiOutputRegressor
+from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -75,31 +74,25 @@ def importance(home: Any) -> Any:
     return permutation_importance(fitted, X, WORDS, n_repeats=2, random_state=0).importances
 
 
+def calibrated(home: Any) -> Any:
+    return CalibratedClassifierCV(pipeline(home), cv=2).fit(X, WORDS).predict_proba(X)
+
+
+def weighted(home: Any) -> Any:
+    fitted = pipeline(home).fit(X, WORDS, mlpclassifier__sample_weight=WEIGHTS)
+    return clone(fitted).fit(X, WORDS).predict_proba(X) + fitted.predict_proba(X)
+
+
 TOOLS: dict[str, Any] = {
-    "Pipeline": lambda home: pipeline(home).fit(X, WORDS).predict_proba(X),
-    "Pipeline with weights": lambda home: (
-        pipeline(home).fit(X, WORDS, mlpclassifier__sample_weight=WEIGHTS).predict_proba(X)
-    ),
+    "Pipeline and clone": weighted,
     "set_output": framed,
-    "clone": lambda home: clone(pipeline(home).fit(X, WORDS)).fit(X, WORDS).predict_proba(X),
     "cross_val_score": lambda home: cross_val_score(pipeline(home), X, WORDS, cv=3),
-    "cross_val_predict": lambda home: cross_val_predict(
-        pipeline(home), X, Y, cv=3, method="predict_log_proba"
-    ),
     "GridSearchCV": lambda home: searched(home, 1),
     "GridSearchCV on two processes": lambda home: searched(home, 2),
     "metadata routing": weighed,
-    "CalibratedClassifierCV": lambda home: (
-        CalibratedClassifierCV(pipeline(home), cv=2).fit(X, WORDS).predict_proba(X)
-    ),
+    "CalibratedClassifierCV": calibrated,
     "StackingClassifier": stacked,
     "permutation_importance": importance,
-    "BaggingRegressor": lambda home: (
-        BaggingRegressor(home.MLPRegressor(**SMALL), 2, random_state=0).fit(X, X[:, 0]).predict(X)
-    ),
-    "MultiOutputRegressor": lambda home: (
-        MultiOutputRegressor(home.MLPRegressor(**SMALL)).fit(X, X[:, :2]).predict(X)
-    ),
 }
 
 
