@@ -152,15 +152,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             raise ValueError("The object was not fitted with multilabel input.")
         if self._several:
             return (y.toarray() if issparse(y) else np.asarray(y)).astype(bool).astype(np.float64)
-        if len(unknown := np.setdiff1d(y, self.classes_)):
-            raise ValueError(f"`y` has classes not in `self.classes_`: {unknown}")
         numbers = np.searchsorted(self.classes_, y).astype(np.int32)
         return numbers if self._y_type == "multiclass" else (numbers[:, np.newaxis] > 0).astype(np.float64)
 
-    def _loss(self, T: np.ndarray) -> tuple[str, Loss, int]:
-        if T.ndim == 1:
-            return "cross-entropy", LOSSES["cross-entropy"], len(self.classes_)
-        return "binary-cross-entropy", LOSSES["binary-cross-entropy"], T.shape[1]
+    def _loss_of(self) -> tuple[str, Loss]:
+        name = "cross-entropy" if self._y_type == "multiclass" else "binary-cross-entropy"
+        return name, LOSSES[name]
 
     def _class_names(self) -> list[Any] | None:
         return self.classes_.tolist() if self._y_type == "multiclass" else None

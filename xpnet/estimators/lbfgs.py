@@ -7,7 +7,6 @@ from scipy.optimize import minimize
 from sklearn.utils.optimize import _check_optimize_result
 
 from xpnet.estimators.fitting import feed_of
-from xpnet.model import MLP
 from xpnet.nn.losses import Loss
 from xpnet.nn.network import is_weight
 from xpnet.nn.optimizers import SGD
@@ -19,13 +18,13 @@ if TYPE_CHECKING:
     from xpnet.estimators.base import BaseMLP
 
 
-def fit_lbfgs(estimator: "BaseMLP", model: MLP, loss: Loss, examples: Examples) -> None:
-    """Train the network of an estimator on all rows at once. Call it within ``model.backend.running``."""
+def fit_lbfgs(estimator: "BaseMLP", loss: Loss, examples: Examples) -> None:
+    """Train the network of an estimator on all rows at once. Call it within ``model_.backend.running``."""
+    model = estimator.model_
     backend, shapes = model.backend, model.network.shapes
     rows = np.arange(examples.rows, dtype=np.int32)
-    constants = {"penalty": np.full(1, estimator.alpha, dtype=model.dtype)}
-    constants |= {"classes": np.arange(model.outputs, dtype=np.int32)}
-    data = feed_of(model, examples, rows, rows[:0], constants).data
+    penalty = np.full(1, estimator.alpha, dtype=model.dtype)
+    data = feed_of(model, examples, rows, rows[:0], penalty=penalty).data
     batch, zero = backend.asarray(rows), np.zeros(1, dtype=model.dtype)
     step = TrainingStep(backend.xp, model.network, loss, SGD())
     total = examples.rows if examples.weights is None else examples.weights.sum()

@@ -1,4 +1,4 @@
-"""Where arrays are: the library and the device that rows bring along, and the way of small arrays to the host."""
+"""Where arrays are: the library and the device that rows bring along, and the way to the host."""
 
 from functools import cache
 from typing import Any

@@ -98,8 +98,20 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         T = y.astype(np.float64)
         return T if T.ndim == 2 else T[:, np.newaxis]
 
-    def _loss(self, T: np.ndarray) -> tuple[str, Loss, int]:
-        return *LOSS[self.loss], T.shape[1]
+    def _loss_of(self) -> tuple[str, Loss]:
+        return LOSS[self.loss]
+
+    def _learn_targets(self, y: np.ndarray, incremental: bool) -> None:
+        """Numbers have nothing to be learned of."""
+
+    def _class_names(self) -> None:
+        """Numbers have no classes."""
+
+    def _row_weights(self, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray | None:
+        return weights
+
+    def _stratified(self, T: np.ndarray) -> None:
+        """Numbers have no strata."""
 
     def _score_of(self, totals: Any, examples: Examples, rows: np.ndarray) -> float:
         """R², whose sum of squares around the mean is known on the host."""

@@ -11,7 +11,7 @@ from scipy.sparse import issparse
 from sklearn.utils import check_X_y
 from sklearn.utils.validation import validate_data
 
-from xpnet.arrays import dtype_name
+from xpnet.arrays import dtype_name, is_floating
 from xpnet.backends import Backend
 from xpnet.errors import UsageError
 from xpnet.estimators.places import asked, home, on_host, opened, place, same
@@ -21,11 +21,9 @@ from xpnet.nn.typing import Array
 if TYPE_CHECKING:
     from xpnet.estimators.base import BaseMLP
 
-DTYPES = (np.float64, np.float32)
 
-
-def fit_rows(
-    estimator: "BaseMLP", X: Any, y: Any, reset: bool, numeric: bool
+def rows_and_targets(
+    estimator: "BaseMLP", X: Any, y: Any, reset: bool
 ) -> tuple[Array, np.ndarray, Backend, str]:
     """Let rows and targets in, to learn from them.
 
@@ -33,8 +31,6 @@ def fit_rows(
     ----------
     reset
         Whether this is a first fit, which sets the names and the number of the features.
-    numeric
-        Whether targets are numbers.
 
     Returns
     -------
@@ -47,33 +43,39 @@ def fit_rows(
         Rows or targets cannot be learned from, or are at another place than the one that was asked for.
     """
     X, y = opened(X), on_host(y)
-    there, wanted = home(X), asked(estimator.device, estimator.backend)
-    how = {"multi_output": True, "y_numeric": numeric}
+    there, backend = home(X), asked(estimator.device, estimator.backend)
     if there is None:
-        X, y = validate_data(estimator, X, y, accept_sparse=["csr", "csc"], dtype=DTYPES, reset=reset, **how)
-        dtype = X.dtype.name if wanted.supports(X.dtype.name) else "float32"
-        return _placed(X, wanted, dtype), y, wanted, dtype
+        how = {"accept_sparse": ["csr", "csc"], "multi_output": True, "y_numeric": estimator._numeric}
+        X, y = validate_data(estimator, X, y, dtype=(np.float64, np.float32), reset=reset, **how)
+        dtype = X.dtype.name if backend.supports(X.dtype.name) else "float32"
+        return _placed(X, backend, dtype), y, backend, dtype
     if (estimator.device, estimator.backend) == (None, None):
-        wanted = there
-    elif not same(there, wanted):
+        backend = there
+    elif not same(there, backend):
         raise UsageError(
-            f"X is on {place(there)}, but device= and backend= ask for {place(wanted)}: leave them out, or "
+            f"X is on {place(there)}, but device= and backend= ask for {place(backend)}: leave them out, or "
             "give X on the host"
         )
-    _check_rows(estimator, X, there, reset)
-    y = check_X_y(np.zeros((X.shape[0], 1)), y, estimator=estimator, **how)[1]
-    dtype = _dtype(X, wanted)
-    with wanted.running(dtype):
-        return wanted.xp.astype(X, wanted.dtype(dtype), copy=False), y, wanted, dtype
+    X, dtype = _checked(estimator, X, backend, reset)
+    return X, check_targets(estimator, X, y), backend, dtype
 
 
-def predict_rows(estimator: "BaseMLP", X: Any, method: str) -> tuple[Array, bool]:
+def check_targets(estimator: "BaseMLP", X: Array, y: Any) -> np.ndarray:
+    """Check the targets of rows that are on a device, and bring them to the host."""
+    rows = np.zeros((X.shape[0], 1))
+    y = on_host(y)
+    checked = check_X_y(rows, y, multi_output=True, y_numeric=estimator._numeric, estimator=estimator)
+    return checked[1]  # type: ignore[no-any-return]
+
+
+def predict_rows(estimator: "BaseMLP", X: Any, method: str) -> tuple[Array, bool, bool]:
     """Let rows in, to answer for them.
 
     Returns
     -------
-    X, host
-        The rows on the device of the network, in its dtype, and whether the answer belongs on the host.
+    X, sparse, host
+        The rows, on the host or on the device of the network; whether they are sparse; and whether they came
+        from the host, so that the answer belongs there too.
 
     Raises
     ------
@@ -84,7 +86,12 @@ def predict_rows(estimator: "BaseMLP", X: Any, method: str) -> tuple[Array, bool
     there = home(X)
     estimator._settle(there, there or estimator.model_.backend, method)
     model = estimator.model_
-    return rows_for(estimator, X, model.backend, model.dtype), there is None
+    if there is not None:
+        return _checked(estimator, X, model.backend, False)[0], False, False
+    X = validate_data(estimator, X, accept_sparse=["csr", "csc"], reset=False)
+    if issparse(X):
+        return _placed(X, model.backend, model.dtype), True, True
+    return X.astype(model.dtype, copy=False), False, True
 
 
 def rows_for(estimator: "BaseMLP", X: Any, backend: Backend, dtype: str) -> Array:
@@ -102,52 +109,44 @@ def rows_for(estimator: "BaseMLP", X: Any, backend: Backend, dtype: str) -> Arra
         return _placed(X, backend, dtype)
     if not same(there, backend):
         raise UsageError(f"the rows are on {place(there)}, but the network is on {place(backend)}")
-    with backend.running(dtype):
-        _check_rows(estimator, X, backend, False)
-        return backend.xp.astype(X, backend.dtype(dtype), copy=False)
+    return _checked(estimator, X, backend, False)[0]
 
 
 def _placed(X: Any, backend: Backend, dtype: str) -> Array:
     """Move rows from the host; on NumPy they are there already."""
+    if issparse(X) and type(backend).name != "numpy":
+        raise UsageError(f"X is sparse, which {place(backend)} cannot take: give X.toarray()")
     if issparse(X):
-        if type(backend).name != "numpy":
-            raise UsageError(f"X is sparse, which {place(backend)} cannot take: give X.toarray()")
         return SparseRows(X, dtype=dtype)
     X = X.astype(dtype, copy=False)
     return X if type(backend).name == "numpy" else backend.asarray(X)
 
 
-def _dtype(X: Array, backend: Backend) -> str:
-    """float32 for floats of 32 bits and less; else float64, where the device has it."""
-    name = dtype_name(X)
-    wanted = "float32" if "float" in name and name != "float64" else "float64"
-    return wanted if backend.supports(wanted) else "float32"
+def _checked(estimator: "BaseMLP", X: Array, backend: Backend, reset: bool) -> tuple[Array, str]:
+    """Check rows on a device, with scikit-learn's words, and cast what is not float32 or float64.
 
-
-def _check_rows(estimator: "BaseMLP", X: Array, backend: Backend, reset: bool) -> None:
-    """Check rows on a device, with scikit-learn's words."""
-    xp, name = backend.xp, type(estimator).__name__
+    Floats of less than 32 bits become float32, integers float64, where the device has it.
+    """
+    xp, name, kind = backend.xp, type(estimator).__name__, dtype_name(X)
     if X.ndim != 2:
-        raise ValueError(
-            f"Expected 2D array, got {X.ndim}D array instead. Reshape your data either using "
-            "X.reshape(-1, 1) if it has a single feature or X.reshape(1, -1) if it holds a single sample."
-        )
-    n, features = X.shape
-    for what, count in (("sample", n), ("feature", features)):
-        if not count:
-            raise ValueError(
-                f"Found array with 0 {what}(s) (shape={tuple(X.shape)}) while a minimum of 1 is required "
-                f"by {name}."
-            )
-    kind = dtype_name(X)
+        raise ValueError(f"Expected 2D array, got {X.ndim}D array instead. Reshape your data.")
+    if 0 in X.shape:
+        what = "feature" if X.shape[0] else "sample"
+        raise ValueError(f"Found array with 0 {what}(s) (shape={tuple(X.shape)}), which {name} cannot take.")
     if "complex" in kind:
         raise ValueError("Complex data not supported")
-    with backend.running("float64"):
-        if "float" in kind and not bool(backend.to_numpy(xp.all(xp.isfinite(X)))):
+    expected = X.shape[1] if reset else estimator.n_features_in_
+    if X.shape[1] != expected:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but {name} is expecting {expected} features as input."
+        )
+    wanted = "float32" if is_floating(kind) and kind != "float64" else "float64"
+    dtype = wanted if backend.supports(wanted) else "float32"
+    with backend.running(dtype):
+        if is_floating(kind) and not bool(backend.to_numpy(xp.all(xp.isfinite(X)))):
             raise ValueError("Input X contains NaN or infinity.")
+        X = xp.astype(X, backend.dtype(dtype), copy=False)
     if reset:
-        estimator.n_features_in_ = features
+        estimator.n_features_in_ = int(expected)
         vars(estimator).pop("feature_names_in_", None)
-    elif features != estimator.n_features_in_:
-        expected = estimator.n_features_in_
-        raise ValueError(f"X has {features} features, but {name} is expecting {expected} features as input.")
+    return X, dtype

@@ -21,7 +21,7 @@ class SparseRows(csr_array):  # type: ignore[misc]
         return SparseRows(self[indices])
 
     @property
-    def mT(self) -> Any:
+    def mT(self) -> Any:  # noqa: N802
         """The columns as rows."""
         return SparseRows(self.T)
 

@@ -1,7 +1,7 @@
 """Few threads for small products: many small fits at the same time must not quarrel over the cores."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cache
 from threading import Lock
 from typing import Any
@@ -9,39 +9,30 @@ from typing import Any
 from threadpoolctl import ThreadpoolController
 
 SMALL = 2**22
-"""Multiplications of a step up to which a second thread costs more than it brings."""
+"""Multiplications of a forward pass up to which a second thread costs more than it brings."""
 
 _LOCK = Lock()
-_held: list[Any] = []
-_count = 0
+_FITS: list[Any] = []
+"""The small fits that run now. The size of the pool is that of the process: the first one sets it."""
 
 
 @cache
 def _controller() -> ThreadpoolController:
-    """Looking for the libraries takes milliseconds, so it is done once."""
-    return ThreadpoolController()
+    return ThreadpoolController()  # which looks for libraries for milliseconds, so it does so once
 
 
 @contextmanager
 def few_threads(multiplications: int) -> Iterator[None]:
-    """Let the BLAS of NumPy use one thread, where a step is small.
-
-    The size of its pool is one for the whole process. So of several fits in several threads, the first sets
-    it and the last restores it.
-    """
-    global _count
+    """Let the BLAS of NumPy use one thread, where a step is small, until the last of such fits ends."""
     if multiplications > SMALL:
-        with nullcontext():
-            yield
+        yield
         return
     with _LOCK:
-        _count += 1
-        if _count == 1:
-            _held.append(_controller().limit(limits=1, user_api="blas"))
+        _FITS.append(_FITS[0] if _FITS else _controller().limit(limits=1, user_api="blas"))
     try:
         yield
     finally:
         with _LOCK:
-            _count -= 1
-            if _count == 0:
-                _held.pop().restore_original_limits()
+            limiter = _FITS.pop()
+            if not _FITS:
+                limiter.restore_original_limits()
