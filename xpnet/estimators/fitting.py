@@ -4,10 +4,10 @@ The steps are those of `xpnet.train`, and so are the runs. What is scikit-learn'
 order it draws, when it stops, when it lowers the rate, which weights it keeps, and what it says.
 """
 
+import sys
 import warnings
 from copy import deepcopy
 from dataclasses import dataclass, field
-from sys import stderr
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -217,7 +217,7 @@ class Epochs:
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=2)
         if est.progress:
-            print(file=stderr)
+            print(file=sys.stderr)
         return done
 
     def ends(self, state: State, loss: float) -> bool:
@@ -231,7 +231,7 @@ class Epochs:
             print(f"Iteration {est.n_iter_}, loss = {loss:.8f}")
         if est.progress:
             bar = "#" * (30 * est.n_iter_ // est.max_iter)
-            print(f"\r{bar:-<30} {est.n_iter_}/{est.max_iter}, loss {loss:.5f}", end="", file=stderr)
+            print(f"\r{bar:-<30} {est.n_iter_}/{est.max_iter}, loss {loss:.5f}", end="", file=sys.stderr)
         score = self.validated(state)
         if est.early_stopping:
             better = self.scored(state, score)
