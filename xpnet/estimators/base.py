@@ -124,7 +124,7 @@ class BaseMLP(Convertible, Travelling, BaseEstimator):  # type: ignore[misc]
             outputs = len(self.classes_) if examples.y.ndim == 1 else examples.y.shape[1]
             self._begin((int(X.shape[1]), *hidden, outputs), name, backend, dtype)
         else:
-            self._settle(there, backend, "fit")
+            self._settle(there, backend, "partial_fit" if incremental else "fit")
         self._host_rows, model = there is None, self.model_
         held = None if validation_data is None else self._brought(validation_data)
         with model.backend.running(model.dtype), few_threads(model.network.size * self._batch(examples.rows)):
