@@ -417,10 +417,13 @@ WRONG: dict[str, tuple[dict[str, np.ndarray], str]] = {
     "test rows of another size": ({"x_test": zeros(2, 3, 3)}, "test rows 9 x uint8"),
     "test rows of another type": ({"x_test": zeros(2, 2, 2, dtype="float32")}, "test rows 4 x float32"),
     "pixels of four bytes": (images("int32"), "int32 numbers; store pixels as uint8 or uint16"),
-    "negative labels": ({"y_train": np.array([0, 1, 2, -1, 1, 2], dtype=np.int16)}, "label -1 is outside"),
+    "negative labels": (
+        {"y_train": np.array([0, 1, 2, -1, 1, 2], dtype=np.int16)},
+        "label -1: classes are numbered 0, 1, 2, …, up to 32767; is it a missing",
+    ),
     "negative test labels": ({"y_test": np.array([0, -2], dtype=np.int16)}, "label -2 is outside"),
     "test labels that were never taught": ({"y_test": np.array([0, 3], dtype=np.uint8)}, "classes 0 … 2"),
-    "labels too large": ({"y_train": np.array([0, 1, 2, 0, 1, 2**20], dtype=np.int32)}, "1048576"),
+    "labels too large": ({"y_train": np.array([0, 1, 2, 0, 1, 2**20], dtype=np.int32)}, "label 1048576: "),
     "labels that mean none": (
         {"y_train": np.array([0, 1, 2, 9999, 2, 9999], dtype=np.int16)},
         "labels 0, 1, 2 and 9999 leave 9,996 of 10,000 classes without a row: is 9999 a missing value?",
@@ -443,7 +446,7 @@ WRONG: dict[str, tuple[dict[str, np.ndarray], str]] = {
     ),
     "labels that are not whole": ({"y_train": np.full(6, 1.5, dtype=np.float32)}, "whole numbers"),
     "labels that are not numbers": ({"y_train": np.full(6, np.nan, dtype=np.float64)}, "whole numbers"),
-    "labels past every integer": ({"y_train": np.array([0.0, 1, 2, 0, 1, 1e300])}, "outside the classes"),
+    "labels past every integer": ({"y_train": np.array([0.0, 1, 2, 0, 1, 1e300])}, "label 1e+300: "),
 }
 NOT_IN_IDX = {
     "words": ({"x_train": np.full((6, 4), "a")}, "<U1 where there must be numbers"),
@@ -452,6 +455,10 @@ NOT_IN_IDX = {
     "records": (
         {"x_train": np.zeros((6, 4), [(f"a{i}", "u1") for i in range(99)])},
         "|V99 where there must be",
+    ),
+    "the largest integer as a label": (
+        {"y_train": np.array([0, 1, 2, 0, 1, 2**63 - 1])},
+        "label 9223372036854775807: ",
     ),
     "integers of eight bytes": ({"x_train": zeros(6, 4, dtype="int64")}, "int64 numbers; store pixels as"),
 }

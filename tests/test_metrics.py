@@ -77,7 +77,7 @@ BY_HAND: dict[Kind, Any] = {
         {"true": [7, 2], "predicted": [3, 4], "both": [3, 0], "exact": [1]},
         {"accuracy": 1 / 7, "f1": 2 * 3 / (9 + 7)},
     ),
-    # the second number is 1 everywhere: there is nothing to explain, so its r2 is 0
+    # the second number is 1 everywhere: there is nothing to explain, so its r2 is 0 unless it is met
     NUMBERS: (
         [[1, 1], [3, 1], [2, 3]],
         [[0, 1], [4, 1], [2, 1]],
@@ -101,6 +101,12 @@ def test_very_many_classes_have_no_confusion_table(backend: Backend) -> None:
     totals = totals_of(backend, CLASSES, 2, A, A[[0, 0]], np.ones(2))
     assert set(totals) == {"by_class", "right", "weight"}
     assert CLASSES.metrics(np, totals) == {"accuracy": 0.5}
+
+
+@pytest.mark.parametrize(("answer", "r2"), [(2.5, 1.0), (3.0, 0.0)])
+def test_r2_of_a_constant_target_is_as_in_scikit_learn(backend: Backend, answer: float, r2: float) -> None:
+    totals = totals_of(backend, NUMBERS, 3, np.full((3, 1), answer), np.full((3, 1), 2.5), np.ones(3))
+    assert NUMBERS.metrics(np, totals)["r2"] == r2
 
 
 def test_no_label_true_and_none_predicted_is_an_f1_of_zero(backend: Backend) -> None:

@@ -23,7 +23,7 @@ from tests.process import (
     write_npz,
 )
 from xpnet.backends import LIBRARIES, backend_class
-from xpnet.cli.tables import PIPE
+from xpnet.cli.tables import PIPE, shown
 
 TRAIN = ("train", "--hidden", "16", "--threads", "1", "--epochs", "3")
 FEW, MANY = 3, 40
@@ -74,7 +74,7 @@ def test_a_confusion_table_is_printed_if_it_fits(
         ]
         assert max(map(len, text[text.index("class  right") :].splitlines())) <= (columns or PIPE)
         return
-    by_class, largest = text.split("largest confusions")
+    by_class, largest = re.split(r"largest\s+confusions", text)
     assert numbers(by_class, 3) == [[str(i), shares[i], "200"] for i in range(classes)]
     found = [(int(count), int(i), int(j)) for i, j, count in numbers(largest, 3)]
     wrong = [
@@ -83,6 +83,22 @@ def test_a_confusion_table_is_printed_if_it_fits(
     assert sorted(count for count, _, _ in found) == sorted(count for count, _, _ in wrong)[-20:]
     assert set(found) <= set(wrong)
     assert all(len(line) <= 30 for line in largest.splitlines())
+    title = text.partition("class  right")[0][text.index("accuracy by class") :]
+    assert all(len(line) <= (columns or PIPE) for line in title.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "text"),
+    [
+        ("accuracy", 0.98765, "98.77%"),
+        ("loss", 0.123456, "0.1235"),
+        ("loss", 3.4e30, "3.4000e+30"),
+        ("r2", -2.5e7, "-2.5000e+07"),
+        ("rmse", 123456.0, "1.235e+05"),
+    ],
+)
+def test_numbers_of_any_size_are_written_in_few_characters(metric: str, value: float, text: str) -> None:
+    assert shown(metric, value) == text
 
 
 def test_a_table_of_libraries_is_split_where_it_does_not_fit(tmp_path: Path) -> None:

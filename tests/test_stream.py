@@ -128,7 +128,7 @@ def test_rows_are_read_as_they_would_be_moved_at_once(
     model, given = MLP((5, 3), dtype=dtype), mapped(tmp_path / "X.npy", X)
     blocks = Blocks(given, dtype)
     examples = enter(model, X, mapped(tmp_path / "y.npy", y.astype(">f4")))
-    resident = Resident.prepare(model, examples, {}, 0.0, 0)
+    resident = Resident(model, examples, {}, 0.0, 0)
     assert blocks.dtype == (dtype if X.dtype.kind in "bf" else X.dtype.newbyteorder("="))
     assert resident.dtype == blocks.dtype.name
     into = np.zeros((300, 5), blocks.dtype)

@@ -318,6 +318,14 @@ def test_settings_that_contradict_each_other_or_are_unknown_are_refused(
     assert said in refused(lambda: train(MLP(SIZES), *separable(40), **settings), UsageError)
 
 
+def test_unknown_keywords_of_evaluate_are_told_the_known_ones() -> None:
+    model, (X, y) = MLP(SIZES), separable(40)
+    said = refused(lambda: evaluate(model, X, y, sample_weights=None), UsageError)
+    assert said == "unknown setting 'sample_weights': did you mean sample_weight?"
+    said = refused(lambda: evaluate(model, X, y, batch=3), UsageError)
+    assert said == "unknown setting 'batch': did you mean sample_weight, memory?"
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -340,7 +348,7 @@ def test_settings_that_do_not_go_with_the_rows_are_refused(settings: dict[str, A
         ({"loss": "squared-error", "optimizer": "adamw"}, 0.001),
         ({"loss": "squared-error", "momentum": 0.9}, 0.005),
         ({"loss": "binary-cross-entropy"}, 0.2),
-        ({"loss": "poisson"}, 0.02),
+        ({"loss": "poisson"}, 0.01),
         ({"lr": 0.3, "momentum": 0.9}, 0.3),
     ],
     ids=str,

@@ -4,7 +4,8 @@ Every function returns the value, as a plain Python one, or raises a `UsageError
 argument.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from numbers import Integral, Real
 from reprlib import Repr
 from typing import Any
@@ -41,6 +42,15 @@ def choice(name: str, value: Any, known: Iterable[str]) -> str:
     if not isinstance(value, str) or value not in known:
         raise UsageError(f"{name} {brief(value)}: choose one of {', '.join(known)}")
     return value
+
+
+def known_names(given: Iterable[str], known: Sequence[str], hints: Mapping[str, str] | None = None) -> None:
+    """Check the names of keywords; `hints` answers some unknown ones, others are told the nearest name."""
+    for name in given:
+        if name not in known:
+            near = ", ".join(get_close_matches(name, known, 1, cutoff=0.4) or known)
+            hint = (hints or {}).get(name, f"did you mean {near}?")
+            raise UsageError(f"unknown setting {brief(name)}: {hint}")
 
 
 def flag(name: str, value: Any) -> bool:

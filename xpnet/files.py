@@ -163,6 +163,7 @@ def write_tensors(
     """
     from safetensors.numpy import save
 
+    status(path)  # refuses what is no path
     _check_finite(arrays, path)
     # safetensors 0.8 writes an array that is not C-contiguous wrongly, and says nothing
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}

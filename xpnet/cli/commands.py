@@ -15,21 +15,16 @@ from xpnet.cli.progress import say
 from xpnet.cli.tables import printable
 from xpnet.cli.train import train
 from xpnet.errors import FellBackWarning, UsageError, XpnetError
+from xpnet.training.settings import FOREIGN
 
 LONGEST = 500
 """Characters of an error message; of a longer one the middle is left out."""
 
-FOREIGN = {
-    "--device cpu": "cpu",
-    "--device cuda": "gpu cuda",
-    "--epochs": "max-iter num-epochs",
-    "--lr": "learning-rate learning-rate-init",
-    "--optimizer": "solver",
-    "--out": "output-dir",
-    "--patience": "early-stopping",
-    "--seed": "random-state",
-    "--threads": "jobs n-jobs",
-    "--weight-decay": "alpha l2",
+OTHERS = FOREIGN | {
+    "device cpu": "cpu",
+    "device cuda": "gpu cuda",
+    "out": "output_dir",
+    "threads": "jobs n_jobs",
 }
 """Our options, and what other programs call them."""
 
@@ -100,12 +95,13 @@ def _meant(error: click.NoSuchOption) -> str:
     """A hint to the option that was probably meant by an unknown one."""
     if not error.option_name.startswith("--"):
         return "Options are written in full, such as --help."
-    word = error.option_name[2:].replace("_", "-")
+    word = error.option_name.replace("_", "-")
     known = [name for param in error.ctx.command.params for name in param.opts] if error.ctx else []
-    for ours, others in FOREIGN.items():
-        if word in others.split() and ours.split()[0] in known:
+    for ours, others in OTHERS.items():
+        ours = f"--{ours.replace('_', '-')}"
+        if word[2:].replace("-", "_") in others.split() and ours.split()[0] in known:
             return f"Did you mean {ours}?"
-    return close(f"--{word}", known)
+    return close(word, known)
 
 
 def close(word: str, known: list[str]) -> str:

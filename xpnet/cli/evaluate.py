@@ -10,17 +10,16 @@ import click
 import numpy as np
 
 from xpnet.backends import get_backend
-from xpnet.cli.folder import CHECKPOINT, MODEL, resume_command
+from xpnet.cli.folder import CHECKPOINT, MODEL, way_on
 from xpnet.cli.options import JSON, MEMORY, PLACE, Command, option
-from xpnet.cli.tables import columns, lay_out, place, print_table, shown
+from xpnet.cli.tables import columns, lay_out, place, print_table, print_title, shown
 from xpnet.data import load_data
 from xpnet.errors import XpnetError
 from xpnet.files import read_json
 from xpnet.model import load
 from xpnet.schema import WHOLE, check
-from xpnet.training import Checkpoint, Evaluation, Settings
+from xpnet.training import Evaluation
 from xpnet.training import evaluate as evaluate_model
-from xpnet.training.checkpoint import DIVERGED
 
 MOST_CONFUSIONS = 20
 """Confusions that are printed if the confusion table does not fit."""
@@ -40,14 +39,7 @@ def evaluate(path: Path, data: str | None, memory: int | None, as_json: bool, **
     if path.is_dir():
         path = path / MODEL
         if not path.exists() and path.with_name(CHECKPOINT).exists():
-            command, config = (
-                resume_command(path.parent),
-                Checkpoint(path.with_name(CHECKPOINT)).load_config(),
-            )
-            if config.get(DIVERGED):
-                had = Settings(**{name: config[name] for name in ("lr", "optimizer", "momentum")})
-                command = f"{command} --lr {had.lower_rate(config['loss']):g}"
-            raise XpnetError(f"{path.parent}: this run has not ended; finish it with {command}")
+            raise XpnetError(f"{path.parent}: this run has not ended; {way_on(path.parent)}")
     model = load(path, backend=backend)
     if data is None:
         data, trained_with = _data_of_run(path.parent)
@@ -96,11 +88,11 @@ def _print_classes(result: Evaluation, names: list[str]) -> None:
         cells = [[names[i], shares[i], *map(str, confusion[i])] for i in classes]
         lines = lay_out(cells, ["class", "right", *names], right=0)
         if len(lines[-1]) <= width:
-            title = "rows: the true class; columns: how many of its rows were predicted as each class"
-            click.echo("\n".join(["", title, *lines]))
+            print_title("rows: the true class; columns: how many of its rows were predicted as each class")
+            click.echo("\n".join(lines))
             return
     tabled = "confusion" in result.totals
-    click.echo(f"\naccuracy by class{'; --json prints the whole confusion table' if tabled else ''}")
+    print_title(f"accuracy by class{'; --json prints the whole confusion table' if tabled else ''}")
     counts = [f"{rows:g}" for rows in result.totals["by_class"].tolist()]
     print_table([[names[i], shares[i], counts[i]] for i in classes], ["class", "right", "rows"], 0)
     if not tabled:
@@ -109,5 +101,5 @@ def _print_classes(result: Evaluation, names: list[str]) -> None:
     wrong = confusion * (1 - np.eye(len(classes), dtype=confusion.dtype))
     largest = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSIONS].tolist()
     pairs = [divmod(where, len(classes)) for where in largest if wrong.flat[where]]
-    click.echo("\nthe largest confusions" if pairs else "\nno confusions")
+    print_title("the largest confusions" if pairs else "no confusions")
     print_table([[names[i], names[j], str(wrong[i, j])] for i, j in pairs], ["class", "predicted", "rows"], 0)

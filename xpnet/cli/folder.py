@@ -9,6 +9,9 @@ from pathlib import Path
 
 from xpnet.cli import signals
 from xpnet.errors import XpnetError
+from xpnet.training import Checkpoint
+from xpnet.training.checkpoint import DIVERGED
+from xpnet.training.settings import lower_rate
 
 RUNS = Path("runs")
 CHECKPOINT, MODEL, HISTORY = "checkpoint.safetensors", "model.safetensors", "history.csv"
@@ -20,6 +23,18 @@ PARTIAL = ".*.partial"
 def resume_command(folder: Path) -> str:
     """The command that resumes the run in a folder."""
     return f"xpnet train --resume --out {shlex.quote(str(folder))}"
+
+
+def way_on(folder: Path) -> str:
+    """Say how to go on with a run that has not ended."""
+    standing = Checkpoint(folder / CHECKPOINT).load()
+    if not standing.config.get(DIVERGED):
+        return f"finish it with {resume_command(folder)}"
+    rate = f"--lr {lower_rate(standing.config):g}"
+    losses = [epoch.loss for epoch in standing.history.epochs]
+    if losses and losses[-1] > min(losses):
+        return f"its loss had grown before, so begin anew, with {rate} and another --out"
+    return f"the last finite state is kept, to resume with: {resume_command(folder)} {rate}"
 
 
 @contextmanager

@@ -107,7 +107,11 @@ def class_weights(text: str) -> str | dict[str, float]:
         raise click.BadParameter(f"{text!r} is neither balanced nor weights such as 0=1,1=5.") from None
 
 
-MEMORY = option("--memory", "Stream rows that need more, such as 4GB, from uncompressed IDX or .npy.", amount)
+MEMORY = option(
+    "--memory",
+    "Stream rows that need more, such as 4GB or 512M (1K is 1,024 bytes), from IDX or .npy.",
+    amount,
+)
 DEVICE = option(
     "--device", "Where to compute.  [default: the backend's first device]", metavar="cpu|cuda|cuda:N|xpu|mps"
 )

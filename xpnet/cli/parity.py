@@ -12,7 +12,7 @@ import click
 from xpnet.backends import LIBRARIES, Backend, backend_class, get_backend
 from xpnet.cli.options import DEVICE, EXECUTION, JSON, PRECISION, Command, option
 from xpnet.cli.progress import say, show
-from xpnet.cli.tables import columns, lay_out
+from xpnet.cli.tables import columns, lay_out, print_title
 from xpnet.errors import UsageError, XpnetError
 from xpnet.model import DTYPES
 from xpnet.parity import Reference, Report, compare
@@ -125,7 +125,8 @@ def _print(reports: list[Report]) -> None:
             _print([report])
         return
     title = _arithmetic(reports[0].dtype, reports[0].precision)
-    click.echo(f"\n{title}: largest error relative to numpy float64\n")
+    print_title(f"{title}: largest error relative to numpy float64")
+    click.echo()
     for report in reports:
         about = f"{report.backend} {report.version} on {report.device}"
         click.echo(f"  {about}: {report.arithmetic} arithmetic, execution {report.execution}")

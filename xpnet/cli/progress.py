@@ -38,12 +38,12 @@ class Lines(Progress):
         self.done += rows
         share, speed = self.done / self.rows, self.done / (time.perf_counter() - self.since)
         bar = f"{'━' * round(BAR * share):<{BAR}} {100 * share:>3.0f} %"
-        show(f"epoch {epoch}/{self.epochs}", f"{bar}  loss {loss:.4f}  {speed:,.0f} rows/s")
+        show(f"epoch {epoch}/{self.epochs}", f"{bar}  loss {shown('loss', loss)}  {speed:,.0f} rows/s")
 
     def on_epoch(self, history: History) -> None:
         """Print the epoch's line."""
         row = history.epochs[-1]
-        line = f"epoch {row.epoch:>{len(str(self.epochs))}}/{self.epochs}  loss {row.loss:.4f}"
+        line = f"epoch {row.epoch:>{len(str(self.epochs))}}/{self.epochs}  loss {shown('loss', row.loss)}"
         found = {name.removeprefix("validation_"): name for name in row.metrics if name.startswith("v")}
         if found:
             values = [f"{short} {shown(short, row.metrics[name])}" for short, name in found.items()]

@@ -12,6 +12,9 @@ from xpnet.model import MLP
 PIPE = 120
 """Columns of a table in a file or a pipe, where no window sets a limit."""
 
+HUGE = 1e6
+"""Larger losses are written as powers of ten."""
+
 
 def columns(stream: TextIO) -> int:
     """The number of characters that fit in a line of a stream."""
@@ -42,9 +45,16 @@ def print_table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), right
     click.echo("\n".join(lay_out(rows, header, right)))
 
 
+def print_title(text: str) -> None:
+    """Print the title of a table after an empty line, on as many lines as it needs."""
+    click.echo(f"\n{click.wrap_text(text, columns(sys.stdout))}")
+
+
 def shown(metric: str, value: float) -> str:
     """Write the value of a metric: accuracies as percentages, errors in units of the targets by digits."""
-    return f"{value:.2%}" if metric == "accuracy" else f"{value:.4g}" if metric == "rmse" else f"{value:.4f}"
+    if metric == "accuracy":
+        return f"{value:.2%}"
+    return f"{value:.4g}" if metric == "rmse" else f"{value:.4f}" if abs(value) < HUGE else f"{value:.4e}"
 
 
 def place(model: MLP) -> list[tuple[str, str]]:

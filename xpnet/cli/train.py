@@ -8,14 +8,15 @@ import click
 
 from xpnet import __version__
 from xpnet.backends import get_backend
-from xpnet.cli.folder import CHECKPOINT, HISTORY, MODEL, claimed, resume_command
+from xpnet.cli.folder import CHECKPOINT, HISTORY, MODEL, claimed, way_on
 from xpnet.cli.options import MEMORY, PLACE, Command, class_weights, names, option, rates, sizes
 from xpnet.cli.progress import Lines, say
 from xpnet.cli.tables import place, print_table, shown
 from xpnet.data import load_data
 from xpnet.errors import DivergedError, UsageError, XpnetError
-from xpnet.files import append_line, write_atomically, write_json
+from xpnet.files import append_line, status, write_atomically, write_json
 from xpnet.model import DTYPES, MLP
+from xpnet.nn.activations import ACTIVATIONS
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.optimizers import OPTIMIZERS
 from xpnet.nn.schedules import SCHEDULES
@@ -58,7 +59,7 @@ GROUPS = {
         option("--hidden", "Sizes of the hidden layers: 512,512 for two layers.", sizes, "128"),
         option(
             "--activation",
-            "Activation of the hidden layers: relu, tanh, sigmoid, identity; relu,tanh for two layers.",
+            f"Of the hidden layers: {', '.join(ACTIVATIONS)}; relu,tanh for two.",
             names,
             "relu",
         ),
@@ -68,23 +69,19 @@ GROUPS = {
     "Training": (
         setting("epochs", "Passes over the training rows."),
         setting("batch_size", "Rows in a step."),
-        option(
-            "--lr",
-            "Learning rate.  [default: for sgd that of the loss, such as 0.5 (1 - momentum); else 0.001]",
-            float,
+        setting(
+            "lr", "Learning rate.  [default: for sgd by loss, such as 0.5 (1 - momentum); else 0.001]", float
         ),
         setting("optimizer", "How weights follow from gradients.", OPTIMIZERS),
         setting("momentum", "Momentum of sgd."),
         option("--nesterov", "Use Nesterov's momentum.", is_flag=True),
-        option(
-            "--weight-decay", "How much every weight decays in a step.  [default: 0; 0.01 for adamw]", float
-        ),
+        setting("beta1", "Decay of the mean of the gradient, for adam and adamw."),
+        setting("beta2", "Decay of the mean of its square."),
+        setting("epsilon", "Is added to the root of that mean."),
+        option("--weight-decay", "Decay of every weight in a step.  [default: 0; 0.01 for adamw]", float),
         option("--clip", "Largest norm of the gradient of a batch.", float, metavar="NORM"),
         option(
-            "--dropout",
-            "Share of units left out: 0.2 of the hidden layers; 0.1,0.5 of the input and the hidden layers.",
-            rates,
-            metavar="RATES",
+            "--dropout", "Share of units left out: 0.2 hidden; 0.1,0.5 input, hidden.", rates, metavar="RATES"
         ),
         option(
             "--class-weight",
@@ -92,16 +89,15 @@ GROUPS = {
             class_weights,
             metavar="balanced|NAME=W,…",
         ),
-        setting(
-            "schedule", "How the learning rate falls; plateau: when --monitor stops improving.", SCHEDULES
-        ),
+        setting("schedule", "Fall of the learning rate; plateau: when --monitor stops improving.", SCHEDULES),
         setting("warmup", "Steps in which the learning rate rises at the start."),
-        option("--patience", "Stop after so many epochs without a better validation; keep the best.", int),
-        option(
-            "--monitor",
-            "Metric of the validation that counts as better.  [default: accuracy, or loss for numbers]",
-            METRICS,
+        setting(
+            "patience",
+            "Stop after so many epochs without a better validation, and keep the weights of the best epoch. "
+            "[default: keep those of the last]",
+            int,
         ),
+        setting("monitor", "What counts as better.  [default: accuracy, or loss for numbers]", METRICS),
         option("--training-metrics", "Measure the metrics of the training rows too.", is_flag=True),
         setting("seed", "Seed of the initial weights and of the order of the rows."),
     ),
@@ -123,70 +119,78 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
     from which --resume continues whatever stopped the run.
     """
     given = {n for n in options if ctx.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE}
-    stored: dict[str, Any] = {}
-    if resume:
-        if out is None:
-            raise UsageError("--resume needs --out DIR, the folder of the run to resume")
-        stored = Checkpoint(out / CHECKPOINT).load_config()
-        check(stored, NOTES, f"{out}: not a run of `xpnet train`")
-        stored["hidden"] = tuple(stored["sizes"][1:-1])
-        options |= {name: stored[name] for name in options.keys() - given}
+    stored = _stored(out) if resume else {}
+    options |= {name: stored[name] for name in stored.keys() & options.keys() - given}
     try:
-        chosen = {name: options[name] for name in asdict(DEFAULT) if options.get(name) is not None}
+        chosen = {name: options[name] for name in asdict(DEFAULT) if options[name] is not None}
         settings = settings_of(chosen, options["loss"])
         backend = get_backend(**{str(option.name): options[str(option.name)] for option in PLACE})
     except UsageError as error:
-        raise (
-            error if given else XpnetError(f"{out}: the settings of the run are damaged: {error}")
-        ) from error
-    memory, source = options["memory"], options["data"]
-    cpu_threads = backend.threads() if backend.device == "cpu" else None
-    if resume and stored["cpu_threads"] != cpu_threads:
-        began = f"began with {stored['cpu_threads']} CPU thread(s) and resumes with {cpu_threads}"
-        say(f"xpnet: note: this run {began}: its last bits may differ")
-
-    if resume and stored["class_weight"] != options["class_weight"]:
-        was = stored["class_weight"]
-        raise XpnetError(
-            f"{out}: class_weight was {was}, not {options['class_weight']}: resume with the same"
-        )
+        if given:
+            raise
+        raise XpnetError(f"{out}: the settings of the run are damaged: {error}") from error
+    notes = {name: options[name] for name in ("data", "threads", "class_weight")}
+    notes["cpu_threads"] = backend.threads() if backend.device == "cpu" else None
+    if resume:
+        _compare(out, stored, notes)
 
     with claimed(out, resume=resume) as folder:
-        data = load_data(source, memory=memory, targets=LOSSES[options["loss"]].kind.name)
+        data = load_data(options["data"], memory=options["memory"], targets=LOSSES[options["loss"]].kind.name)
         units = (data.features, *options["hidden"], data.outputs)
         described = {name: options[name] for name in ("activation", "loss", "dtype")}
         model = MLP(units, seed=settings.seed, backend=backend, **described)
+        test = (model, data.X_test, data.y_test)
         try:
-            check_evaluation(model, data.X_test, data.y_test, memory=memory)
+            check_evaluation(*test, memory=options["memory"])
         except XpnetError as error:  # now rather than after the last epoch
             raise XpnetError(f"the test rows: {error}") from error
-        source = source if source == "mnist" else str(Path(source).resolve())
-        config = {"data": source, "cpu_threads": cpu_threads}
-        config |= {name: options[name] for name in ("threads", "class_weight")}
-        checkpoint = _RunCheckpoint(folder / CHECKPOINT, config)
+        if notes["data"] != "mnist":
+            notes["data"] = str(Path(notes["data"]).resolve())
         try:
             history = train_model(
                 model,
                 data.X_train,
                 data.y_train,
-                checkpoint=checkpoint,
+                checkpoint=_RunCheckpoint(folder / CHECKPOINT, notes),
                 resume=resume,
                 progress=None if quiet else Lines(),
-                memory=memory,
+                memory=options["memory"],
                 class_weight=by_number(options["class_weight"]),
                 standardize=options["standardize"],
                 **asdict(settings),
             )
         except DivergedError as error:
-            command = f"{resume_command(folder)} --lr {settings.lower_rate(model.loss):g}"
-            raise DivergedError(f"{error}; the last good state is kept, to resume with: {command}") from error
+            raise DivergedError(f"{error}; {way_on(folder)}") from error
         model.save(folder / MODEL)
         try:
-            result = evaluate(model, data.X_test, data.y_test, memory=memory)
+            result = evaluate(*test, memory=options["memory"])
         except XpnetError as error:
             raise XpnetError(f"the test rows: {error} (the network is kept in {folder / MODEL})") from error
         _write_summary(folder, model, history, result, settings.seed)
     _print_results(folder, model, history, result)
+
+
+def _stored(out: Path | None) -> dict[str, Any]:
+    """Read the options of a run that is to be resumed, and what else its checkpoint notes."""
+    if out is None:
+        raise UsageError("--resume needs --out DIR, the folder of the run to resume")
+    if status(out / CHECKPOINT) is None:
+        raise XpnetError(
+            f"{out}: no run to resume, for there is no {CHECKPOINT}; to begin one, omit --resume"
+        )
+    stored = Checkpoint(out / CHECKPOINT).load_config()
+    check(stored, NOTES, f"{out}: not a run of `xpnet train`")
+    return stored | {"hidden": tuple(stored["sizes"][1:-1])}
+
+
+def _compare(out: Path | None, stored: dict[str, Any], notes: dict[str, Any]) -> None:
+    """Compare what the library's checkpoint does not know with what it was when the run began."""
+    was, threads = stored["class_weight"], stored["cpu_threads"]
+    if was != notes["class_weight"]:
+        raise XpnetError(f"{out}: class_weight was {was}, not {notes['class_weight']}: resume with the same")
+    if threads != notes["cpu_threads"]:
+        now = f"resumes with {notes['cpu_threads']}: its last bits may differ"
+        say(f"xpnet: note: this run began with {threads} CPU thread(s) and {now}")
 
 
 def by_number(weights: str | dict[str, float] | None) -> str | dict[int | str, float] | None:

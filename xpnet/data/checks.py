@@ -156,10 +156,15 @@ def check_labels(y: np.ndarray, classes: int | None, what: str, *, taught: bool 
             raise XpnetError(
                 f"{what}: {y.dtype} labels; they must be whole numbers from 0, unless the loss is for numbers"
             )
-        low, high = float(labels.min()), float(labels.max())
+        low, high = labels.min().item(), labels.max().item()
         if low < 0 or high >= limit:
-            wrong = low if low < 0 else high
-            raise XpnetError(f"{what}: label {wrong:.0f} is outside the classes 0 … {limit - 1}")
+            wrong = str(low if low < 0 else high).removesuffix(".0")
+            if classes is None:
+                raise XpnetError(
+                    f"{what}: label {wrong}: classes are numbered 0, 1, 2, …, up to {MOST_CLASSES - 1}; "
+                    "is it a missing value, or is the loss one for numbers?"
+                )
+            raise XpnetError(f"{what}: label {wrong} is outside the classes 0 … {limit - 1}")
         seen[labels.astype(np.int64)] = True
     found = np.flatnonzero(seen)
     largest = int(found[-1])

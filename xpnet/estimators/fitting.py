@@ -77,60 +77,25 @@ def optimizer_of(estimator: "BaseMLP") -> Optimizer:
     return Adam(*betas, float(estimator.epsilon), decay, decoupled=True, corrected_epsilon=False)
 
 
-def feed_of(
-    model: MLP, examples: Examples, rows: np.ndarray, held: np.ndarray, **constants: np.ndarray
-) -> Feed:
-    """The rows of a fit, which are on the device already, as a run takes them."""
-    backend = model.backend
-    constants |= {"classes": np.arange(model.outputs, dtype=np.int32)}
-    data = {"X": examples.X} | {name: backend.asarray(array) for name, array in constants.items()}
-    feed = Resident(model, examples, {}, rows, held, len(rows), len(held), model.dtype, data)
-    data |= {name: backend.asarray(column) for name, column in feed.columns(slice(None)).items()}
-    return feed
+class Rows(Resident):
+    """The rows of a fit, which are on the device already: some to train on, some to validate with.
 
+    Parameters
+    ----------
+    training, held
+        The numbers of the rows.
+    **constants
+        What a step needs in its data besides, on the host.
+    """
 
-def make_run(
-    estimator: "BaseMLP",
-    loss: Loss,
-    examples: Examples,
-    rows: np.ndarray,
-    held: np.ndarray,
-    validation: Examples | None,
-) -> Run:
-    """The engine's run of a fit on some rows, which validates with `held` ones or with those of its own."""
-    model, given = estimator.model_, estimator.dropout
-    xp, network = model.backend.xp, model.network
-    if estimator.batch_size != "auto" and estimator.batch_size > len(rows):
-        said = "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped"
-        warnings.warn(said, stacklevel=2)
-    size = estimator._batch(len(rows))
-    dropout = dropout_rates(tuple(given) if isinstance(given, list | tuple) else (given,), network.depth)
-    constants = {"penalty": np.full(1, estimator.alpha, dtype=model.dtype)}
-    if dropout:
-        # drawn from a copy, so that nothing else is drawn differently
-        seed = deepcopy(estimator._random_state).randint(2**31 - 1, size=1)
-        places = np.arange(size * -(-max(network.sizes) // 4), dtype=np.int32)
-        constants |= {"seed": seed.astype(np.int32), "places": places}
-    feed, brought = feed_of(model, examples, rows, held, **constants), None
-    if validation is not None:
-        brought = feed_of(model, validation, np.arange(validation.rows, dtype=np.int32), held)
-    optimizer, clip = optimizer_of(estimator), float(estimator.clip_norm or 0.0)
-    weighted = examples.weights is not None
-    step = TrainingStep(xp, network, loss, optimizer, 1.0, dropout, clip, mean_loss=weighted)
-    judge = EvaluationStep(xp, network, loss)
-    return Run(model, Settings(), feed, brought, size, -(-len(rows) // size), step, judge)
-
-
-def hold_back(
-    estimator: "BaseMLP", rows: np.ndarray, strata: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the rows to train on, and those that are held back for early stopping."""
-    fraction, rng = estimator.validation_fraction, estimator._random_state
-    training, held = train_test_split(rows, random_state=rng, test_size=fraction, stratify=strata)
-    if len(held) < 2:
-        said = "The validation set is too small. Increase 'validation_fraction' or the size of your"
-        raise ValueError(f"{said} dataset.")
-    return training, held
+    def __init__(
+        self, model: MLP, examples: Examples, training: np.ndarray, held: np.ndarray, **constants: np.ndarray
+    ) -> None:
+        Feed.__init__(self, model, examples, {})
+        self.training, self.held, self.dtype = training, held, model.dtype
+        self.rows, self.held_rows = len(training), len(held)
+        small = {"classes": np.arange(model.outputs, dtype=np.int32)} | constants | self.columns(slice(None))
+        self.data = {"X": examples.X} | {name: model.backend.asarray(x) for name, x in small.items()}
 
 
 def fit_stochastic(
@@ -163,49 +128,84 @@ def fit_stochastic(
     rows = np.arange(examples.rows, dtype=np.int32)
     held = rows[:0]
     if estimator.early_stopping and validation is None:
-        rows, held = hold_back(estimator, rows, strata)
-    run = make_run(estimator, loss, examples, rows, held, validation)
+        rows, held = train_test_split(
+            rows,
+            random_state=estimator._random_state,
+            test_size=estimator.validation_fraction,
+            stratify=strata,
+        )
+        if len(held) < 2:
+            said = "The validation set is too small. Increase 'validation_fraction' or the size of your"
+            raise ValueError(f"{said} dataset.")
+    run = FitRun(estimator, loss, examples, rows, held, validation)
     state = run.begin().state | estimator._optimizer.memory
-    # as in scikit-learn, a later fit that makes no progress ends with its last weights
-    epochs = Epochs(estimator, run, run.model.backend.copy(run.parameters(state)) if first else {})
-    state = epochs.run_all(state, 1 if incremental else estimator.max_iter)
+    if first:  # as in scikit-learn, a later fit that makes no progress ends with its last weights
+        run.best = run.model.backend.copy(run.parameters(state))
+    state = run.epochs(state, 1 if incremental else estimator.max_iter)
     parameters = run.parameters(state)
     estimator._optimizer.memory = {name: array for name, array in state.items() if name not in parameters}
-    run.model.parameters = epochs.best if estimator.early_stopping and epochs.best else parameters
+    run.model.parameters = run.best if estimator.early_stopping and run.best else parameters
 
 
-@dataclass
-class Epochs:
-    """scikit-learn's policy of epochs.
+class FitRun(Run):
+    """The run of a fit, in scikit-learn's epochs.
 
     Attributes
     ----------
-    estimator, run
-        Whose, and the run of the engine that takes the steps.
+    estimator
+        Whose fit it is.
     best
         The parameters with the best score on the validation rows so far.
     """
 
-    estimator: "BaseMLP"
-    run: Run
-    best: State
+    def __init__(
+        self,
+        estimator: "BaseMLP",
+        loss: Loss,
+        examples: Examples,
+        rows: np.ndarray,
+        held: np.ndarray,
+        validation: Examples | None,
+    ) -> None:
+        self.estimator, self.model, self.settings = estimator, estimator.model_, Settings()
+        self.best: State = {}
+        model, given = self.model, estimator.dropout
+        xp, network = model.backend.xp, model.network
+        if estimator.batch_size != "auto" and estimator.batch_size > len(rows):
+            said = "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped"
+            warnings.warn(said, stacklevel=2)
+        self.batch_size = estimator._batch(len(rows))
+        self.steps_per_epoch = -(-len(rows) // self.batch_size)
+        dropout = dropout_rates(tuple(given) if isinstance(given, list | tuple) else (given,), network.depth)
+        constants = {"penalty": np.full(1, estimator.alpha, dtype=model.dtype)}
+        if dropout:  # the seed comes from a copy, so that nothing else is drawn differently
+            seed = deepcopy(estimator._random_state).randint(2**31 - 1, size=1)
+            places = np.arange(self.batch_size * -(-max(network.sizes) // 4), dtype=np.int32)
+            constants |= {"seed": seed.astype(np.int32), "places": places}
+        self.feed, self.validation = Rows(model, examples, rows, held, **constants), None
+        if validation is not None:
+            self.validation = Rows(model, validation, np.arange(validation.rows, dtype=np.int32), held)
+        optimizer, clip = optimizer_of(estimator), float(estimator.clip_norm or 0.0)
+        weighted = examples.weights is not None
+        self.step = TrainingStep(xp, network, loss, optimizer, 1.0, dropout, clip, mean_loss=weighted)
+        self.evaluation_step = EvaluationStep(xp, network, loss)
 
-    def run_all(self, state: State, most: int) -> State:
+    def epochs(self, state: State, most: int) -> State:
         """Take epochs until the policy is to stop, and return the state after the last."""
-        est, run = self.estimator, self.run
-        order, done, est.n_iter_ = run.feed.training, state, 0
+        est, order, done = self.estimator, self.feed.training, state
+        est.n_iter_ = 0
         try:
             for _ in range(most):
                 # a copy, because an interrupt may come in the middle of a step
-                done = run.model.backend.copy(state)
+                done = self.model.backend.copy(state)
                 if est.shuffle:
                     drawn = np.arange(len(order))
                     est._random_state.shuffle(drawn)
                     order = order[drawn]
                 total = 0.0
-                for chunk in run.chunks(order):
+                for chunk in self.chunks(order):
                     rates = np.full(len(chunk), est._optimizer.learning_rate)
-                    state, loss = run.advance(state, chunk, rates, run.feed.data)
+                    state, loss = self.advance(state, chunk, rates, self.feed.data)
                     total += loss
                 done = state
                 if self.ends(state, total / len(order)):
@@ -224,7 +224,7 @@ class Epochs:
         """Keep the books after an epoch, and find out whether it was the last."""
         est = self.estimator
         est.n_iter_ += 1
-        est.t_ += self.run.feed.rows
+        est.t_ += self.feed.rows
         est.loss_ = loss
         est.loss_curve_.append(loss)
         if est.verbose:
@@ -258,18 +258,19 @@ class Epochs:
         better = not score < est.best_validation_score_ + est.tol
         if score > est.best_validation_score_:
             est.best_validation_score_ = score
-            self.best = self.run.model.backend.copy(self.run.parameters(state))
+            self.best = self.model.backend.copy(self.parameters(state))
         return better
 
     def validated(self, state: State) -> float:
         """Score the validation rows, where there are any, and add their loss to its curve."""
-        est, run = self.estimator, self.run
-        feed = run.validation or run.feed
-        rows = run.feed.held if run.validation is None else feed.training
+        est = self.estimator
+        feed = self.validation or self.feed
+        rows = feed.training if self.validation else feed.held
         if not len(rows):
             return float("nan")
+        parts = feed.parts(rows)
         try:
-            found = evaluate_parts(run.model, run.evaluation_step, run.parameters(state), feed.parts(rows))
+            found = evaluate_parts(self.model, self.evaluation_step, self.parameters(state), parts)
             loss, score = found.loss, est._score_of(found.totals, feed.examples, rows)
         except DivergedError:
             loss = score = float("nan")

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import minimize
 from sklearn.utils.optimize import _check_optimize_result
 
-from xpnet.estimators.fitting import feed_of
+from xpnet.estimators.fitting import Rows
 from xpnet.nn.losses import Loss
 from xpnet.nn.network import is_weight
 from xpnet.nn.optimizers import SGD
@@ -24,7 +24,7 @@ def fit_lbfgs(estimator: "BaseMLP", loss: Loss, examples: Examples) -> None:
     backend, shapes = model.backend, model.network.shapes
     rows = np.arange(examples.rows, dtype=np.int32)
     penalty = np.full(1, estimator.alpha, dtype=model.dtype)
-    data = feed_of(model, examples, rows, rows[:0], penalty=penalty).data
+    data = Rows(model, examples, rows, rows[:0], penalty=penalty).data
     batch, zero = backend.asarray(rows), np.zeros(1, dtype=model.dtype)
     step = TrainingStep(backend.xp, model.network, loss, SGD())
     total = examples.rows if examples.weights is None else examples.weights.sum()

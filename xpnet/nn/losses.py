@@ -145,5 +145,5 @@ LOSSES = {
     "cross-entropy": Loss(CLASSES, cross_entropy, softmax, lr=0.5),
     "binary-cross-entropy": Loss(LABELS, binary_cross_entropy, sigmoid, lr=0.2),
     "squared-error": Loss(NUMBERS, squared_error, identity, lr=0.05),
-    "poisson": Loss(RATES, poisson, _exp, lr=0.02, positive=True),
+    "poisson": Loss(RATES, poisson, _exp, lr=0.01, positive=True),
 }

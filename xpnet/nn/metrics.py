@@ -110,7 +110,9 @@ def number_metrics(xp: Namespace, totals: State) -> dict[str, float]:
     """rmse: the root of the mean of (A - T)^2. r2: 1 - its share in the variance of T, mean over numbers."""
     weight = totals["weight"][0]
     spread = totals["target_squares"] - totals["targets"] ** 2 / weight
-    unexplained = xp.where(spread > 0, totals["squares"] / xp.where(spread > 0, spread, 1.0), 1.0)
+    # a constant target has no variance: r2 is 1 where it is met, otherwise 0
+    share = totals["squares"] / xp.where(spread > 0, spread, 1.0)
+    unexplained = xp.where(spread > 0, share, xp.sign(totals["squares"]))
     rmse = xp.mean(totals["squares"] / weight) ** 0.5
     return {"rmse": float(rmse), "r2": float(xp.mean(1.0 - unexplained))}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.arguments import instance
+from xpnet.arguments import instance, known_names
 from xpnet.data.checks import check_memory
 from xpnet.data.rows import batches
 from xpnet.errors import DivergedError, XpnetError
@@ -82,7 +82,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: MLP, X: Any, y: Any, *, sample_weight: Any = None, memory: int | None = None
+    model: MLP, X: Any, y: Any, *, sample_weight: Any = None, memory: int | None = None, **unknown: Any
 ) -> Evaluation:
     """Run a network over rows and compare its outputs with their targets.
 
@@ -100,18 +100,18 @@ def evaluate(
     Raises
     ------
     UsageError
-        `memory` is under 1, or given for rows that are on a device already.
+        A keyword is unknown; `memory` is under 1, or given for rows that are on a device already.
     XpnetError
         Rows or targets do not fit the network.
     DivergedError
         The loss is not a finite number.
     """
+    known_names(unknown, ("sample_weight", "memory"))
     instance("model", model, MLP, "an xpnet.MLP")
     memory = check_memory(memory)
     with model.backend.running(model.dtype):
         examples = enter(model, X, y, sample_weight)
-        # parts of any length will do, so any memory that is enough for training is enough here
-        feed = make_feed(model, examples, memory, batch_size=1, validation=0.0, seed=0)
+        feed = make_feed(model, examples, memory)
         scale = input_scale(model, feed.sample().data["X"])
         step = EvaluationStep(model.backend.xp, model.network, LOSSES[model.loss], scale)
         return evaluate_parts(model, step, model.parameters, feed.parts(feed.training))
@@ -132,7 +132,7 @@ def check_evaluation(model: MLP, X: Any, y: Any, *, memory: int | None = None) -
     """
     examples = enter(model, X, y)
     if memory is not None and bytes_held(model, examples.X) > memory:
-        make_feed(model, examples, memory, batch_size=1, validation=0.0, seed=0)
+        make_feed(model, examples, memory)
 
 
 def evaluate_parts(model: MLP, step: EvaluationStep, parameters: State, parts: Iterable[Part]) -> Evaluation:

@@ -6,7 +6,6 @@ which to use them, and the weights of all rows of the data on the host, if they 
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -38,7 +37,6 @@ class Part(NamedTuple):
     weights: np.ndarray | None
 
 
-@dataclass(frozen=True)
 class Feed:
     """Rows to train on, and rows held back.
 
@@ -48,25 +46,25 @@ class Feed:
         The network, and all rows.
     constants
         What a step needs in its data besides the rows.
+    data
+        The data of a step.
     training, held
         The numbers of the rows to train on, and of those held back; or of blocks of rows.
     rows, held_rows
         How many rows these are.
     dtype
         The dtype of the rows on the device: "uint8".
-    data
-        The data of a step.
     """
 
-    model: MLP
-    examples: Examples
-    constants: State
     training: np.ndarray
     held: np.ndarray
     rows: int
     held_rows: int
     dtype: str
-    data: State = field(repr=False)
+
+    def __init__(self, model: MLP, examples: Examples, constants: State) -> None:
+        self.model, self.examples, self.constants = model, examples, constants
+        self.data: State = {}
 
     def sample(self) -> Part:
         """Some of the rows to train on, as one part."""
@@ -87,23 +85,21 @@ class Feed:
 
 
 class Resident(Feed):
-    """Rows that are all on the device."""
+    """Rows that are all on the device; the fraction `validation` of them is held back."""
 
-    @classmethod
-    def prepare(
-        cls, model: MLP, examples: Examples, constants: State, validation: float, seed: int
-    ) -> "Resident":
-        """Move the rows, and hold back a fraction of them."""
+    def __init__(
+        self, model: MLP, examples: Examples, constants: State, validation: float, seed: int
+    ) -> None:
+        super().__init__(model, examples, constants)
         X, backend = examples.X, model.backend
         if isinstance(X, np.ndarray):
             X = backend.asarray(check_rows(X, examples.what, model.dtype))
         strata = examples.y if examples.y.ndim == 1 else np.zeros(examples.rows)
-        training, held = split(strata, validation, stream(seed, "validation"))
-        _check_held(validation, held, f"{examples.rows:,} rows")
-        data: State = {"X": X} | constants
-        feed = cls(model, examples, constants, training, held, len(training), len(held), dtype_name(X), data)
-        data |= {name: backend.asarray(column) for name, column in feed.columns(slice(None)).items()}
-        return feed
+        self.training, self.held = split(strata, validation, stream(seed, "validation"))
+        self.rows, self.held_rows, self.dtype = len(self.training), len(self.held), dtype_name(X)
+        _check_held(validation, self.held, f"{examples.rows:,} rows")
+        columns = {name: backend.asarray(column) for name, column in self.columns(slice(None)).items()}
+        self.data = {"X": X} | constants | columns
 
     def sample(self) -> Part:
         """All rows to train on."""
@@ -115,7 +111,6 @@ class Resident(Feed):
         yield Part(self.data, order, self.examples.weights)
 
 
-@dataclass(frozen=True)
 class Streamed(Feed):
     """Rows that stay in their file, and are moved to the device a chunk at a time.
 
@@ -135,15 +130,15 @@ class Streamed(Feed):
         The most blocks in a chunk.
     batch_size
         The rows of a chunk that fill no batch of this size are left for the next chunk.
+
+    Raises
+    ------
+    XpnetError
+        The memory is too little for chunks of `FEWEST` blocks.
     """
 
-    blocks: Blocks
-    at_once: int
-    batch_size: int
-
-    @classmethod
-    def prepare(
-        cls,
+    def __init__(
+        self,
         model: MLP,
         examples: Examples,
         constants: State,
@@ -151,41 +146,23 @@ class Streamed(Feed):
         seed: int,
         memory: int,
         batch_size: int,
-    ) -> "Streamed":
-        """Hold back a fraction of the blocks, and find out how many fit into memory.
-
-        Raises
-        ------
-        XpnetError
-            The memory is too little for chunks of `FEWEST` blocks.
-        """
-        blocks = Blocks(examples.X, model.dtype, examples.what)
+    ) -> None:
+        super().__init__(model, examples, constants)
+        self.batch_size = batch_size
+        self.blocks = blocks = Blocks(examples.X, model.dtype, examples.what)
+        self.dtype = blocks.dtype.name
         row, spare = blocks.row_bytes + NUMBER, batch_size - 1
-        at_once = (memory // (COPIES * row) - spare) // blocks.rows
-        if at_once < FEWEST:
+        self.at_once = (memory // (COPIES * row) - spare) // blocks.rows
+        if self.at_once < FEWEST:
             needed = min(COPIES * row * (FEWEST * blocks.rows + spare), bytes_held(model, examples.X))
             batches = f"batches of {batch_size} " if batch_size > 1 else ""
             what = f"{batches}rows of {blocks.row_bytes:,} bytes"
             raise XpnetError(f"memory {memory:,} is too little for {what}: give {needed:,} or more")
         numbers = stream(seed, "validation").permutation(blocks.count)
         count = min(round(validation * blocks.count), blocks.count - 1)
-        training, held = np.sort(numbers[count:]), np.sort(numbers[:count])
-        _check_held(validation, held, f"{blocks.count:,} blocks of {blocks.rows:,} rows")
-        sizes = blocks.size(training), blocks.size(held)
-        # the data of a step are empty before the first part or sample
-        return cls(
-            model,
-            examples,
-            constants,
-            training,
-            held,
-            *sizes,
-            blocks.dtype.name,
-            {},
-            blocks,
-            at_once,
-            batch_size,
-        )
+        self.training, self.held = np.sort(numbers[count:]), np.sort(numbers[:count])
+        self.rows, self.held_rows = blocks.size(self.training), blocks.size(self.held)
+        _check_held(validation, self.held, f"{blocks.count:,} blocks of {blocks.rows:,} rows")
 
     def sample(self) -> Part:
         """A few of the rows to train on, in the arrays of every part."""
@@ -254,12 +231,23 @@ def make_feed(
     model: MLP,
     examples: Examples,
     memory: int | None,
-    batch_size: int,
-    validation: float,
-    seed: int,
+    *,
+    batch_size: int = 1,
+    validation: float = 0.0,
+    seed: int = 0,
     constants: State | None = None,
 ) -> Feed:
     """Keep rows on the device if they fit into `memory` bytes or no limit is given; otherwise stream them.
+
+    Parameters
+    ----------
+    batch_size
+        Parts that are shuffled hold whole batches of this size. Any memory that is enough for training is
+        enough for parts of any length.
+    validation, seed
+        The fraction that is held back, and the seed of the choice.
+    constants
+        What a step needs in its data besides rows, classes and the scale of columns.
 
     Raises
     ------
@@ -278,8 +266,8 @@ def make_feed(
         if not isinstance(examples.X, np.ndarray):
             raise UsageError("memory is for NumPy rows, which can be streamed: these are on a device already")
         if bytes_held(model, examples.X) > memory:
-            return Streamed.prepare(model, examples, constants, validation, seed, memory, batch_size)
-    return Resident.prepare(model, examples, constants, validation, seed)
+            return Streamed(model, examples, constants, validation, seed, memory, batch_size)
+    return Resident(model, examples, constants, validation, seed)
 
 
 def _check_held(validation: float, held: np.ndarray, units: str) -> None:

@@ -14,7 +14,7 @@ from xpnet.nn.typing import Array
 from xpnet.training.checkpoint import DIVERGED
 from xpnet.training.inputs import Examples
 from xpnet.training.run import Run
-from xpnet.training.settings import Settings
+from xpnet.training.settings import lower_rate
 
 PIECE, PIECES = 2**18, 512
 """A fingerprint is taken of at least so many pieces of so many bytes: of all data below 256 MB."""
@@ -57,9 +57,8 @@ def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
     """
     diverged = before.get(DIVERGED, False)
     if diverged and now["lr"] >= before["lr"]:
-        had = Settings(**{name: before[name] for name in ("lr", "optimizer", "momentum")})
-        smaller = f"resume with a smaller one, such as {had.lower_rate(before['loss']):g}"
-        raise XpnetError(f"{path}: the run diverged at lr {had.lr:g}: {smaller}")
+        smaller = f"resume with a smaller one, such as {lower_rate(before):g}"
+        raise XpnetError(f"{path}: the run diverged at lr {before['lr']:g}: {smaller}")
     for name, value in now.items():
         was = before.get(name)
         longer = name == "epochs" and now["schedule"] == "constant" and value > was

@@ -119,7 +119,7 @@ def train(
             held = None
             if brought is not None:
                 held = enter(model, *brought, names="X_val y_val sample_weight_val")
-            run = Run.prepare(model, examples, chosen, memory, held)
+            run = Run(model, examples, chosen, memory, held)
             standing = run.begin()
             if start is not None:
                 run.check(start, "start")

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,19 +15,25 @@ from xpnet.nn.step import EvaluationStep, TrainingStep
 from xpnet.nn.typing import State
 from xpnet.training.checkpoint import Standing
 from xpnet.training.evaluation import evaluate_parts, metric_names
-from xpnet.training.feed import Feed, Part, make_feed
+from xpnet.training.feed import Part, make_feed
 from xpnet.training.history import Epoch
 from xpnet.training.inputs import Examples
 from xpnet.training.progress import Progress
-from xpnet.training.settings import Settings, dropout_rates
+from xpnet.training.settings import Settings, dropout_rates, lower_rate
 
 STEPS_AT_ONCE = 128
 """The most steps between two looks from the host."""
 
 
-@dataclass
 class Run:
     """Everything that stays the same through all epochs of one run.
+
+    Rows are moved to the device if they fit, and the validation rows are held back.
+
+    Parameters
+    ----------
+    validation
+        Rows to validate with, instead of some that are held back.
 
     Attributes
     ----------
@@ -40,67 +45,58 @@ class Run:
         The number of rows in a step.
     steps_per_epoch
         The number of steps in an epoch. The last one is filled up where rows are missing.
+
+    Raises
+    ------
+    XpnetError
+        The data do not fit the network, or the settings do not fit the number of rows.
     """
 
-    model: MLP
-    settings: Settings
-    feed: Feed
-    validation: Feed | None
-    batch_size: int
-    steps_per_epoch: int
-    step: TrainingStep
-    evaluation_step: EvaluationStep
-
-    @classmethod
-    def prepare(
-        cls,
+    def __init__(
+        self,
         model: MLP,
         examples: Examples,
         settings: Settings,
         memory: int | None = None,
         validation: Examples | None = None,
-    ) -> "Run":
-        """Move the rows to the device if they fit, and hold back the validation rows.
-
-        Parameters
-        ----------
-        validation
-            Rows to validate with, instead of some that are held back.
-
-        Raises
-        ------
-        XpnetError
-            The data do not fit the network, or the settings do not fit the number of rows.
-        """
-        size, network, backend = settings.batch_size, model.network, model.backend
-        loss = LOSSES[model.loss]
+    ) -> None:
+        self.model, self.settings = model, settings
+        network, xp, loss = model.network, model.backend.xp, LOSSES[model.loss]
         measured = metric_names(loss.kind, model.outputs)
         if settings.monitor not in (None, *measured):
             raise UsageError(f"monitor {settings.monitor}: {model.loss} measures {', '.join(measured)}")
         dropout = dropout_rates(settings.dropout, network.depth)
-        constants = {}
-        if any(dropout):
-            places = np.arange(min(size, examples.rows) * -(-max(network.sizes) // 4), dtype=np.int32)
-            host = {"seed": np.full(1, settings.seed, dtype=np.int32), "places": places}
-            constants = {name: backend.asarray(array) for name, array in host.items()}
-        held_back = settings.validation or 0.0
-        feed = make_feed(model, examples, memory, size, held_back, settings.seed, constants)
-        held = None
-        if validation is not None:
-            held = make_feed(model, validation, memory, 1, 0.0, settings.seed)
-        batch_size = min(settings.batch_size, feed.rows)
-        steps_per_epoch = -(-feed.rows // batch_size)
-        steps = settings.epochs * steps_per_epoch
-        if settings.warmup >= steps:
-            raise XpnetError(f"warmup {settings.warmup} must be less than the {steps} steps of the run")
-        scale = scale_of(feed.dtype)
-        step = TrainingStep(
-            backend.xp, network, loss, settings.make_optimizer(), scale, dropout, settings.clip or 0.0
+        constants: State = {}
+        if dropout:
+            places = min(settings.batch_size, examples.rows) * -(-max(network.sizes) // 4)
+            host = {"seed": np.full(1, settings.seed, np.int32), "places": np.arange(places, dtype=np.int32)}
+            constants = {name: model.backend.asarray(array) for name, array in host.items()}
+        self.feed = make_feed(
+            model,
+            examples,
+            memory,
+            batch_size=settings.batch_size,
+            validation=settings.validation or 0.0,
+            seed=settings.seed,
+            constants=constants,
         )
-        if held is not None and scale_of(held.dtype) != scale:
-            raise XpnetError(f"validation: its rows are {held.dtype}, the training rows {feed.dtype}")
-        evaluation_step = EvaluationStep(backend.xp, network, loss, scale)
-        return cls(model, settings, feed, held, batch_size, steps_per_epoch, step, evaluation_step)
+        self.validation = None if validation is None else make_feed(model, validation, memory)
+        self.batch_size = min(settings.batch_size, self.feed.rows)
+        self.steps_per_epoch = -(-self.feed.rows // self.batch_size)
+        if settings.warmup >= self.steps:
+            raise XpnetError(f"warmup {settings.warmup} must be less than the {self.steps} steps of the run")
+        scale = scale_of(self.feed.dtype)
+        if self.validation and scale_of(self.validation.dtype) != scale:
+            was = f"{self.validation.dtype}, the training rows {self.feed.dtype}"
+            raise XpnetError(f"validation: its rows are {was}")
+        optimizer, clip = settings.make_optimizer(), settings.clip or 0.0
+        self.step = TrainingStep(xp, network, loss, optimizer, scale, dropout, clip)
+        self.evaluation_step = EvaluationStep(xp, network, loss, scale)
+
+    @property
+    def steps(self) -> int:
+        """The number of steps in the run."""
+        return self.settings.epochs * self.steps_per_epoch
 
     def begin(self) -> Standing:
         """Begin with a copy of the model's parameters, and with an optimizer that remembers nothing."""
@@ -146,7 +142,7 @@ class Run:
             lr=self.settings.rate * factor,
             schedule=self.settings.schedule,
             warmup=self.settings.warmup,
-            steps=self.settings.epochs * self.steps_per_epoch,
+            steps=self.steps,
         )
         with np.errstate(over="ignore"):  # a rate too large for the dtype diverges
             return np.asarray(rates, dtype=self.model.dtype)
@@ -260,9 +256,9 @@ class Run:
                 raise self._diverged(name, "at the end of an epoch")
 
     def _diverged(self, what: str, when: str) -> DivergedError:
-        rate = f"learning rate {self.settings.rate:g}"
-        hint = f"give a smaller one, such as {self.settings.lower_rate(self.model.loss):g}, or scale the rows"
-        return DivergedError(f"diverged: {what} is no longer finite {when} at {rate}; {hint}")
+        lower = lower_rate(vars(self.settings) | {"loss": self.model.loss})
+        said = f"diverged: {what} is no longer finite {when} at learning rate {self.settings.lr:g}"
+        return DivergedError(f"{said}; give a smaller one, such as {lower:g}, or scale the rows")
 
 
 def _forms(arrays: State) -> dict[str, tuple[object, ...]]:

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from math import inf
 from typing import Any
 
-from xpnet.arguments import brief, choice, flag, number, whole
+from xpnet.arguments import choice, flag, known_names, number, whole
 from xpnet.errors import UsageError, XpnetError
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
@@ -28,24 +27,31 @@ LOWER = ("loss", "rmse")
 """Metrics of which a lower value is better."""
 
 FOREIGN = {
-    "did you mean lr?": "learning_rate learning_rate_init eta eta0 step_size",
-    "did you mean epochs?": "max_iter n_epochs num_epochs nb_epoch iterations",
-    "did you mean optimizer?": "solver",
-    "did you mean nesterov?": "nesterovs_momentum",
-    "did you mean weight_decay?": "alpha l2 l2_regularization reg_lambda",
-    "did you mean schedule?": "learning_rate_schedule lr_schedule lr_scheduler scheduler",
-    "did you mean validation?": "validation_fraction validation_split validation_size",
-    "did you mean patience?": "n_iter_no_change early_stopping",
-    "did you mean seed?": "random_state random_seed",
-    "did you mean clip?": "clip_norm max_grad_norm gradient_clipping grad_clip clipnorm",
-    "did you mean beta1, beta2 or epsilon?": "betas beta_1 beta_2 eps",
-    "did you mean progress?": "verbose callback callbacks",
+    "lr": "learning_rate learning_rate_init eta eta0 step_size",
+    "epochs": "max_iter n_epochs num_epochs nb_epoch iterations",
+    "optimizer": "solver",
+    "nesterov": "nesterovs_momentum",
+    "weight_decay": "alpha l2 l2_regularization reg_lambda",
+    "schedule": "learning_rate_schedule lr_schedule lr_scheduler scheduler",
+    "validation": "validation_fraction validation_split validation_size",
+    "patience": "n_iter_no_change early_stopping",
+    "seed": "random_state random_seed",
+    "clip": "clip_norm max_grad_norm gradient_clipping grad_clip clipnorm",
+    "beta1": "betas beta_1",
+    "beta2": "beta_2",
+    "epsilon": "eps",
+    "progress": "verbose callback callbacks",
+}
+"""Our names of settings, and what other libraries call them."""
+
+ANSWERS = {f"did you mean {ours}?": others for ours, others in FOREIGN.items()} | {
     "it belongs to xpnet.MLP": "sizes hidden hidden_layer_sizes layers activation loss dtype device backend",
     "give validation=(X, y)": "validation_data X_val",
     "give start=history.standing": "warm_start",
     "xpnet has none yet": "shuffle tol",
 }
-"""What to say to names that other libraries use, or that stand elsewhere in this one."""
+HINTS = {name: answer for answer, names in ANSWERS.items() for name in names.split()}
+"""What to say to names that are none of our settings."""
 
 
 @dataclass(frozen=True)
@@ -166,10 +172,6 @@ class Settings:
         assert self.lr is not None
         return self.lr
 
-    def lower_rate(self, loss: str) -> float:
-        """A learning rate to try after a run with a loss has diverged."""
-        return min(self.rate / 10, default_rate(loss, self.optimizer, self.momentum))
-
     def make_optimizer(self) -> Optimizer:
         """Make the optimizer of these settings."""
         decay = self.weight_decay or 0.0
@@ -237,17 +239,17 @@ def settings_of(given: Mapping[str, Any], loss: str) -> Settings:
     UsageError
         A keyword is unknown; the message says which one may be meant.
     """
-    known = [field.name for field in fields(Settings)]
-    for name in given:
-        if name not in known:
-            near = get_close_matches(name, known, 1, cutoff=0.4) or known
-            hints = [hint for hint, names in FOREIGN.items() if name in names.split()]
-            hint = hints[0] if hints else f"did you mean {', '.join(near)}?"
-            raise UsageError(f"unknown setting {brief(name)}: {hint}")
+    known_names(given, [field.name for field in fields(Settings)], HINTS)
     settings = Settings(**given)
     if settings.lr is not None:
         return settings
     return replace(settings, lr=default_rate(loss, settings.optimizer, settings.momentum))
+
+
+def lower_rate(config: Mapping[str, Any]) -> float:
+    """A learning rate to try after a run has diverged, from its settings and its loss."""
+    usual = default_rate(config["loss"], config["optimizer"], config["momentum"])
+    return min(float(config["lr"]) / 10, usual)
 
 
 def default_rate(loss: str, optimizer: str, momentum: float) -> float:
