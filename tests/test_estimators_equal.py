@@ -30,7 +30,7 @@ TARGETS: dict[str, np.ndarray] = {
 WEIGHTS = RNG.integers(1, 5, 61) / 2
 
 BASE: Settings = {"hidden_layer_sizes": (7, 5), "max_iter": 7, "batch_size": 17, "learning_rate_init": 0.02}
-POLICIES = [
+POLICIES: list[Settings] = [
     {"solver": "adam"},
     {"solver": "sgd"},
     {"solver": "sgd", "learning_rate": "invscaling", "power_t": 0.3},
@@ -38,7 +38,8 @@ POLICIES = [
     {"solver": "sgd", "nesterovs_momentum": False},
     {"solver": "sgd", "momentum": 0.0},
 ]
-EARLY, SGD, ADAPTIVE = {"early_stopping": True}, {"solver": "sgd"}, POLICIES[3]
+EARLY: Settings = {"early_stopping": True}
+SGD, ADAPTIVE = POLICIES[1], POLICIES[3]
 OTHERS: list[Settings] = [
     *({"alpha": alpha} for alpha in (0.0, 3.0)),
     *({"batch_size": size} for size in (61, 60, "auto")),
@@ -129,7 +130,7 @@ def test_fits_equal_scikit_learns(kind: str, settings: Settings) -> None:
         estimator.fit(X, TARGETS[kind], sample_weight=weights)
     same(ours, other)
     scores = [estimator.score(X, TARGETS[kind], sample_weight=weights) for estimator in (ours, other)]
-    near(*scores, "score")
+    near(scores[0], scores[1], "score")
     if isinstance(ours.random_state, np.random.RandomState):
         assert ours.random_state.randint(2**30) == other.random_state.randint(
             2**30
@@ -148,7 +149,7 @@ def test_lbfgs_agrees(kind: str, activation: str) -> None:
     assert abs(ours.loss_ - other.loss_) < 1e-5 * other.loss_
     assert not hasattr(ours, "loss_curve_")
     early = [estimator.set_params(max_iter=2).fit(X, TARGETS[kind], weights) for estimator in (ours, other)]
-    same(*early, tolerance=1e-7)  # before rounding is blown up by the line search
+    same(early[0], early[1], 1e-7)  # before rounding is blown up by the line search
 
 
 @pytest.mark.parametrize("kind", ["classes", "two", "labels", "numbers", "counts"])

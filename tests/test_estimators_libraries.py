@@ -95,7 +95,7 @@ def spied() -> Iterator[list[tuple[int, ...]]]:
 
     def noting(function: Any, place: int = 0) -> Any:
         def noted(*arguments: Any, **options: Any) -> Any:
-            array = arguments[place] if len(arguments) > place else None
+            array: Any = arguments[place] if len(arguments) > place else None
             host = type(array).__name__ == "TypedNdArray"  # JAX's wrapper of a host array
             if owner(array) not in (None, "numpy") and not host and hasattr(array, "shape"):
                 seen.append(tuple(array.shape))
@@ -273,8 +273,8 @@ def test_bad_numbers_on_a_device_are_refused(backend: Backend, bad: float) -> No
 
 
 def test_no_autograd_graph_is_made() -> None:
-    torch = pytest.importorskip("torch")
-    rows = torch.asarray(X).clone().requires_grad_()
+    torch: Any = pytest.importorskip("torch")
+    rows: Any = torch.asarray(X.copy()).requires_grad_()
     found = fitted("classes", {}, rows)
     answer = found.predict_proba(rows)
     assert not answer.requires_grad

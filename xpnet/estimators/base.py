@@ -120,12 +120,11 @@ class BaseMLP(Convertible, Travelling, BaseEstimator):  # type: ignore[misc]
         examples = self._examples(X, y, sample_weight)
         self._random_state = check_random_state(self.random_state)
         name, loss = self._loss_of()
-        sizes = (int(X.shape[1]), *hidden, self._outputs(examples.y))
         if first:
-            self._begin(sizes, name, backend, dtype)
+            outputs = len(self.classes_) if examples.y.ndim == 1 else examples.y.shape[1]
+            self._begin((int(X.shape[1]), *hidden, outputs), name, backend, dtype)
         else:
             self._settle(there, backend, "partial_fit" if incremental else "fit")
-            self._check_sizes(sizes)
         self._host_rows, model = there is None, self.model_
         held = None if validation_data is None else self._brought(validation_data)
         with model.backend.running(model.dtype), few_threads(model.network.size * self._batch(examples.rows)):
@@ -164,22 +163,7 @@ class BaseMLP(Convertible, Travelling, BaseEstimator):  # type: ignore[misc]
             raise UsageError("validation_data must be (X, y) or (X, y, sample_weight)")
         X, y, *weights = data
         X = rows_for(self, X, self.model_.backend, self.model_.dtype)
-        examples = self._examples(X, _column(check_targets(self, X, y)), *weights)
-        self._check_sizes((*self.model_.network.sizes[:-1], self._outputs(examples.y)))
-        return examples
-
-    def _outputs(self, T: np.ndarray) -> int:
-        """The number of outputs that targets need."""
-        return len(self.classes_) if T.ndim == 1 else int(T.shape[1])
-
-    def _check_sizes(self, sizes: tuple[int, ...]) -> None:
-        """Check that the network has the layers that the parameters and new targets ask for."""
-        if sizes != self.model_.network.sizes:
-            asked_for, here = ("-".join(map(str, layers)) for layers in (sizes, self.model_.network.sizes))
-            raise UsageError(
-                f"hidden_layer_sizes and y ask for a network {asked_for}, but the fitted one is {here}: to "
-                "begin anew, call fit without warm_start"
-            )
+        return self._examples(X, _column(check_targets(self, X, y)), *weights)
 
     def _begin(self, sizes: tuple[int, ...], loss: str, backend: Backend, dtype: str) -> None:
         """Draw a network, and forget all that was before it."""

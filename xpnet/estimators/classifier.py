@@ -152,8 +152,6 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc]
             raise ValueError("The object was not fitted with multilabel input.")
         if self._several:
             return (y.toarray() if issparse(y) else np.asarray(y)).astype(bool).astype(np.float64)
-        if len(unknown := np.setdiff1d(y, self.classes_)):
-            raise ValueError(f"`y` has classes not in `self.classes_`: {unknown}")
         numbers = np.searchsorted(self.classes_, y).astype(np.int32)
         return numbers if self._y_type == "multiclass" else (numbers[:, np.newaxis] > 0).astype(np.float64)
 
