@@ -294,7 +294,7 @@ def test_dropout_is_for_training_only_and_repeats() -> None:
     np.testing.assert_array_equal(one.predict_proba(X), one.predict_proba(X))
     hidden = np.maximum(X @ one.coefs_[0] + one.intercepts_[0], 0) @ one.coefs_[1] + one.intercepts_[1]
     np.testing.assert_array_equal(np.argmax(hidden, axis=1), one.predict(X))
-    assert apart(fit(dropout=(0.0, 0.5)), one) == 0.0  # the rate of the columns, then of the hidden layer
+    assert apart(fit(dropout=(0.0, 0.5)), one) == 0.0  # one rate is that of all hidden layers
     assert apart(fit(dropout=(0.5, 0.0)), one) > 1e-3
 
 

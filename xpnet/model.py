@@ -215,7 +215,8 @@ class MLP:
                 if held is None:
                     return rows
                 with np.errstate(over="ignore"):
-                    return backend.asarray(np.asarray(read(rows), held))
+                    rows = np.asarray(read(rows), held)
+                return rows if backend.name == "numpy" else backend.asarray(rows)  # which would copy them
 
             parts = []
             for start in range(0, X.shape[0], size):

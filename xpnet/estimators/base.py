@@ -1,10 +1,9 @@
 """What both estimators share: their parameters, how they learn, and what they have learned."""
 
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.neural_network import MLPClassifier as Theirs
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -46,7 +45,7 @@ def is_stochastic(estimator: "BaseMLP") -> bool:
     return True
 
 
-class BaseMLP(Convertible, Travelling, BaseEstimator):  # type: ignore[misc]
+class BaseMLP(Convertible, Travelling):
     """What both estimators share.
 
     A subclass says of its targets, in ``_learn_targets(y, incremental)``, ``_targets(y)``, ``_loss_of()``,
@@ -55,7 +54,6 @@ class BaseMLP(Convertible, Travelling, BaseEstimator):  # type: ignore[misc]
     numbers.
     """
 
-    model_: MLP
     _numeric: ClassVar[bool]
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = Theirs._parameter_constraints | {
         "activation": [StrOptions(set(ACTIVATIONS)), list, tuple],
@@ -67,13 +65,9 @@ class BaseMLP(Convertible, Travelling, BaseEstimator):  # type: ignore[misc]
         "progress": ["boolean"],
     }
 
-    if TYPE_CHECKING:  # the parameters, which `_keep` sets, and what fits leave behind
-
-        def __getattr__(self, name: str) -> Any: ...
-
     def _keep(self, given: dict[str, Any]) -> None:
         """Keep the parameters as they were given; `fit` checks them."""
-        vars(self).update({name: value for name, value in given.items() if name != "self"})
+        self.__dict__.update({name: value for name, value in given.items() if name != "self"})
 
     @property
     def coefs_(self) -> list[Array]:
@@ -111,7 +105,7 @@ class BaseMLP(Convertible, Travelling, BaseEstimator):  # type: ignore[misc]
 
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, validation_data: Any = None, incremental: bool = False
-    ) -> Any:
+    ) -> None:
         first = not hasattr(self, "model_") or not (self.warm_start or incremental)
         hidden, there = self._hidden(), home(X)
         X, y, backend, dtype = rows_and_targets(self, X, y, first)
@@ -120,9 +114,13 @@ class BaseMLP(Convertible, Travelling, BaseEstimator):  # type: ignore[misc]
         examples = self._examples(X, y, sample_weight)
         self._random_state = check_random_state(self.random_state)
         name, loss = self._loss_of()
+        outputs = len(self.classes_) if examples.y.ndim == 1 else examples.y.shape[1]
+        sizes = (int(X.shape[1]), *hidden, outputs)
         if first:
-            outputs = len(self.classes_) if examples.y.ndim == 1 else examples.y.shape[1]
-            self._begin((int(X.shape[1]), *hidden, outputs), name, backend, dtype)
+            self._begin(sizes, name, backend, dtype)
+        elif outputs != self.n_outputs_:
+            asked = "-".join(map(str, sizes))
+            raise UsageError(f"y asks for a network of {asked}, but this one is {self.model_.network}")
         else:
             self._settle(there, backend, "partial_fit" if incremental else "fit")
         self._host_rows, model = there is None, self.model_
@@ -136,7 +134,6 @@ class BaseMLP(Convertible, Travelling, BaseEstimator):  # type: ignore[misc]
         if not all(np.isfinite(array).all() for array in model.host_parameters().values()):
             said = "Solver produced non-finite parameter weights. The input data may contain large values and"
             raise ValueError(f"{said} need to be preprocessed.")
-        return self
 
     def _hidden(self) -> list[int]:
         given = self.hidden_layer_sizes
@@ -147,7 +144,7 @@ class BaseMLP(Convertible, Travelling, BaseEstimator):  # type: ignore[misc]
 
     def _batch(self, rows: int) -> int:
         """The rows that are taken at once."""
-        wanted = {"auto": 200}.get(self.batch_size, self.batch_size)
+        wanted = 200 if self.batch_size == "auto" else int(self.batch_size)
         return min(wanted, rows) if self.solver in STOCHASTIC else rows
 
     def _examples(self, X: Array, y: np.ndarray, sample_weight: Any = None) -> Examples:
@@ -179,9 +176,11 @@ class BaseMLP(Convertible, Travelling, BaseEstimator):  # type: ignore[misc]
         self.n_iter_ = self.t_ = 0
         if self.solver in STOCHASTIC:
             early = self.early_stopping
-            self.loss_curve_, self.validation_loss_curve_, self._no_improvement_count = [], None, 0
-            self.best_loss_ = None if early else np.inf
-            self.validation_scores_, self.best_validation_score_ = ([], -np.inf) if early else (None, None)
+            self.__dict__.update(loss_curve_=[], validation_loss_curve_=None, _no_improvement_count=0)
+            self.__dict__.update(
+                best_loss_=None if early else np.inf, validation_scores_=[] if early else None
+            )
+            self.best_validation_score_ = -np.inf if early else None
 
     def _build(
         self, sizes: tuple[int, ...], loss: str, backend: Backend, dtype: str, parameters: State
@@ -218,4 +217,4 @@ def _as_it_is(array: Array) -> Array:
 
 def _column(y: np.ndarray) -> np.ndarray:
     """Targets of one column, as scikit-learn warns of them."""
-    return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y  # type: ignore[no-any-return]
+    return np.asarray(column_or_1d(y, warn=True)) if y.ndim == 2 and y.shape[1] == 1 else y

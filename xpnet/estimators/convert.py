@@ -1,9 +1,10 @@
 """From scikit-learn's own fitted estimators, and to them."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import sklearn.neural_network
+from sklearn.base import BaseEstimator
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted
 
@@ -18,15 +19,11 @@ LEARNED = (
 
 
 def _copy(one: Any, other: Any) -> None:
-    vars(other).update({name: getattr(one, name) for name in LEARNED if hasattr(one, name)})
+    other.__dict__.update({name: getattr(one, name) for name in LEARNED if hasattr(one, name)})
 
 
-class Convertible:
+class Convertible(BaseEstimator):
     """The methods of an estimator that convert it."""
-
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any: ...
 
     @classmethod
     def from_sklearn(cls, fitted: Any, **parameters: Any) -> Any:

@@ -8,7 +8,7 @@ import sys
 import warnings
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -222,7 +222,7 @@ class FitRun(Run):
 
     def ends(self, state: State, loss: float) -> bool:
         """Keep the books after an epoch, and find out whether it was the last."""
-        est = self.estimator
+        est: Any = self.estimator
         est.n_iter_ += 1
         est.t_ += self.feed.rows
         est.loss_ = loss
@@ -251,7 +251,7 @@ class FitRun(Run):
 
     def scored(self, state: State, score: float) -> bool:
         """Keep the best weights, and tell whether the score has improved."""
-        est = self.estimator
+        est: Any = self.estimator
         est.validation_scores_.append(score)
         if est.verbose:
             print(f"Validation score: {score:f}")
@@ -271,7 +271,7 @@ class FitRun(Run):
         parts = feed.parts(rows)
         try:
             found = evaluate_parts(self.model, self.evaluation_step, self.parameters(state), parts)
-            loss, score = found.loss, est._score_of(found.totals, feed.examples, rows)
+            loss, score = found.loss, float(est._score_of(found.totals, feed.examples, rows))
         except DivergedError:
             loss = score = float("nan")
         est.validation_loss_curve_ = [*(est.validation_loss_curve_ or []), loss]

@@ -1,7 +1,7 @@
 """The regressor."""
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import RegressorMixin, _fit_context
@@ -28,8 +28,34 @@ LOSS = {
 }
 
 
-class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
-    """A"""
+class MLPRegressor(RegressorMixin, BaseMLP):
+    """A multilayer perceptron that tells numbers, as scikit-learn's, on any array library.
+
+    See `MLPClassifier`. In float64 the same data and `random_state` give the same weights as
+    ``sklearn.neural_network.MLPRegressor``.
+
+    Parameters
+    ----------
+    loss
+        "squared_error", or "poisson" for counts and rates, which are 0 or more.
+    hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, power_t
+        As for `MLPClassifier`; so are all others.
+
+    Attributes
+    ----------
+    model_ : xpnet.MLP
+        The network. It saves, evaluates and predicts as any other.
+    validation_scores_, best_validation_score_
+        With early stopping, R² on the validation rows after every epoch, and the best one.
+    coefs_, intercepts_, loss_, loss_curve_, validation_loss_curve_, n_iter_
+        As for `MLPClassifier`; so are all others, except ``classes_``.
+
+    Examples
+    --------
+    >>> from xpnet import MLPRegressor
+    >>> reg = MLPRegressor(early_stopping=True, random_state=0).fit(X, y)
+    >>> reg.score(X, y)
+    """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseMLP._parameter_constraints,
@@ -75,15 +101,26 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
         self._keep(locals())
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> "MLPRegressor":
-        return self._fit(X, y, sample_weight, validation_data)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
+        """Learn from rows X (n, features) and their numbers y (n,) or (n, k); see `MLPClassifier.fit`."""
+        self._fit(X, y, sample_weight, validation_data)
+        return self
 
     @available_if(is_stochastic)
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MLPRegressor":
-        return self._fit(X, y, sample_weight, incremental=True)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Take one epoch of adam or sgd on some rows, and keep what the optimizer remembers; see `fit`."""
+        self._fit(X, y, sample_weight, incremental=True)
+        return self
 
     def predict(self, X: Any) -> Array:
+        """Compute the numbers (n,) or (n, k) of rows, in the library and on the device of X.
+
+        Raises
+        ------
+        ValueError
+            X is not like the rows of the fit, or of another library or on another device.
+        """
         Z, answer = self._logits(X, "predict")
         backend = self.model_.backend
         with backend.running(self.model_.dtype):
@@ -91,11 +128,14 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc]
             return answer(A[:, 0] if A.shape[1] == 1 else A)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Compute R² on rows, the mean over the numbers."""
         weights = None if sample_weight is None else on_host(sample_weight)
         return float(r2_score(on_host(y), on_host(self.predict(X)), sample_weight=weights))
 
     def _targets(self, y: np.ndarray) -> np.ndarray:
         T = y.astype(np.float64)
+        if self.loss == "poisson" and T.min() < 0:
+            raise ValueError(f"y holds {T.min():g}, but loss='poisson' needs 0 or more")
         return T if T.ndim == 2 else T[:, np.newaxis]
 
     def _loss_of(self) -> tuple[str, Loss]:

@@ -148,5 +148,5 @@ def _checked(estimator: "BaseMLP", X: Array, backend: Backend, reset: bool) -> t
         X = xp.astype(X, backend.dtype(dtype), copy=False)
     if reset:
         estimator.n_features_in_ = int(expected)
-        vars(estimator).pop("feature_names_in_", None)
+        estimator.__dict__.pop("feature_names_in_", None)
     return X, dtype

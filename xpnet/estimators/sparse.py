@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 
-class SparseRows(csr_array):  # type: ignore[misc]
+class SparseRows(csr_array):
     """Rows of which only the numbers that are not zero are held.
 
     Rows are taken and multiplied as sparse ones, and a product with a dense matrix is dense. So a step, which

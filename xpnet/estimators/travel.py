@@ -1,20 +1,23 @@
 """Where a fitted network is: it moves to other devices and libraries, and through pickles."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from xpnet.backends import Backend
 from xpnet.estimators.places import asked, place, same
+from xpnet.model import MLP
 
 
-class Travelling:
+class Travelling(BaseEstimator):
     """The methods of an estimator that move its network."""
 
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any: ...
+    model_: MLP
+    _optimizer: Any
+    _home: str
+    _host_rows: bool
 
     def to(self, device: str | None = None, backend: str | Backend | None = None) -> Any:
         """Move the fitted network to another device or library, as `xpnet.MLP.to` does.
@@ -58,10 +61,10 @@ class Travelling:
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle host arrays, which every machine can load."""
-        state = dict(super().__getstate__())  # type: ignore[misc]
+        state = dict(super().__getstate__())
         if not hasattr(self, "model_") or self.model_.backend.name == "numpy":
             return state
         moved = object.__new__(type(self))
-        vars(moved).update(state)
+        moved.__dict__.update(state)
         moved._move(asked(None, None))
-        return vars(moved) | {"_home": place(self.model_.backend), "_host_rows": True}
+        return {**moved.__dict__, "_home": place(self.model_.backend), "_host_rows": True}
