@@ -52,6 +52,29 @@ def test_a_batch_of_weight_zero_has_no_gradient(name: str, backend: Backend, rng
 
 
 @each_loss
+def test_a_mean_loss_counts_every_row_the_same(name: str, backend: Backend, rng: Generator) -> None:
+    """The mean loss of the batch, penalty included, times its rows; its gradient is the same."""
+    data, state = draw_step(rng, name, NETWORK, SGD())
+    data |= {"weights": rng.uniform(0, 2, 17), "penalty": np.full(1, 0.3)}
+    network, rows = Network((4, 5, len(state["b2"])), "tanh"), np.array([3, 11, 5, -1], np.int32)
+    found: list[Host] = [
+        on(
+            backend,
+            gradients,
+            TrainingStep(backend.xp, network, LOSSES[name], SGD(), mean_loss=mean_loss),
+            state=state,
+            rows=rows,
+            data=data,
+        )
+        for mean_loss in (False, True)
+    ]
+    before = state["loss"]
+    plain, mean = (each.pop("loss") - before for each in found)
+    assert_close(mean, plain * 3 / data["weights"][[3, 11, 5]].sum(), 1e-14)
+    assert_same(found[1], found[0], 1e-15)
+
+
+@each_loss
 def test_the_penalty_is_part_of_the_reported_loss(name: str, backend: Backend, rng: Generator) -> None:
     """The gradient of the mean loss plus alpha / (2 sum of weights) |W|^2, of a batch that is filled up."""
     data, state = draw_step(rng, name, NETWORK, SGD())
