@@ -43,8 +43,10 @@ def take_steps(
         (SGD(weight_decay=0.5), [[-0.25, -1.0], [0.0], [-0.46875, -1.125], [0.5]]),
         # v is (-5/4, 1), then v / 2 - (1 - 1/8, 1 - 1/2) / 4; b as with momentum alone
         (SGD(momentum=0.5, weight_decay=0.5), [[-0.25, -1.0], [0.0], [-1.09375, -0.625], [-1.5]]),
+        # W loses a quarter, then an eighth, of itself; v is as with momentum alone
+        (SGD(0.5, weight_decay=0.5, decoupled=True), [[-0.25, -1.0], [0.0], [-0.96875, -0.875], [-1.5]]),
     ],
-    ids=["plain", "momentum", "nesterov", "weight decay", "momentum and weight decay"],
+    ids=["plain", "momentum", "nesterov", "weight decay", "momentum and weight decay", "decoupled decay"],
 )
 def test_two_steps_of_sgd_by_hand(optimizer: SGD, expected: list[list[float]], backend: Backend) -> None:
     assert take_steps(backend, optimizer, GRADIENTS, RATES) == expected
