@@ -259,12 +259,11 @@ def test_bad_numbers_on_a_device_are_refused(backend: Backend, bad: float) -> No
     broken[3, 2] = bad
     found = fitted("classes", {"max_iter": 1}, backend.asarray(X))
     place, short = backend.asarray(broken), backend.asarray(X[:, :4].copy())
-    for call in (lambda: fitted("classes", {}, place), lambda: found.predict(place)):
+    calls: list[Any] = [lambda: fitted("classes", {}, place), lambda: found.predict(place)]
+    for call in calls:
         with pytest.raises(ValueError, match=r"Input X contains"):
             call()
-    with pytest.raises(
-        ValueError, match="X has 4 features, but MLPClassifier is expecting 6 features as input"
-    ):
+    with pytest.raises(ValueError, match="X has 4 features, but MLPClassifier is expecting 6"):
         found.predict(short)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         found.fit(backend.asarray(X), CLASSES[:-1])

@@ -108,7 +108,7 @@ def test_a_pipeline_stays_on_the_device(library: str) -> None:
     place, y = backend.asarray(X), backend.asarray(Y)
     steps = [StandardScaler(), PCA(4, svd_solver="full"), xpnet.MLPClassifier(**SMALL)]
     expected = make_pipeline(*map(clone, steps)).fit(X, Y)
-    with config_context(array_api_dispatch=True):
+    with config_context(array_api_dispatch=True), backend.running("float64"):
         found = make_pipeline(*steps).fit(place, y)
         answers = [found.predict_proba(place), found.predict(place)]
         score = found.score(place, y)
