@@ -20,10 +20,10 @@ class StrictBackend(NumPyBackend):
     namespace = Backend.namespace
     refill = Backend.refill  # its arrays take nothing from NumPy's unasked
 
-    @classmethod
-    def devices(cls) -> list[str]:
-        """The CPU, and those for tests."""
-        return ["cpu", "fake:1", "fake:2"]
+    def __init__(self, kind: str, index: int = 0, **options: str) -> None:
+        super().__init__("cpu", 0, **options)
+        if kind == "fake":
+            self.kind, self.index, self.device = kind, index, f"fake:{index}"
 
     @classmethod
     def device_of(cls, array: Array) -> str:

@@ -1,12 +1,15 @@
 """What both estimators share: their parameters, how they learn, and what they have learned."""
 
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
+from sklearn.base import _fit_context
 from sklearn.neural_network import MLPClassifier as Theirs
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
 
 from xpnet.backends import Backend
@@ -48,13 +51,13 @@ def is_stochastic(estimator: "BaseMLP") -> bool:
 class BaseMLP(Convertible, Travelling):
     """What both estimators share.
 
-    A subclass says of its targets, in ``_learn_targets(y, incremental)``, ``_targets(y)``, ``_loss_of()``,
-    ``_class_names()``, ``_row_weights(y, weights)``, ``_stratified(T)`` and ``_score_of(…)``, what they are,
-    how they enter the engine, and how answers to them are scored; and in ``_numeric``, whether they are
-    numbers.
+    A subclass says what its targets are: in ``_numeric``, whether they are numbers; in ``_learn_targets``,
+    what is to be learned of them, such as the classes; in ``_targets``, how they enter the engine; in
+    ``_loss_of``, by which loss; and in ``_score_of`` and ``_metric``, how answers are scored.
     """
 
     _numeric: ClassVar[bool]
+    _metric: ClassVar[Any]
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = Theirs._parameter_constraints | {
         "activation": [StrOptions(set(ACTIVATIONS)), list, tuple],
         "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
@@ -103,11 +106,47 @@ class BaseMLP(Convertible, Travelling):
         tags.array_api_support = True
         return tags
 
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
+        """Learn from rows and their targets.
+
+        Parameters
+        ----------
+        X : (n, features)
+            An array of any library, or a frame; on NumPy, sparse rows too. float32 stays float32, and all
+            else becomes float64, where the device has it.
+        y : (n,) or (n, k)
+            Labels: numbers or strings; or for each of several labels 0 or 1. For a regressor, numbers.
+        sample_weight : (n,)
+            The weight of every row, 0 or more; default: 1.
+        validation_data
+            (X, y) or (X, y, sample_weight) to validate with after every epoch; with `early_stopping`, instead
+            of rows that are held back.
+
+        Raises
+        ------
+        ValueError
+            A parameter, the rows or the labels make no sense, or the weights are no longer finite.
+        XpnetError
+            The library or the device that was asked for is not available.
+        """
+        self._fit(X, y, sample_weight, validation_data)
+        return self
+
+    @available_if(is_stochastic)
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Take one epoch of adam or sgd on some rows, and keep what the optimizer remembers; see `fit`."""
+        self._fit(X, y, sample_weight, incremental=True)
+        return self
+
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, validation_data: Any = None, incremental: bool = False
     ) -> None:
         first = not hasattr(self, "model_") or not (self.warm_start or incremental)
-        hidden, there = self._hidden(), home(X)
+        hidden, there, given = self._hidden(), home(X), validation_data is not None
+        if self.solver not in STOCHASTIC and (given or self.dropout or self.clip_norm or self.weight_decay):
+            raise UsageError("dropout, clip_norm, weight_decay and validation_data are for adam and sgd")
         X, y, backend, dtype = rows_and_targets(self, X, y, first)
         y = _column(y)
         self._learn_targets(y, incremental)
@@ -127,8 +166,7 @@ class BaseMLP(Convertible, Travelling):
         held = None if validation_data is None else self._brought(validation_data)
         with model.backend.running(model.dtype), few_threads(model.network.size * self._batch(examples.rows)):
             if self.solver in STOCHASTIC:
-                strata = self._stratified(examples.y)
-                fit_stochastic(self, loss, examples, strata, held, first=first, incremental=incremental)
+                fit_stochastic(self, loss, examples, held, incremental)
             else:
                 fit_lbfgs(self, loss, examples)
         if not all(np.isfinite(array).all() for array in model.host_parameters().values()):
@@ -152,7 +190,10 @@ class BaseMLP(Convertible, Travelling):
         if sample_weight is not None:
             rows = np.broadcast_to(0.0, (X.shape[0], 1))
             weights = _check_sample_weight(on_host(sample_weight), rows, ensure_non_negative=True)
-        return Examples(X, self._targets(y), self._row_weights(y, weights))
+        if getattr(self, "class_weight", None) is not None:
+            by_class = compute_sample_weight(self.class_weight, y)
+            weights = by_class if weights is None else weights * by_class
+        return Examples(X, self._targets(y), weights)
 
     def _brought(self, data: Any) -> Examples:
         """The rows to validate with, which were given to `fit`."""
@@ -196,8 +237,19 @@ class BaseMLP(Convertible, Travelling):
             backend=backend,
             parameters=parameters,
             scale=1.0,
-            class_names=self._class_names(),
+            class_names=self.classes_.tolist() if loss == "cross-entropy" else None,
         )
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Score the answers to rows: accuracy for labels, where every label must be right, or R² for numbers.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+        """
+        weights = None if sample_weight is None else on_host(sample_weight)
+        return float(self._metric(on_host(y), on_host(self.predict(X)), sample_weight=weights))
 
     def _logits(self, X: Any, method: str) -> tuple[Array, Any]:
         """The output of the last layer for rows, and the function that brings an answer where it belongs."""

@@ -8,7 +8,6 @@ from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
@@ -117,6 +116,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         **BaseMLP._parameter_constraints,
         "class_weight": [dict, StrOptions({"balanced"}), None],
     }
+    _metric = staticmethod(accuracy_score)
+    score = BaseMLP.score  # which ClassifierMixin would hide
     _numeric = False
     class_weight: Any
     classes_: np.ndarray
@@ -157,33 +158,6 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         progress: bool = False,
     ) -> None:
         self._keep(locals())
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
-        """Learn from rows and their labels.
-
-        Parameters
-        ----------
-        X : (n, features)
-            An array of any library, or a frame; on NumPy, sparse rows too. float32 stays float32, and all
-            else becomes float64, where the device has it.
-        y : (n,) or (n, labels)
-            Labels: numbers or strings. Or for each of several labels 0 or 1.
-        sample_weight : (n,)
-            The weight of every row, 0 or more; default: 1.
-        validation_data
-            (X, y) or (X, y, sample_weight) to validate with after every epoch; with `early_stopping`, instead
-            of rows that are held back.
-
-        Raises
-        ------
-        ValueError
-            A parameter, the rows or the labels make no sense, or the weights are no longer finite.
-        XpnetError
-            The library or the device that was asked for is not available.
-        """
-        self._fit(X, y, sample_weight, validation_data)
-        return self
 
     @available_if(is_stochastic)
     @_fit_context(prefer_skip_nested_validation=True)
@@ -242,11 +216,6 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 A = xp.concat([1.0 - A, A], axis=1)
             return answer(xp.log(A) if method == "predict_log_proba" else A)
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Compute the accuracy on rows: the share of those of which the label, or every label, is right."""
-        weights = None if sample_weight is None else on_host(sample_weight)
-        return float(accuracy_score(on_host(y), on_host(self.predict(X)), sample_weight=weights))
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
@@ -279,23 +248,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         numbers = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
         if not (known := self.classes_[numbers] == y).all():
             raise ValueError(f"y holds {np.asarray(y)[~known][0]!r}, which is none of {self.classes_}")
-        return numbers.astype(np.int32) if self._y_type == "multiclass" else numbers[:, np.newaxis] * 1.0
+        T: np.ndarray = numbers.astype(np.int32)
+        return T if self._y_type == "multiclass" else T[:, np.newaxis].astype(np.float64)
 
     def _loss_of(self) -> tuple[str, Loss]:
         name = "cross-entropy" if self._y_type == "multiclass" else "binary-cross-entropy"
         return name, LOSSES[name]
-
-    def _class_names(self) -> list[Any] | None:
-        return self.classes_.tolist() if self._y_type == "multiclass" else None
-
-    def _row_weights(self, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray | None:
-        if self.class_weight is None:
-            return weights
-        by_class: np.ndarray = compute_sample_weight(self.class_weight, y)
-        return by_class if weights is None else weights * by_class
-
-    def _stratified(self, T: np.ndarray) -> np.ndarray | None:
-        return T.astype(bool) if T.ndim == 2 and T.shape[1] == 1 else None
 
     def _score_of(self, totals: Any, examples: Examples, rows: np.ndarray) -> float:
         right = totals["exact"] if "exact" in totals else totals["right"]

@@ -99,52 +99,38 @@ class Rows(Resident):
 
 
 def fit_stochastic(
-    estimator: "BaseMLP",
-    loss: Loss,
-    examples: Examples,
-    strata: np.ndarray | None,
-    validation: Examples | None,
-    *,
-    first: bool,
-    incremental: bool,
+    est: "BaseMLP", loss: Loss, examples: Examples, validation: Examples | None, incremental: bool
 ) -> None:
     """Train the network of an estimator in epochs. Call it within ``model_.backend.running``.
 
     Parameters
     ----------
-    strata
-        What is to be held back in equal shares, for early stopping.
     validation
         Rows to validate with, instead of some that are held back.
-    first
-        Whether nothing was learned before.
     incremental
         Take one epoch, and go on from the memory of the optimizer.
     """
-    if not incremental or not hasattr(estimator, "_optimizer"):
-        estimator._optimizer = Solver(float(estimator.learning_rate_init))
-    if estimator.early_stopping and incremental:
+    if not incremental or not hasattr(est, "_optimizer"):
+        est._optimizer = Solver(float(est.learning_rate_init))
+    if est.early_stopping and incremental:
         raise ValueError("partial_fit does not support early_stopping=True")
-    rows = np.arange(examples.rows, dtype=np.int32)
+    model, rows = est.model_, np.arange(examples.rows, dtype=np.int32)
     held = rows[:0]
-    if estimator.early_stopping and validation is None:
-        rows, held = train_test_split(
-            rows,
-            random_state=estimator._random_state,
-            test_size=estimator.validation_fraction,
-            stratify=strata,
-        )
+    if est.early_stopping and validation is None:
+        two = model.loss == "binary-cross-entropy" and model.outputs == 1
+        how = {"random_state": est._random_state, "stratify": examples.y.astype(bool) if two else None}
+        rows, held = train_test_split(rows, test_size=est.validation_fraction, **how)
         if len(held) < 2:
             said = "The validation set is too small. Increase 'validation_fraction' or the size of your"
             raise ValueError(f"{said} dataset.")
-    run = FitRun(estimator, loss, examples, rows, held, validation)
-    state = run.begin().state | estimator._optimizer.memory
-    if first:  # as in scikit-learn, a later fit that makes no progress ends with its last weights
-        run.best = run.model.backend.copy(run.parameters(state))
-    state = run.epochs(state, 1 if incremental else estimator.max_iter)
+    run = FitRun(est, loss, examples, (rows, held), validation)
+    state = run.begin().state | est._optimizer.memory
+    if not est.t_:  # as in scikit-learn, a later fit that makes no progress ends with its last weights
+        run.best = model.backend.copy(run.parameters(state))
+    state = run.epochs(state, incremental)
     parameters = run.parameters(state)
-    estimator._optimizer.memory = {name: array for name, array in state.items() if name not in parameters}
-    run.model.parameters = run.best if estimator.early_stopping and run.best else parameters
+    est._optimizer.memory = {name: array for name, array in state.items() if name not in parameters}
+    model.parameters = run.best if est.early_stopping and run.best else parameters
 
 
 class FitRun(Run):
@@ -163,10 +149,10 @@ class FitRun(Run):
         estimator: "BaseMLP",
         loss: Loss,
         examples: Examples,
-        rows: np.ndarray,
-        held: np.ndarray,
+        split: tuple[np.ndarray, np.ndarray],
         validation: Examples | None,
     ) -> None:
+        rows, held = split
         self.estimator, self.model, self.settings = estimator, estimator.model_, Settings()
         self.best: State = {}
         model, given = self.model, estimator.dropout
@@ -190,12 +176,12 @@ class FitRun(Run):
         self.step = TrainingStep(xp, network, loss, optimizer, 1.0, dropout, clip, mean_loss=weighted)
         self.evaluation_step = EvaluationStep(xp, network, loss)
 
-    def epochs(self, state: State, most: int) -> State:
+    def epochs(self, state: State, incremental: bool) -> State:
         """Take epochs until the policy is to stop, and return the state after the last."""
         est, order, done = self.estimator, self.feed.training, state
         est.n_iter_ = 0
         try:
-            for _ in range(most):
+            for _ in range(est.max_iter):
                 # a copy, because an interrupt may come in the middle of a step
                 done = self.model.backend.copy(state)
                 if est.shuffle:
@@ -208,7 +194,7 @@ class FitRun(Run):
                     state, loss = self.advance(state, chunk, rates, self.feed.data)
                     total += loss
                 done = state
-                if self.ends(state, total / len(order)):
+                if self.ends(state, total / len(order)) or incremental:
                     break
                 if est.n_iter_ == est.max_iter:
                     said = f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached and the"

@@ -46,13 +46,13 @@ def same(one: Backend, other: Backend) -> bool:
 
 def opened(array: Any) -> Any:
     """Take arrays and frames that belong to none of our libraries, and share the memory of those on a GPU."""
-    if owner(array) is not None or hasattr(array, "__array__"):
+    if owner(array) is not None:
         return array
     if hasattr(array, "to_cupy"):  # a frame of cuDF
         return array.to_cupy()
     if hasattr(array, "__cuda_array_interface__"):
         return get_backend("cuda").module.asarray(array)
-    if hasattr(array, "__dlpack_device__"):
+    if hasattr(array, "__dlpack_device__") and not hasattr(array, "__array__"):
         kind, index = array.__dlpack_device__()
         return np.from_dlpack(array) if kind == 1 else get_backend(f"cuda:{index}").xp.from_dlpack(array)
     return array

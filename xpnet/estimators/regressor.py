@@ -1,16 +1,14 @@
 """The regressor."""
 
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.base import RegressorMixin, _fit_context
+from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.metaestimators import available_if
 
-from xpnet.estimators.base import BaseMLP, is_stochastic
-from xpnet.estimators.places import on_host
+from xpnet.estimators.base import BaseMLP
 from xpnet.nn.losses import LOSSES, Loss, squared_error
 from xpnet.nn.typing import Array, Namespace
 from xpnet.training.inputs import Examples
@@ -61,6 +59,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         **BaseMLP._parameter_constraints,
         "loss": [StrOptions(set(LOSS))],
     }
+    _metric = staticmethod(r2_score)
+    score = BaseMLP.score  # which RegressorMixin would hide
     _numeric = True
     loss: str
 
@@ -100,19 +100,6 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     ) -> None:
         self._keep(locals())
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None) -> Self:
-        """Learn from rows X (n, features) and their numbers y (n,) or (n, k); see `MLPClassifier.fit`."""
-        self._fit(X, y, sample_weight, validation_data)
-        return self
-
-    @available_if(is_stochastic)
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Take one epoch of adam or sgd on some rows, and keep what the optimizer remembers; see `fit`."""
-        self._fit(X, y, sample_weight, incremental=True)
-        return self
-
     def predict(self, X: Any) -> Array:
         """Compute the numbers (n,) or (n, k) of rows, in the library and on the device of X.
 
@@ -127,11 +114,6 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             A = LOSSES[self.model_.loss].output(backend.xp, Z)
             return answer(A[:, 0] if A.shape[1] == 1 else A)
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Compute R² on rows, the mean over the numbers."""
-        weights = None if sample_weight is None else on_host(sample_weight)
-        return float(r2_score(on_host(y), on_host(self.predict(X)), sample_weight=weights))
-
     def _targets(self, y: np.ndarray) -> np.ndarray:
         T = y.astype(np.float64)
         if self.loss == "poisson" and T.min() < 0:
@@ -143,15 +125,6 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     def _learn_targets(self, y: np.ndarray, incremental: bool) -> None:
         """Numbers have nothing to be learned of."""
-
-    def _class_names(self) -> None:
-        """Numbers have no classes."""
-
-    def _row_weights(self, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray | None:
-        return weights
-
-    def _stratified(self, T: np.ndarray) -> None:
-        """Numbers have no strata."""
 
     def _score_of(self, totals: Any, examples: Examples, rows: np.ndarray) -> float:
         """R², whose sum of squares around the mean is known on the host."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import check_X_y
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import _check_feature_names, validate_data
 
 from xpnet.arrays import dtype_name, is_floating
 from xpnet.backends import Backend
@@ -42,7 +42,7 @@ def rows_and_targets(
     ValueError
         Rows or targets cannot be learned from, or are at another place than the one that was asked for.
     """
-    X, y = opened(X), on_host(y)
+    given, X, y = X, opened(X), on_host(y)
     there, backend = home(X), asked(estimator.device, estimator.backend)
     if there is None:
         how = {"accept_sparse": ["csr", "csc"], "multi_output": True, "y_numeric": estimator._numeric}
@@ -56,6 +56,7 @@ def rows_and_targets(
             f"X is on {place(there)}, but device= and backend= ask for {place(backend)}: leave them out, or "
             "give X on the host"
         )
+    _check_feature_names(estimator, given, reset=reset)
     X, dtype = _checked(estimator, X, backend, reset)
     return X, check_targets(estimator, X, y), backend, dtype
 
@@ -148,5 +149,4 @@ def _checked(estimator: "BaseMLP", X: Array, backend: Backend, reset: bool) -> t
         X = xp.astype(X, backend.dtype(dtype), copy=False)
     if reset:
         estimator.n_features_in_ = int(expected)
-        estimator.__dict__.pop("feature_names_in_", None)
     return X, dtype
