@@ -3,19 +3,21 @@
 For the cross-entropy it trains the reference network once for every combination and seed, each on the same
 validation split of MNIST's training rows, and tells the mean validation accuracy, without the test set.
 For every other loss it tries learning rates on small tables that are made here, and on the diabetes table of
-scikit-learn where that is installed, and tells the mean validation loss. Run:
+scikit-learn where that is installed, and tells the validation loss. Run:
 
     python bench/defaults.py                       # or one of them: --loss poisson
 """
 
+from contextlib import suppress
+from functools import partial
 from itertools import product
-from math import inf
 from statistics import mean
 from typing import Any
 
 import numpy as np
-from report import defaults, rates, write_results
-from workers import parse
+from report import defaults, publish, write_results
+from trainer import Answer
+from workers import ask, measure, parse
 
 import xpnet
 from xpnet.cli.progress import show
@@ -30,16 +32,20 @@ MNIST = "cross-entropy"
 
 def main() -> None:
     """Try all learning rates of every loss."""
-    options = parse(__doc__, loss=[*LOSSES], seeds=3, epochs=10)
+    options = parse(__doc__, loss=[*LOSSES], seeds=3, epochs=10, rounds=1)
     about = {"epochs": options.epochs, "seeds": options.seeds}
-    if MNIST in options.loss:
-        results = about | {"results": of_classes(options)}
-        write_results("defaults", results)
-        print(defaults(results))
-    for loss in (loss for loss in options.loss if loss != MNIST):
-        results = about | {"loss": loss, "results": of_loss(loss, options)}
-        write_results(f"defaults-{loss}", results)
-        print(rates(results))
+    for loss in options.loss:
+        if loss == MNIST:
+            results = about | {"results": of_classes(options)}
+            write_results("defaults", results)
+            print(defaults(results))
+        else:
+            names, turn = (
+                [f"{loss}, {name}" for name in tables(loss)],
+                partial(ask, "defaults.of_table", **about),
+            )
+            results = measure("validation loss at a learning rate of", names, turn, options)
+            publish(f"defaults-{loss}", about | results)
 
 
 def of_classes(options: Any) -> list[dict[str, Any]]:
@@ -58,29 +64,24 @@ def of_classes(options: Any) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: -row["mean"])
 
 
-def of_loss(loss: str, options: Any) -> list[dict[str, Any]]:
-    """Train with every learning rate on every table. A mean of None is that of a run that diverged."""
-    found = []
-    for (name, (X, y)), lr in product(tables(loss).items(), SMALL_RATES):
-        show("trying", f"{loss}, {name}, {lr:g}")
-        losses = [
-            validation_loss(loss, X, y, lr=lr, epochs=options.epochs, seed=seed)
-            for seed in range(options.seeds)
-        ]
-        finite = max(losses) < inf
-        found.append({"table": name, "lr": lr, "mean": mean(losses) if finite else None})
-    return found
+def of_table(contestant: str, seed: int, seeds: int, epochs: int) -> Answer:
+    """Train with every learning rate and seed, and return the last validation losses.
 
+    A rate at which a run diverges has none.
+    """
+    loss, _, name = contestant.partition(", ")
+    X, y = tables(loss)[name]
 
-def validation_loss(loss: str, X: Any, y: Any, *, seed: int, **settings: Any) -> float:
-    """The loss on the validation rows after the last epoch; infinite if the run diverged."""
-    outputs = y.shape[1] if y.ndim == 2 else 1
-    model = xpnet.MLP((X.shape[1], 128, outputs), loss=loss, seed=seed)
-    try:
-        history = xpnet.train(model, X, y, standardize=True, seed=seed, **settings)
-    except xpnet.DivergedError:
-        return inf
-    return history.epochs[-1].validation_loss
+    def last_loss(lr: float, seed: int) -> float:
+        model = xpnet.MLP((X.shape[1], 128, y[0].size), loss=loss, seed=seed)
+        history = xpnet.train(model, X, y, standardize=True, lr=lr, epochs=epochs, seed=seed)
+        return history.epochs[-1].validation_loss
+
+    found: dict[str, list[float]] = {f"{lr:g}": [] for lr in SMALL_RATES}
+    for lr in SMALL_RATES:
+        with suppress(xpnet.DivergedError):
+            found[f"{lr:g}"] = [last_loss(lr, seed) for seed in range(seeds)]
+    return {"seconds": found}
 
 
 def tables(loss: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:

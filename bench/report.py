@@ -14,11 +14,12 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from importlib import metadata
 from itertools import product
 from math import floor, log10
 from pathlib import Path
-from statistics import quantiles
+from statistics import mean, quantiles
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
@@ -51,7 +52,7 @@ Rows = dict[tuple[str, str], Results]
 
 
 def machine() -> dict[str, Any]:
-    """The machine that the figures are measured on."""
+    """The date, and the machine that the figures are measured on."""
     cpuinfo = Path("/proc/cpuinfo")  # only Linux has one
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -59,7 +60,8 @@ def machine() -> dict[str, Any]:
     libraries = {name: version for name, version in found if name.lower().startswith(LIBRARIES)}
     allowed = getattr(os, "sched_getaffinity", None)  # only Linux has it
     cores = len(allowed(0)) if allowed else os.cpu_count()
-    about = {"processor": (names or [platform.processor() or platform.machine()])[0], "cores": cores}
+    about = {"date": date.today().isoformat(), "cores": cores}
+    about |= {"processor": (names or [platform.processor() or platform.machine()])[0]}
     return about | {"python": platform.python_version(), "libraries": libraries}
 
 
@@ -88,6 +90,8 @@ def quartiles(found: Sequence[float]) -> list[float]:
 
 def number(value: float) -> str:
     """Format a number with three digits, or with all digits before the point."""
+    if value and not 1e-5 < abs(value) < 1e9:
+        return f"{value:.1e}"
     digits = 2 - floor(log10(abs(value))) if value else 0
     return f"{value:,.{max(digits, 0)}f}"
 
@@ -159,16 +163,25 @@ def ratios(results: Results) -> str:
 
 
 def both(*found: Results) -> str:
-    """The table of each result, and its ratios."""
-    return "\n\n".join(part for results in found for part in (table(results), ratios(results)) if part)
+    """The table of each result, its ratios, and where it was measured."""
+    parts = [part for results in found for part in (table(results), ratios(results), measured(results))]
+    return "\n\n".join(filter(None, parts)) or "Nothing has been measured yet."
+
+
+def measured(results: Results) -> str:
+    """When and where the figures were measured."""
+    if "machine" not in results:
+        return ""
+    found = results["machine"]
+    return f"Measured on {found['date']}: {found['processor']}, {found['cores']} cores."
 
 
 def accuracy(results: Results) -> str:
     """The sentence about the test accuracy."""
-    runs = results["runs"]
-    scores = f"**{results['mean']:.2%}**, the worst {results['worst']:.2%}"
-    each = ", ".join(f"{run['test_accuracy']:.2%}" for run in runs)
-    seeds = f"seeds {runs[0]['seed']} to {runs[-1]['seed']}"
+    found = results["results"][0]["rounds"]
+    scores = f"**{mean(found):.2%}**, the worst {min(found):.2%}"
+    each = ", ".join(f"{score:.2%}" for score in found)
+    seeds = f"seeds 0 to {len(found) - 1}"
     return f"a mean test accuracy of {scores}\n({seeds}: {each}; `python bench/accuracy.py`)."
 
 
@@ -181,26 +194,13 @@ def defaults(results: Results) -> str:
     return markdown(["batch size, learning rate, schedule", "mean validation accuracy", "worst seed"], lines)
 
 
-def rates(*found: Results) -> str:
-    """The mean validation loss of every learning rate, with a line for each loss and table."""
-    tried = [row["lr"] for results in found for row in results["results"]]
-    lines, columns = [], [f"{lr:g}" for lr in dict.fromkeys(tried)]
-    for results in found:
-        rows = {(row["table"], f"{row['lr']:g}"): row["mean"] for row in results["results"]}
-        for name in dict.fromkeys(name for name, _ in rows):
-            means = [rows.get((name, lr)) for lr in columns]
-            said = ["diverged" if value is None else f"{value:.4f}" for value in means]
-            lines.append([f"{results['loss']}, {name}", *said])
-    return markdown(["mean validation loss at a learning rate of", *columns], lines)
-
-
 def parity(results: Results, groups: Mapping[str, str] = GROUPS) -> str:
     """The largest error of each library in each group of quantities."""
     lines, names = [], []
     for dtype, title in product(("float64", "float32"), dict.fromkeys(groups.values())):
         line = [f"{dtype}: {title}", ""]
         for report in results["reports"]:
-            names.append(f"{report['backend']} {report['version']}")
+            names.append(report["backend"] + ("" if groups is FEW_GROUPS else f" {report['version']}"))
             rows = [row for row in report["rows"] if title == groups[start_of(row["quantity"], groups)]]
             if report["dtype"] == dtype:
                 line[1] = "-" if rows[0]["gate"] is None else f"{rows[0]['gate']:.0e}"
@@ -220,15 +220,15 @@ def speed_short(results: Results) -> str:
     found = {name: rows.get((name, "batch 128")) for name in SHORT}
     ours = found[SHORT[0]]
     lines = [[name, spread(row), "1" if row is ours else ratio(ours, row)] for name, row in found.items()]
-    return markdown([f"{results['title']}, batch 128", "median (quartiles)", f"{SHORT[0]} / it"], lines)
+    header = [f"{results['title']}, batch 128", "median (quartiles)", f"{SHORT[0]} / it"]
+    return f"{markdown(header, lines)}\n\n{measured(results)}"
 
 
 def about(results: Results) -> str:
-    """The machine that the speed was measured on, and NumPy's kernels."""
+    """The versions that the speed was measured with, and NumPy's kernels."""
     found, (note, *_) = results["machine"], results["notes"]["xpnet numpy"]
     versions = ", ".join(f"{name} {version}" for name, version in found["libraries"].items())
-    place = f"{found['processor']}, {found['cores']} cores, Python {found['python']}"
-    return f"{place}, {versions}; {'; '.join(note['kernels'])}."
+    return f"Python {found['python']}, {versions}; {'; '.join(note['kernels'])}."
 
 
 def against(results: Results) -> str:
@@ -253,7 +253,8 @@ def gpu(*found: Results) -> str:
     """The results of `gpu.py`: a line for each question, and the tables."""
     lines = []
     for results in found:
-        lines.append(", ".join(results.get("device", {}).values()) + "\n")
+        device = [*results.get("device", {}).values(), measured(results)]
+        lines.append(", ".join(filter(None, device)) + "\n")
         for part in [part for part in results if part not in ("device", "libraries", "machine")]:
             for key, found_out in results[part].items():
                 answer = found_out | {"said": "", "kernels": ""}
@@ -278,9 +279,12 @@ PARTS: dict[str, tuple[Callable[..., str], list[str]]] = {
     "prediction": (both, ["prediction"]),
     "scaling": (both, ["scaling-rows", "scaling-width", "scaling-depth"]),
     "startup": (both, ["startup"]),
-    "accuracy": (accuracy, ["accuracy"]),
+    "accuracy": (accuracy, ["accuracy-mnist"]),
+    "tables": (both, [f"accuracy-{part}" for part in ("diabetes", "friedman", "labels", "dropout")]),
+    "agreement": (both, ["agreement"]),
+    "estimators": (both, sorted(path.stem for path in RESULTS.glob("estimators-*.json"))),
     "defaults": (defaults, ["defaults"]),
-    "rates": (rates, sorted(path.stem for path in RESULTS.glob("defaults-*.json"))),
+    "rates": (both, sorted(path.stem for path in RESULTS.glob("defaults-*.json"))),
     "parity": (parity, ["parity-cpu"]),
     "parity-short": (lambda results: parity(results, FEW_GROUPS), ["parity-cpu"]),
     "gpu": (gpu, sorted(path.stem for path in RESULTS.glob("gpu-*.json"))),

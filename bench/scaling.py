@@ -1,6 +1,6 @@
 """How does the cost grow with the rows, with the width and with the depth, and how much memory does it take?
 
-The rows are MNIST's, repeated with noise, in files that are written to a temporary folder: more than 5 GB for
+The rows are MNIST's, repeated, in files that are written to a temporary folder: more than 5 GB for
 six million (TMPDIR=FOLDER puts it elsewhere). They are trained on from memory, and streamed from their file
 within a limited memory. Widths and depths are compared with the floor of their network. Run:
 
@@ -24,9 +24,6 @@ import xpnet
 WIDTHS = [f"784-{width}-{width}-10" for width in (128, 256, 512, 1024, 2048)]
 DEPTHS = [f"784-{'512-' * depth}10" for depth in (1, 2, 3, 4, 5, 6)]
 FEATURES, BATCH_SIZE = 784, 128
-
-PIECE = 6_000
-"""The number of rows that are made at a time."""
 
 HELD = 1_000_000
 """With more rows than this, the rows are only streamed."""
@@ -70,15 +67,13 @@ def growing_rows(folder: Path, options: Any) -> dict[str, Any]:
 
 
 def write(folder: str, rows: int) -> Answer:
-    """Write MNIST's rows over and over, each time with other noise, a piece at a time."""
-    data, rng = xpnet.load_data(), np.random.default_rng(0)
+    """Write MNIST's rows over and over."""
+    data = xpnet.load_data()
     Path(folder).mkdir()
     X = np.lib.format.open_memmap(f"{folder}/x.npy", mode="w+", dtype=np.uint8, shape=(rows, FEATURES))
-    for start in range(0, rows, PIECE):
-        chosen = np.arange(start, min(start + PIECE, rows)) % EPOCH
-        noise = rng.integers(-16, 17, (len(chosen), FEATURES), np.int16)
-        X[start : start + PIECE] = (data.X_train[chosen] + noise).clip(0, 255)
-    np.save(f"{folder}/y.npy", data.y_train[np.arange(rows) % EPOCH])
+    for start in range(0, rows, EPOCH):
+        X[start : start + EPOCH] = data.X_train[: rows - start]
+    np.save(f"{folder}/y.npy", np.resize(data.y_train, rows))
     return {}
 
 

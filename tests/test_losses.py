@@ -1,18 +1,17 @@
 """The losses: by hand, far out, near their minimum, and against differences and two other autograds."""
 
-from dataclasses import replace
 from math import exp, inf, log
 from typing import Any
 
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
-import pytest
 from numpy.random import Generator
 
 from tests.oracles import H, assert_close, autograds, draw_targets, each_dtype, each_loss, exact_losses, on
 from xpnet.backends import Backend
-from xpnet.nn.losses import LOSSES, log_softmax
+from xpnet.backends.numpy import NumPyBackend
+from xpnet.nn.losses import LOSSES
 
 # Z, T, A and the losses of two rows. The logarithms make fractions: softmax(log n) is n over its sum,
 # sigmoid(log 3) = 3 / (3 + 1), sigmoid(-log 4) = 1 / (1 + 4).
@@ -37,6 +36,10 @@ BY_HAND: dict[str, Any] = {
         [2 - 1 - log(2) + 3, 2 - 4 + 4 * log(2) + 3 - 1 - log(3)],
     ),
 }
+
+
+NUMPY = NumPyBackend("cpu")
+"""For what holds on the others because they compute the same: by hand, in the limits, and in parity."""
 
 
 def everything(xp: Any, loss: Any, Z: Any, T: Any, shares: Any) -> tuple[Any, ...]:
@@ -96,7 +99,7 @@ def test_no_digits_cancel_near_the_minimum(name: str, dtype: str, backend: Backe
     The cross-entropy is right only to a few units in the last place of 1: where one class has all but 1e-8 of
     the probability, float32 says 1.
     """
-    eps, near = float(np.finfo(dtype).eps), np.geomspace(1e-6, 30.0, 400)[:, None]
+    eps, near = float(np.finfo(dtype).eps), np.append(0.0, np.geomspace(1e-6, 30.0, 399))[:, None]
     T = draw_targets(np.random.default_rng(4), name, 400, 3 if "cross" in name else 1)
     from_T = {"squared-error": T + near * T, "poisson": np.log(np.where(T > 0, T, 1e-3)) + near / 10}
     Z, T = from_T.get(name, near * (2 * T - 1)).astype(dtype), T.astype(dtype)
@@ -111,65 +114,29 @@ def test_no_digits_cancel_near_the_minimum(name: str, dtype: str, backend: Backe
     assert (losses >= 0).all()
 
 
-@each_dtype
-@pytest.mark.parametrize("name", ["squared-error", "poisson"])
-def test_the_loss_is_zero_at_the_target(name: str, dtype: str, backend: Backend, xp: Any) -> None:
-    """And positive on both sides."""
-    T = backend.asarray(np.geomspace(0.01, 1000.0, 50).astype(dtype)[:, None])
-    Z = xp.log(T) if name == "poisson" else T
-    for shift in (-1e-3, 0.0, 1e-3):
-        losses = backend.to_numpy(LOSSES[name].forward(xp, Z + shift, T)[0])
-        assert ((losses > 0) if shift else (losses == 0)).all()
-
-
 @each_loss
-def test_gradient_against_differences(name: str, backend: Backend, rng: Generator) -> None:
+def test_gradient_against_differences(name: str, rng: Generator) -> None:
     """A row does not depend on another, so a column of all rows is moved at once."""
     Z, T = 2 * rng.standard_normal((5, 4)), draw_targets(rng, name, 5, 4)
     shares = np.array([0.5, 0.0, 0.25, 0.125, 0.125])
-    _, _, dZ = loss_of(backend, name, Z, T, shares)
+    _, _, dZ = loss_of(NUMPY, name, Z, T, shares)
     for j, E in enumerate(H * np.eye(4)):
-        above, below = (loss_of(backend, name, Z + sign * E, T)[0] for sign in (1, -1))
+        above, below = (loss_of(NUMPY, name, Z + sign * E, T)[0] for sign in (1, -1))
         assert_close(dZ[:, j], shares * (above - below) / (2 * H), 1e-8)
 
 
-quiet = [hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow]
-
-
 @each_loss
-@hypothesis.settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=quiet)
+@hypothesis.settings(max_examples=8, deadline=None, derandomize=True)
 @hypothesis.given(
     shape=st.sampled_from([(1, 1), (2, 5), (9, 2)]), spread=st.floats(0.1, 8), seed=st.integers(0, 2**32)
 )
 def test_loss_and_gradient_are_those_of_torch_and_jax(
-    name: str, shape: tuple[int, int], spread: float, seed: int, backend: Backend
+    name: str, shape: tuple[int, int], spread: float, seed: int
 ) -> None:
     """JAX compiles for every shape, so there are few of them."""
     rng, (m, k) = np.random.default_rng(seed), shape
     given = spread * rng.standard_normal((m, k)), draw_targets(rng, name, m, k), rng.dirichlet(np.ones(m))
-    losses, _, dZ = loss_of(backend, name, *given)
+    losses, _, dZ = loss_of(NUMPY, name, *given)
     for theirs, slopes in (oracle(name, *given) for oracle in autograds):
         assert_close(losses, theirs, 1e-13)
         assert_close(dZ, slopes, 1e-13)
-
-
-@pytest.mark.parametrize("k", [1, 10])
-def test_equal_logits_cost_log_k(k: int, backend: Backend) -> None:
-    """A network that knows nothing gives every class 1/k."""
-    Z = np.repeat([[0.0], [7.25], [-1e4]], k, axis=1)
-    losses, _, _ = loss_of(backend, "cross-entropy", Z, np.eye(k)[[0, k // 2, k - 1]])
-    np.testing.assert_allclose(losses, log(k), rtol=1e-14)
-
-
-def test_a_shift_of_a_row_changes_nothing(backend: Backend, rng: Generator) -> None:
-    """Not one bit, where the shift itself is exact: eighths and whole numbers are."""
-    Z = rng.integers(-40, 40, (6, 4)) / 8.0
-    shift = np.array([[1024.0], [-1024.0], [3.0], [0.5], [-0.125], [65536.0]])
-    np.testing.assert_array_equal(on(backend, log_softmax, Z=Z), on(backend, log_softmax, Z=Z + shift))
-
-
-def test_losses_are_values() -> None:
-    """A compiled step is looked up by the equality and hash of its loss."""
-    assert len(set(LOSSES.values())) == len(LOSSES)
-    for loss in LOSSES.values():
-        assert (replace(loss), hash(replace(loss))) == (loss, hash(loss))

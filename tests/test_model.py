@@ -149,7 +149,7 @@ def test_rows_of_no_real_numbers_are_refused(dtype: str) -> None:
 
 def test_masked_rows_are_refused() -> None:
     X = np.ma.masked_equal([[1.0, 2.0, 3.0, 4.0]], 2.0)
-    assert refused(lambda: MLP(SIZES).predict(X)) == "X: masked numbers; fill them first, as with X.filled(0)"
+    assert refused(lambda: MLP(SIZES).predict(X)) == "X: masked numbers; fill them, or leave their rows out"
     assert MLP(SIZES).predict(X.filled(0)).shape == (1,)
 
 
@@ -261,6 +261,56 @@ def test_argument_that_makes_no_sense_is_named(name: str) -> None:
     for options in ({"backend": "tensorflow"}, {"backend": 3}, {"device": "tpu"}, {"device": 0}):
         for call in (MLP, MLP(SIZES).to):
             refused(partial(call, **options), UsageError)
+
+
+class Mute:
+    """An object that cannot be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize("value", [Mute(), [Mute()]], ids=["alone", "in a list"])
+def test_argument_that_cannot_be_shown_is_an_error_of_one_line(value: Any) -> None:
+    for name in ("sizes", "activation", "loss", "seed", "dtype", "device", "backend", "scale", "class_names"):
+        assert name in refused(partial(MLP, **{name: value}), UsageError)
+    for name in ("threads", "precision", "execution"):
+        assert name in refused(partial(get_backend, **{name: value}), UsageError)
+
+
+def test_sizes_that_are_too_few_are_said_once() -> None:
+    said = "sizes (784,): give at least two, input and output, each 1 or more"
+    assert refused(lambda: MLP((784,)), UsageError) == said
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("acivation", "unknown argument 'acivation': did you mean activation?"),
+        ("size", "unknown argument 'size': did you mean sizes?"),
+        ("xyz", "unknown argument 'xyz': did you mean sizes, activation, loss, seed,"),
+    ],
+)
+def test_unknown_argument_is_answered_with_a_hint(name: str, said: str) -> None:
+    given: dict[str, Any] = {name: 1}
+    assert refused(partial(MLP, **given), UsageError).startswith(said)
+
+
+@pytest.mark.parametrize("wrong", [{}, {"W1": np.ones((4, 3))}, {"W1": np.eye(3), "b1": np.ones(3)}, None])
+def test_parameters_of_another_network_cannot_be_assigned(wrong: Any) -> None:
+    model = MLP((4, 3))
+    with pytest.raises(UsageError, match="parameters "):
+        model.parameters = wrong
+    model.parameters = {"W1": np.ones((4, 3), np.float32), "b1": np.array([1, 3, 2], np.float32)}
+    assert model.predict(np.zeros((2, 4))).tolist() == [1, 1]
+
+
+def test_rows_in_another_byte_order_are_taken_and_named_as_usual() -> None:
+    model, X = MLP((4, 3), seed=3), np.eye(4, dtype=np.float32)
+    for dtype in (">f4", ">f8", ">u2"):
+        assert model.predict(X.astype(dtype)).tolist() == model.predict(X).tolist()
+    said = "X: complex64 where there must be numbers, such as float32"
+    assert refused(lambda: model.predict(X.astype(">c8"))) == said
 
 
 @pytest.mark.parametrize("sizes", [[4, 3], np.array([4, 3]), range(4, 2, -1), (np.int64(4), 3)], ids=repr)

@@ -28,8 +28,11 @@ def run(fault: str, library: str, *tests: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_the_planted_fault_is_noticed(name: str) -> None:
+def test_the_planted_fault_is_noticed(name: str, pytestconfig: pytest.Config) -> None:
     code, output = run(name, FAULTS[name].library, FAULTS[name].tests)
+    missing = re.search(r"needs \w+, which is not installed", output)
+    if code == 0 and missing and pytestconfig.getoption("backend"):  # a whole run needs every library
+        pytest.skip(f"the tests that notice it are left out: {missing[0]}")
     assert (code, "1 failed" in output) == (1, True), output[-2000:]
     assert not re.search(r": (TypeError|NameError|AttributeError)", output), "the fault itself cannot run"
 

@@ -9,24 +9,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.random import Generator
 
 from tests.oracles import on
 from xpnet.backends import Backend
+from xpnet.backends.numpy import NumPyBackend
 from xpnet.nn.random import threefry, uniform16
 
 SIGMAS = 5
+NUMPY = NumPyBackend("cpu")
 
-# the file kat_vectors of Random123: rounds, counter, key, result
+# the file kat_vectors of Random123, threefry2x32 with 13 rounds: counter, key, result
 ZERO, ONES = (0, 0), (2**32 - 1, 2**32 - 1)
 PI = (0x243F6A88, 0x85A308D3), (0x13198A2E, 0x03707344)
 KNOWN = [
-    (13, ZERO, ZERO, (0x9D1C5EC6, 0x8BD50731)),
-    (13, ONES, ONES, (0xFD36D048, 0x2D17272C)),
-    (13, *PI, (0xBA3E4725, 0xF27D669E)),
-    (20, ZERO, ZERO, (0x6B200159, 0x99BA4EFE)),
-    (20, ONES, ONES, (0x1CB996FC, 0xBB002BE7)),
-    (20, *PI, (0xC4923A9C, 0x483DF7A0)),
+    (ZERO, ZERO, (0x9D1C5EC6, 0x8BD50731)),
+    (ONES, ONES, (0xFD36D048, 0x2D17272C)),
+    (*PI, (0xBA3E4725, 0xF27D669E)),
 ]
 
 
@@ -35,8 +33,8 @@ def words(*values: Any) -> tuple[np.ndarray, ...]:
     return tuple(np.atleast_1d(np.array(x)).astype(np.uint32).view(np.int32) for x in values)
 
 
-def hashes(xp: Any, rounds: int, key: Any, x: Any) -> tuple[Any, ...]:
-    return threefry(key, x[0], x[1], rounds)
+def hashes(xp: Any, key: Any, x: Any) -> tuple[Any, ...]:
+    return threefry(key, x[0], x[1])
 
 
 def hashed(key: tuple[int, int], counter: tuple[int, int]) -> tuple[int, int]:
@@ -51,30 +49,19 @@ def hashed(key: tuple[int, int], counter: tuple[int, int]) -> tuple[int, int]:
     return x[0], x[1]
 
 
-@pytest.mark.parametrize(("rounds", "counter", "key", "expected"), KNOWN)
-def test_known_answers(rounds: int, counter: Any, key: Any, expected: Any, backend: Backend) -> None:
-    assert on(backend, hashes, rounds, key=words(*key), x=words(*counter)) == words(*expected)
-
-
-def test_random_words_are_hashed_as_the_paper_says(backend: Backend, rng: Generator) -> None:
-    """300 blocks: all bits, all carries and both signs come up on every library."""
-    x = rng.integers(0, 2**32, (2, 300))
-    for key in ((0x80000000, 0x7FFFFFFF), (0xDEADBEEF, 3)):
-        expected = [hashed(key, (int(x0), int(x1))) for x0, x1 in x.T]
-        found = on(backend, hashes, 13, key=words(*key), x=words(*x))
-        np.testing.assert_array_equal(found, words(*np.array(expected).T))
+@pytest.mark.parametrize(("counter", "key", "expected"), KNOWN)
+def test_known_answers(counter: Any, key: Any, expected: Any, backend: Backend) -> None:
+    assert on(backend, hashes, key=words(*key), x=words(*counter)) == words(*expected)
 
 
 def draws(xp: Any, stream: int, shape: tuple[int, int], key: Any, places: Any) -> Any:
     return uniform16(xp, key, stream, places, shape)
 
 
-def draw(
-    backend: Backend, m: int = 128, columns: int = 512, stream: int = 0, first: int = 0, **key: int
-) -> np.ndarray:
-    """What `uniform16` draws for m rows of which the first has the number `first` in a larger batch."""
+def draw(backend: Backend, m: int = 128, columns: int = 512, stream: int = 0, **key: int) -> np.ndarray:
+    """What `uniform16` draws for m rows."""
     blocks = -(-columns // 4)
-    places = np.arange(first * blocks, (first + m) * blocks + 3, dtype=np.int32)
+    places = np.arange(m * blocks + 3, dtype=np.int32)
     words_of_key = words(key.get("seed", 7), key.get("step", 1))
     found: np.ndarray = on(backend, draws, stream, (m, columns), key=words_of_key, places=places)
     assert (str(found.dtype), found.shape) == ("int32", (m, columns))
@@ -92,42 +79,35 @@ def test_every_element_is_a_quarter_of_the_hash_of_its_place(columns: int, backe
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("columns", [13, 512])
-def test_a_part_of_the_rows_draws_what_it_draws_within_the_whole(columns: int, backend: Backend) -> None:
-    whole = draw(backend, 128, columns)
-    for first in (0, 5, 64):
-        np.testing.assert_array_equal(draw(backend, 64, columns, first=first), whole[first : first + 64])
-
-
 def deviations(found: np.ndarray, bins: int) -> float:
     """Chi-square of the counts of integers below `bins`, from its mean, in standard deviations."""
     counts, expected = np.bincount(found.ravel(), minlength=bins), found.size / bins
     return float((np.sum((counts - expected) ** 2) / expected - (bins - 1)) / (2 * (bins - 1)) ** 0.5)
 
 
-def test_values_are_uniform(backend: Backend) -> None:
+def test_values_are_uniform() -> None:
     """Both bytes of the values and their 12 high bits: 65,536 draws."""
-    found = draw(backend)
+    found = draw(NUMPY)
     for part, bins in ((found >> 8, 256), (found & 255, 256), (found >> 4, 4096)):
         assert abs(deviations(part, bins)) < SIGMAS
 
 
-def test_draws_are_independent_of_each_other(backend: Backend) -> None:
+def test_draws_are_independent_of_each_other() -> None:
     """Correlations have the deviation n^-1/2; four bits of each fill 256 bins evenly.
 
     A block serves four columns that lie 128 apart.
     """
-    found = draw(backend)
+    found = draw(NUMPY)
     for name, (a, b) in {
         "next column": (found[:, :-1], found[:, 1:]),
         "halves of a word": (found[:, :128], found[:, 128:256]),
         "words of a block": (found[:, :128], found[:, 256:384]),
         "next row": (found[:-1], found[1:]),
-        "next step": (found, draw(backend, step=2)),
-        "a step far away": (found, draw(backend, step=2**20 + 1)),
-        "next layer": (found, draw(backend, stream=1)),
-        "next seed": (found, draw(backend, seed=8)),
-        "seed and step exchanged": (found, draw(backend, seed=1, step=7)),
+        "next step": (found, draw(NUMPY, step=2)),
+        "a step far away": (found, draw(NUMPY, step=2**20 + 1)),
+        "next layer": (found, draw(NUMPY, stream=1)),
+        "next seed": (found, draw(NUMPY, seed=8)),
+        "seed and step exchanged": (found, draw(NUMPY, seed=1, step=7)),
     }.items():
         a, b = a.ravel(), b.ravel()
         assert abs(np.corrcoef(a, b)[0, 1]) < SIGMAS * a.size**-0.5, name

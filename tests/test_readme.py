@@ -4,6 +4,9 @@ import importlib
 import inspect
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -145,9 +148,24 @@ def test_training_prints_the_output_shown(tmp_path: Path) -> None:
 
 
 def test_there_are_two_commands() -> None:
-    # .ci/run runs them as they stand
+    # .ci/run runs them, in another environment
     commands = re.findall(r"^python3 -m venv .*$", README, re.MULTILINE)
     assert [command.rpartition("/")[2] for command in commands] == ["xpnet train", "pytest"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason=".ci/run is for Linux")
+def test_ci_leaves_the_environment_of_a_contributor_alone(tmp_path: Path) -> None:
+    for name in (".ci", ".venv", ".venv-ci"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").touch()
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci")
+    command = "python3 -m venv --help && false\n"  # fails, so the rest is not run
+    (tmp_path / "README.md").write_text(2 * command, encoding="utf-8")
+    ended = subprocess.run([tmp_path / ".ci" / "run"], capture_output=True, encoding="utf-8", check=False)
+    assert ended.returncode != 0
+    assert ended.stdout.startswith("== .venv-ci is removed and made anew\n")
+    assert (tmp_path / ".venv" / "mine").exists()
+    assert not (tmp_path / ".venv-ci").exists()
 
 
 def test_every_option_exists() -> None:

@@ -7,31 +7,19 @@ from xpnet.data.rows import STREAMS, batches, split, stream
 
 
 @pytest.mark.parametrize(
-    ("name", "counters", "draws", "permutation"),
+    ("name", "counters", "draws", "permutation", "normal"),
     [
-        ("weights", (), [143, 721, 3, 26], [5, 3, 0, 4, 2, 1]),
-        ("validation", (), [651, 674, 992, 478], [4, 5, 0, 2, 1, 3]),
-        ("shuffle", (1,), [740, 520, 512, 376], [2, 1, 5, 0, 4, 3]),
-        ("shuffle", (2,), [423, 847, 585, 570], [2, 1, 5, 4, 3, 0]),
+        ("weights", (), [143, 721, 3, 26], [5, 3, 0, 4, 2, 1], 0.15804250808871675),
+        ("validation", (), [651, 674, 992, 478], [4, 5, 0, 2, 1, 3], -0.19406034503853545),
+        ("shuffle", (1,), [740, 520, 512, 376], [2, 1, 5, 0, 4, 3], -1.2198649152590388),
     ],
 )
 def test_seed_means_the_same_in_every_version(
-    name: str, counters: tuple[int, ...], draws: list[int], permutation: list[int]
+    name: str, counters: tuple[int, ...], draws: list[int], permutation: list[int], normal: float
 ) -> None:
     assert stream(0, name, *counters).integers(0, 1000, 4).tolist() == draws
     assert stream(0, name, *counters).permutation(6).tolist() == permutation
-
-
-@pytest.mark.parametrize(
-    ("name", "counters", "drawn"),
-    [
-        ("weights", (), 0.15804250808871675),
-        ("validation", (), -0.19406034503853545),
-        ("shuffle", (1,), -1.2198649152590388),
-    ],
-)
-def test_normal_numbers_of_a_seed_stay(name: str, counters: tuple[int, ...], drawn: float) -> None:
-    assert float(stream(7, name, *counters).standard_normal()) == drawn
+    assert float(stream(7, name, *counters).standard_normal()) == normal
 
 
 def test_streams_of_different_seeds_names_and_epochs_differ() -> None:
@@ -39,14 +27,6 @@ def test_streams_of_different_seeds_names_and_epochs_differ() -> None:
     drawn = {tuple(stream(seed, name, epoch).integers(0, 2**32, 4)) for seed, name, epoch in keys}
     drawn |= {tuple(stream(seed, name).integers(0, 2**32, 4)) for seed in (0, 1) for name in STREAMS}
     assert len(drawn) == len(keys) + 2 * len(STREAMS)
-
-
-def test_drawing_from_one_stream_leaves_the_others_alone() -> None:
-    alone = stream(3, "shuffle", 5).permutation(20).tolist()
-    first = stream(3, "weights")
-    second = stream(3, "shuffle", 5)
-    first.standard_normal(1000)
-    assert second.permutation(20).tolist() == alone
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.25, 0.5, 0.99])
@@ -75,15 +55,6 @@ def test_every_class_keeps_a_row_to_learn_from(fraction: float) -> None:
     assert set(y[training]) == {0, 1, 2, 7}
 
 
-def test_split_depends_on_the_seed_and_nothing_else() -> None:
-    y = np.arange(200) % 3
-    first = split(y, 0.2, stream(0, "validation"))
-    again = split(y.copy(), 0.2, stream(0, "validation"))
-    other = split(y, 0.2, stream(1, "validation"))
-    assert first[1].tolist() == again[1].tolist()
-    assert first[1].tolist() != other[1].tolist()
-
-
 def test_split_of_a_seed_stays() -> None:
     y = np.array([0] * 6 + [1] * 4)
     training, held = split(y, 0.5, stream(0, "validation"))
@@ -98,16 +69,12 @@ def test_split_of_a_seed_stays() -> None:
         ([5, 3, 1, 4, 0], 2, [[5, 3], [1, 4], [0, -1]]),
         ([5, 3], 4, [[5, 3, -1, -1]]),
         ([5, 3, 1], 1, [[5], [3], [1]]),
-        ([7], 1, [[7]]),
+        ([], 4, []),
     ],
 )
 def test_batches_keep_the_order_and_fill_up_with_minus_one(
     rows: list[int], batch_size: int, expected: list[list[int]]
 ) -> None:
-    made = batches(np.array(rows), batch_size)
-    assert made.tolist() == expected
+    made = batches(np.array(rows, dtype=np.int32), batch_size)
+    assert (made.tolist(), made.shape) == (expected, (len(expected), batch_size))
     assert made.dtype == np.int32
-
-
-def test_batches_of_no_rows_are_none() -> None:
-    assert batches(np.zeros(0, dtype=np.int32), 4).shape == (0, 4)

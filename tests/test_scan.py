@@ -4,24 +4,15 @@ On a GPU these tests cover what other tests cover with stand-ins: refilled array
 """
 
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 
 import xpnet
-from tests.states import (
-    EVALUATION,
-    NETWORK,
-    STEPS,
-    assert_same,
-    fetch,
-    make_batches,
-    make_data,
-    make_state,
-    make_sums,
-    move,
-)
+from tests import states
+from tests.states import NETWORK, STEPS, assert_same, fetch, make_batches, make_data, make_state, move
 from xpnet.backends import Backend
 from xpnet.backends.graph import CAPACITY
 
@@ -47,30 +38,42 @@ def test_a_refilled_array_holds_only_the_new_numbers(
     assert (host == 201).all()
 
 
-@pytest.mark.parametrize("step", [STEPS["adam"], STEPS["everything"], EVALUATION])
-def test_scans_in_a_row_are_the_plain_loop_of_steps(
-    step: Any, backend: Backend, rng: np.random.Generator
+@pytest.mark.parametrize("name", ["adam", "everything", "evaluation"])
+def test_scans_in_a_row_are_the_plain_loop_of_numpy(
+    name: str, backend: Backend, rng: np.random.Generator
 ) -> None:
-    """In float64 longer than the buffer of a recording; in float32 too short for the weights to diverge."""
-    training, step = step is not EVALUATION, replace(step, xp=backend.xp)
+    """A scan consumes the state that it is given, and leaves a copy, the data and the rows as they were.
+
+    In float64 one is longer than the buffer of a recording.
+    In float32 there are too few steps for the weights to diverge.
+    """
+    plain, optimizer = STEPS.get(name, states.EVALUATION), STEPS.get(name, states.PLAIN).optimizer
+    long = 5 if type(backend).scan is Backend.scan else CAPACITY + 2
     for dtype in dtypes(backend):
-        start, data = make_state(rng, STEPS["adam"].optimizer, dtype), make_data(rng, step, dtype)
-        start = start if training else make_sums(start)
-        sizes, tolerance = {"float32": ((3, 5, 1), 1e-4), "float64": ((3, CAPACITY + 2, 1), 1e-9)}[dtype]
+        start, data = make_state(rng, optimizer, dtype), make_data(rng, plain, dtype)
+        start = states.make_sums(start) if name == "evaluation" else start
+        sizes, tolerance = {"float32": ((3, 5, 1), 1e-4), "float64": ((3, long, 1), 1e-9)}[dtype]
         chunks = [make_batches(rng, steps) for steps in sizes]
-        ends = []
+        expected = {key: array.copy() for key, array in start.items()}
+        for rows in np.concatenate(chunks):
+            expected = plain(expected, rows, data)
+        step = replace(plain, xp=backend.xp)
         with backend.running(dtype):
-            for scan in (type(backend).scan, Backend.scan):
-                state, placed = move(backend, start), move(backend, data)
-                for chunk in chunks:
-                    state = scan(backend, step, state, backend.asarray(chunk), placed)
-                ends.append(fetch(backend, state))
-        assert_same(ends[0], ends[1], tolerance)
-        if training:
-            assert ends[0]["t"].tolist() == ends[0]["step"].tolist() == [sum(sizes)]
-            assert abs(ends[0]["W1"] - start["W1"]).max() > 1e-2
+            state, moved = move(backend, start), move(backend, data)
+            kept, placed = backend.copy(state), [backend.asarray(chunk) for chunk in chunks]
+            backend.warm_up(step, state, placed[0], moved)
+            assert_same(fetch(backend, state), start)
+            for chunk in placed:
+                state = backend.scan(step, state, chunk, moved)
+            assert_same(fetch(backend, state), expected, tolerance)
+            assert_same(fetch(backend, kept | moved), start | data)
+            for chunk, host in zip(placed, chunks, strict=True):
+                assert (backend.to_numpy(chunk) == host).all()
+        if name == "evaluation":
+            assert expected["by_class"].sum() == sum((chunk >= 0).sum() for chunk in chunks)
         else:
-            assert ends[0]["by_class"].sum() == sum((chunk >= 0).sum() for chunk in chunks)
+            assert expected["t"].tolist() == expected["step"].tolist() == [sum(sizes)]
+            assert abs(expected["W1"] - start["W1"]).max() > 1e-2
     assert (backend.execution.actual, backend.execution.reason) == (backend.executions()[0], "")
 
 
@@ -95,11 +98,10 @@ def test_products_of_every_layout(backend: Backend, m: int, k: int, n: int, rng:
         right = A.astype(np.float64) @ B.astype(np.float64)
         atol = (1e-5 if dtype == "float32" else 1e-13) * np.sqrt(k) * max(1.0, abs(right).max())
         with backend.running(dtype):
-            for left in layouts(A):
-                for other in layouts(B):
-                    found = backend.to_numpy(xp.matmul(left, other))
-                    assert found.dtype == dtype
-                    np.testing.assert_allclose(found, right, rtol=0, atol=atol)
+            for left, other in product(layouts(A), layouts(B)):
+                found = backend.to_numpy(xp.matmul(left, other))
+                assert found.dtype == dtype
+                np.testing.assert_allclose(found, right, rtol=0, atol=atol)
 
 
 def test_training_never_falls_back_silently(backend: Backend, rng: np.random.Generator) -> None:

@@ -1,4 +1,4 @@
-"""The training step and the evaluation step, one by one and in a scan."""
+"""The training step and the evaluation step, one by one."""
 
 from dataclasses import replace
 from math import log
@@ -8,26 +8,12 @@ import numpy as np
 import pytest
 
 from tests.oracles import scanned
-from tests.states import (
-    EVALUATION,
-    LOSS,
-    NETWORK,
-    PLAIN,
-    STEPS,
-    Host,
-    assert_same,
-    each_step,
-    fetch,
-    make_batches,
-    make_data,
-    make_state,
-    move,
-)
+from tests.states import EVALUATION, LOSS, NETWORK, PLAIN, Host, fetch, make_data, make_state, move
 from xpnet.backends import Backend
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.network import Network
 from xpnet.nn.optimizers import SGD
-from xpnet.nn.step import EvaluationStep, TrainingStep, gather
+from xpnet.nn.step import EvaluationStep, gather
 
 
 def test_gather_scales_the_rows_and_gives_padding_no_weight(backend: Backend, xp: Any) -> None:
@@ -45,13 +31,6 @@ def test_gather_scales_the_rows_and_gives_padding_no_weight(backend: Backend, xp
     np.testing.assert_allclose(X[[0, 1, 3]], [[4 / 5, 1], [2 / 5, 3 / 5], [2 / 5, 3 / 5]], rtol=1e-15)
     assert T[[0, 1, 3]].tolist() == [[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]
     assert weights.tolist() == [1.0, 1.0, 0.0, 1.0]
-
-
-def test_padding_changes_nothing(backend: Backend, xp: Any, rng: np.random.Generator) -> None:
-    data, step = make_data(rng), replace(STEPS["momentum"], xp=xp)
-    state = make_state(rng, step.optimizer)
-    short = scanned(backend, step, state, [[3, 11, 5, 0, 16]], data)
-    assert_same(scanned(backend, step, state, [[3, 11, 5, 0, 16, -1, -1, -1]], data), short, 1e-15)
 
 
 def test_losses_are_added_up_and_steps_counted(backend: Backend, xp: Any, rng: np.random.Generator) -> None:
@@ -78,45 +57,6 @@ def test_each_step_takes_its_own_learning_rate(backend: Backend, xp: Any, rng: n
         assert abs(moved).max() > 1e-3
         np.testing.assert_allclose(three[name], one[name], rtol=0, atol=1e-15)
         np.testing.assert_allclose(half[name] - start[name], moved / 2, rtol=0, atol=1e-15)
-
-
-@each_step
-def test_a_scan_is_the_step_in_a_loop(
-    step: TrainingStep, backend: Backend, xp: Any, rng: np.random.Generator
-) -> None:
-    """Ten batches in two scans on every library, against the plain loop on NumPy.
-
-    A scan consumes the state that it is given, and leaves a copy, the data and the rows as they were.
-    """
-    data, start = make_data(rng, step), make_state(rng, step.optimizer)
-    chunks = make_batches(rng, 5), make_batches(rng, 5)
-    expected = {name: array.copy() for name, array in start.items()}
-    for rows in np.concatenate(chunks):
-        expected = step(expected, rows, data)
-
-    step = replace(step, xp=xp)
-    state, moved = move(backend, start), move(backend, data)
-    kept, placed = backend.copy(state), [backend.asarray(chunk) for chunk in chunks]
-    backend.warm_up(step, state, placed[0], moved)
-    assert_same(fetch(backend, state), start)
-    for chunk in placed:
-        state = backend.scan(step, state, chunk, moved)
-
-    assert_same(fetch(backend, state), expected, 1e-12)
-    assert abs(expected["W1"] - start["W1"]).max() > 1e-2
-    assert_same(fetch(backend, kept | moved), start | data)
-    for chunk, host in zip(placed, chunks, strict=True):
-        assert (backend.to_numpy(chunk) == host).all()
-
-
-def test_a_float32_state_stays_float32(backend: Backend, xp: Any, rng: np.random.Generator) -> None:
-    step = replace(STEPS["everything"], xp=xp)
-    state, data = make_state(rng, step.optimizer, "float32"), make_data(rng, step, "float32")
-    after = scanned(backend, step, state, [[0, 1, 2], [3, 4, -1]], data)
-    assert {name: array.dtype for name, array in after.items()} == {
-        name: array.dtype for name, array in state.items()
-    }
-    assert all(np.isfinite(array).all() for array in after.values())
 
 
 def test_equal_steps_share_what_was_compiled(xp: Any) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 
-from tests.oracles import assert_close, differences, draw_step, each_loss, exact_losses, on, scanned
+from tests.oracles import assert_close, differences, draw_step, each_loss, exact_losses, scanned
 from tests.states import Host, assert_same
 from xpnet.backends import Backend
 from xpnet.nn.initializers import glorot_uniform, he_normal
@@ -18,70 +18,54 @@ from xpnet.nn.step import EvaluationStep, TrainingStep
 NETWORK = Network((4, 5, 3), "tanh")
 
 
-def gradients(xp: Any, step: TrainingStep, state: Any, rows: Any, data: Any) -> Any:
-    found = step.gradients(state, rows, data)
+def batch(name: str, state: Host, rows: Any, data: Host, scale: float = 1.0, **options: Any) -> Host:
+    """The gradient of a batch, and the running sum of losses, on NumPy."""
+    network = Network((4, 5, len(state["b2"])), "tanh")
+    state = {key: array.copy() for key, array in state.items()}
+    step = TrainingStep(np, network, LOSSES[name], SGD(), scale, **options)
+    found = step.gradients(state, np.array(rows), data)
     return found | {"loss": state["loss"]}
 
 
-def batch(backend: Backend, name: str, state: Host, rows: Any, data: Host, scale: float = 1.0) -> Host:
-    """The gradient of a batch, and the running sum of losses."""
-    network = Network((4, 5, len(state["b2"])), "tanh")
-    step = TrainingStep(backend.xp, network, LOSSES[name], SGD(), scale)
-    found: Host = on(backend, gradients, step, state=state, rows=np.array(rows, np.int32), data=data)
-    return found
-
-
 @each_loss
-def test_a_weight_is_a_number_of_copies(name: str, backend: Backend, rng: Generator) -> None:
+def test_a_weight_is_a_number_of_copies(name: str, rng: Generator) -> None:
     """And padding counts nothing."""
     data, state = draw_step(rng, name, NETWORK, SGD())
     data["penalty"] = np.full(1, 0.3)
-    copies = batch(backend, name, state, [0, 0, 1, 3, 3, 3], data)
+    copies = batch(name, state, [0, 0, 1, 3, 3, 3], data)
     data["weights"] = np.array([2.0, 1.0, 0.0, 3.0] + [5.0] * 13)
-    assert_same(batch(backend, name, state, [-1, 1, 0, 2, 3, -1], data), copies, 1e-14)
+    assert_same(batch(name, state, [-1, 1, 0, 2, 3, -1], data), copies, 1e-14)
 
 
 @each_loss
-def test_a_batch_of_weight_zero_has_no_gradient(name: str, backend: Backend, rng: Generator) -> None:
+def test_a_batch_of_weight_zero_has_no_gradient(name: str, rng: Generator) -> None:
     """Nor has the penalty, because there is no mean loss that it could be added to."""
     data, state = draw_step(rng, name, NETWORK, SGD())
     data |= {"weights": np.zeros(17), "penalty": np.full(1, 0.3)}
-    found = batch(backend, name, state, [0, 1, 2, 3, -1, -1], data)
+    found = batch(name, state, [0, 1, 2, 3, -1, -1], data)
     assert np.isfinite(found.pop("loss"))
     assert not any(array.any() for array in found.values())
 
 
 @each_loss
-def test_a_mean_loss_counts_every_row_the_same(name: str, backend: Backend, rng: Generator) -> None:
+def test_a_mean_loss_counts_every_row_the_same(name: str, rng: Generator) -> None:
     """The mean loss of the batch, penalty included, times its rows; its gradient is the same."""
     data, state = draw_step(rng, name, NETWORK, SGD())
     data |= {"weights": rng.uniform(0, 2, 17), "penalty": np.full(1, 0.3)}
-    network, rows = Network((4, 5, len(state["b2"])), "tanh"), np.array([3, 11, 5, -1], np.int32)
-    found: list[Host] = [
-        on(
-            backend,
-            gradients,
-            TrainingStep(backend.xp, network, LOSSES[name], SGD(), mean_loss=mean_loss),
-            state=state,
-            rows=rows,
-            data=data,
-        )
-        for mean_loss in (False, True)
-    ]
-    before = state["loss"]
-    plain, mean = (each.pop("loss") - before for each in found)
-    assert_close(mean, plain * 3 / data["weights"][[3, 11, 5]].sum(), 1e-14)
-    assert_same(found[1], found[0], 1e-15)
+    plain, mean = (batch(name, state, [3, 11, 5, -1], data, mean_loss=mean) for mean in (False, True))
+    found, expected = (each.pop("loss") - state["loss"] for each in (mean, plain))
+    assert_close(found, expected * 3 / data["weights"][[3, 11, 5]].sum(), 1e-14)
+    assert_same(mean, plain, 1e-15)
 
 
 @each_loss
-def test_the_penalty_is_part_of_the_reported_loss(name: str, backend: Backend, rng: Generator) -> None:
+def test_the_penalty_is_part_of_the_reported_loss(name: str, rng: Generator) -> None:
     """The gradient of the mean loss plus alpha / (2 sum of weights) |W|^2, of a batch that is filled up."""
     data, state = draw_step(rng, name, NETWORK, SGD())
     data |= {"weights": rng.uniform(0, 2, 17), "penalty": np.full(1, 0.3)}
     X, y, w = (data[key][[3, 11, 5, 0]] for key in ("X", "y", "weights"))
     T = np.eye(3)[y] if name == "cross-entropy" else y
-    found = batch(backend, name, state, [3, 11, 5, 0, -1, -1], data)
+    found = batch(name, state, [3, 11, 5, 0, -1, -1], data)
 
     def mean() -> float:
         losses = exact_losses(name, forward(np, NETWORK, state, X).Z[2], T)
@@ -93,28 +77,28 @@ def test_the_penalty_is_part_of_the_reported_loss(name: str, backend: Backend, r
         assert_close(found[key], differences(mean, state[key]), 1e-7)
 
 
-def test_columns_are_standardised_after_scaling(backend: Backend, rng: Generator) -> None:
+def test_columns_are_standardised_after_scaling(rng: Generator) -> None:
     data, state = draw_step(rng, "squared-error", NETWORK, SGD())
     X, mean, std = rng.integers(0, 256, (17, 4)).astype(np.uint8), rng.random(4), 0.1 + rng.random(4)
     raw, ready = data | {"X": X, "mean": mean, "std": std}, data | {"X": (X / 255.0 - mean) / std}
-    found = batch(backend, "squared-error", state, [4, 1, -1, 9], raw, 255.0)
-    assert_same(found, batch(backend, "squared-error", state, [4, 1, -1, 9], ready), 1e-13)
+    found = batch("squared-error", state, [4, 1, -1, 9], raw, 255.0)
+    assert_same(found, batch("squared-error", state, [4, 1, -1, 9], ready), 1e-13)
 
 
 @pytest.mark.parametrize("name", sorted(set(LOSSES) - {"cross-entropy"}))
-def test_one_target_a_row_may_be_a_vector(name: str, backend: Backend, rng: Generator) -> None:
+def test_one_target_a_row_may_be_a_vector(name: str, rng: Generator) -> None:
     data, state = draw_step(rng, name, Network((4, 5, 1)), SGD())
-    column = batch(backend, name, state, [4, 1, 16, 9], data)
-    assert_same(batch(backend, name, state, [4, 1, 16, 9], data | {"y": data["y"][:, 0]}), column)
+    column = batch(name, state, [4, 1, 16, 9], data)
+    assert_same(batch(name, state, [4, 1, 16, 9], data | {"y": data["y"][:, 0]}), column)
 
 
-def test_clipping_scales_the_whole_gradient(backend: Backend, rng: Generator) -> None:
+def test_clipping_scales_the_whole_gradient(rng: Generator) -> None:
     """To the norm 0.01, at a rate of 0.1."""
     data, state = draw_step(rng, "poisson", NETWORK, SGD())
-    slopes = batch(backend, "poisson", state, range(6), data)
+    slopes = batch("poisson", state, range(6), data)
     norm = np.sqrt(sum(np.sum(slopes[key] ** 2) for key in NETWORK.shapes))
-    step = TrainingStep(backend.xp, NETWORK, LOSSES["poisson"], SGD(), clip=0.01)
-    after = scanned(backend, step, state, [range(6)], data)
+    step = TrainingStep(np, NETWORK, LOSSES["poisson"], SGD(), clip=0.01)
+    after = step({key: array.copy() for key, array in state.items()}, np.arange(6), data)
     for key in NETWORK.shapes:
         np.testing.assert_allclose(state[key] - after[key], 1e-3 * slopes[key] / norm, rtol=0, atol=1e-15)
 

@@ -188,6 +188,13 @@ def written_over(path: Path) -> None:
     os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))  # where the clock of the file system is coarse
 
 
+def written_over_in_secret(path: Path) -> None:
+    """Put other numbers into a file, and give it its time of before."""
+    found = path.stat()
+    written_over(path)
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
 def replaced(path: Path) -> None:
     """Put another file into the place of a file."""
     path.with_suffix(".new").write_bytes(path.read_bytes())
@@ -195,7 +202,7 @@ def replaced(path: Path) -> None:
 
 
 @posix
-@pytest.mark.parametrize("change", [cut_off, written_over, replaced, Path.unlink])
+@pytest.mark.parametrize("change", [cut_off, written_over, written_over_in_secret, replaced, Path.unlink])
 @pytest.mark.usefixtures("small_blocks")
 def test_a_file_that_changes_while_it_is_streamed_ends_the_run(
     tmp_path: Path, change: Callable[[Path], None]
@@ -682,7 +689,7 @@ def test_masked_rows_and_labels_are_refused() -> None:
     X, y = learnable()
     for given in ((np.ma.masked_equal(X, 128), y), (X, np.ma.masked_equal(y, 2))):
         message = refused(partial(evaluate, MLP(SIZES), *given, memory=90_000))
-        assert message.startswith(("X: masked numbers", "y: masked labels"))
+        assert message.startswith(("X: masked numbers", "y: masked"))
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -321,9 +321,9 @@ def test_settings_that_contradict_each_other_or_are_unknown_are_refused(
 def test_unknown_keywords_of_evaluate_are_told_the_known_ones() -> None:
     model, (X, y) = MLP(SIZES), separable(40)
     said = refused(lambda: evaluate(model, X, y, sample_weights=None), UsageError)
-    assert said == "unknown setting 'sample_weights': did you mean sample_weight?"
+    assert said == "unknown argument 'sample_weights': did you mean sample_weight?"
     said = refused(lambda: evaluate(model, X, y, batch=3), UsageError)
-    assert said == "unknown setting 'batch': did you mean sample_weight, memory?"
+    assert said == "unknown argument 'batch': did you mean sample_weight, memory?"
 
 
 @pytest.mark.parametrize(
@@ -438,12 +438,12 @@ WRONG: dict[str, tuple[Callable[[np.ndarray, np.ndarray], tuple[Any, Any]], str]
 }
 ON_HOST: dict[str, tuple[Callable[[np.ndarray, np.ndarray], tuple[Any, Any]], str]] = {
     "objects": (lambda X, y: (X.astype(object), y), "where there must be numbers"),
-    "strings": (lambda X, y: (X.astype(str), y), "X: <U32 where there must be numbers"),
+    "strings": (lambda X, y: (X.astype(str), y), "X: str_ where there must be numbers"),
     "labels that are strings": (lambda X, y: (X, y.astype(str)), "y: <U21 labels; they must be whole"),
     "labels that are None": (lambda X, y: (X, [None] * 60), "y: object labels; they must be whole"),
     "rows of different lengths": (lambda X, y: ([[1.0], *X.tolist()[1:]], y), "X: rows of different lengths"),
     "masked numbers": (lambda X, y: (np.ma.masked_less(X, 0), y), "X: masked numbers"),
-    "masked labels": (lambda X, y: (X, np.ma.masked_equal(y, 1)), "y: masked labels"),
+    "masked labels": (lambda X, y: (X, np.ma.masked_equal(y, 1)), "y: masked"),
 }
 
 

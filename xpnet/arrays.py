@@ -1,4 +1,4 @@
-"""How arrays of any kind come in, and what their dtype is."""
+"""Takes in arrays of any kind, and tells their dtype."""
 
 from typing import Any
 
@@ -19,15 +19,15 @@ def taken(backend: Backend, array: Any, what: str) -> Array:
     Returns
     -------
     array
-        A host array as it is, for lists and frames a new one; or an array of the library, on the device. One
-        of another library is copied from the host, and shares memory on the same GPU.
+        A host array is returned as it is. Lists and frames become a new host array. Any other array becomes
+        an array of the library, on the device: it is copied from the host, and shares memory on the same GPU.
 
     Raises
     ------
     UsageError
-        It is no array.
+        It is not an array.
     XpnetError
-        It is on another device, rows have different lengths, or it holds no numbers.
+        It is on another device, rows have different lengths, or it holds no numbers, or masked ones.
     """
     return host_array(array, what) if owner(array) in (None, "numpy") else backend.asarray(array)
 
@@ -38,6 +38,8 @@ def host_array(values: Any, what: str) -> np.ndarray:
         array = values if isinstance(values, np.ndarray) else np.asarray(values)
     except (TypeError, ValueError) as error:
         raise XpnetError(f"{what}: rows of different lengths, or not numbers: {error}") from error
+    if np.ma.is_masked(array):
+        raise XpnetError(f"{what}: masked numbers; fill them, or leave their rows out")
     if array.ndim == 0:
         raise UsageError(f"{what} must be an array, not {brief(values)}")
     return array

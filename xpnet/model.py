@@ -2,14 +2,15 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from inspect import signature
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xpnet.arguments import brief, choice, instance, number, whole
-from xpnet.arrays import SCALES, dtype_name, is_floating, scale_of, taken
+from xpnet.arguments import brief, choice, instance, meant, number, whole
+from xpnet.arrays import SCALES, dtype_name, host_array, is_floating, scale_of, taken
 from xpnet.backends import Backend, get_backend
 from xpnet.data.checks import check_type
 from xpnet.data.mapped import read
@@ -30,8 +31,8 @@ ROWS_AT_ONCE = 8192
 """Rows that go through the network together when it predicts, where its layers are not too wide for that."""
 
 LARGEST_SCALED, SOME_ROWS = 10.0, 100
-"""A network that was trained on integers, which became -1 … 1, refuses rows of larger floats. It looks at
-about so many rows, evenly spaced, which tell whether all were divided."""
+"""A network that was trained on integers, which were divided to -1 … 1, refuses floats above
+`LARGEST_SCALED`. It checks about `SOME_ROWS` rows, evenly spaced."""
 
 LARGEST_NETWORK = 2**48
 """Parameters in a network at most: more is taken for a mistake."""
@@ -68,7 +69,7 @@ class MLP:
         another kind than the one it was trained on.
     class_names
         The names of the classes, strings or numbers, in the order of their numbers. Targets may then be
-        names. For class numbers alone: None.
+        names. None if there are only class numbers.
     inputs, targets
         How the columns of the rows, and targets that are numbers, are scaled before they enter. `train` sets
         them.
@@ -77,13 +78,11 @@ class MLP:
     ----------
     network : Network
         Sizes and activation.
-    parameters : dict
-        W1 (784, 128), b1 (128,), W2 (128, 10), b2 (10,), …: arrays of the library, on the device.
 
     Raises
     ------
     UsageError
-        An argument makes no sense.
+        An argument makes no sense, or is unknown.
     XpnetError
         The library or the device is not available.
     """
@@ -103,7 +102,11 @@ class MLP:
         class_names: Sequence[Any] | None = None,
         inputs: Columns | None = None,
         targets: Columns | None = None,
+        **unknown: Any,
     ) -> None:
+        for name in unknown:
+            known = [*signature(MLP).parameters][:-1]
+            raise UsageError(f"unknown argument {brief(name)}: {meant(name, known)}")
         self.network = _network(sizes, activation)
         self.loss = choice("loss", loss.replace("_", "-") if isinstance(loss, str) else loss, LOSSES)
         self.dtype = choice("dtype", dtype, DTYPES)
@@ -125,13 +128,27 @@ class MLP:
             parameters = initial_parameters(np, self.network, stream(seed, "weights"))
         host = _host_arrays(parameters, self.network, dtype)
         with self.backend.running(dtype):
-            self.parameters: dict[str, Array] = {
-                name: self.backend.asarray(array) for name, array in host.items()
-            }
+            self.parameters = {name: self.backend.asarray(array) for name, array in host.items()}
 
     def __repr__(self) -> str:
         place = f"{self.backend.name} on {self.backend.device}"
         return f"MLP({self.network}, {self.loss}, {self.dtype}, {place})"
+
+    @property
+    def parameters(self) -> dict[str, Array]:
+        """W1 (784, 128), b1 (128,), W2 (128, 10), b2 (10,), …: arrays of the library, on the device.
+
+        Raises
+        ------
+        UsageError
+            Arrays of other names or shapes are assigned.
+        """
+        return self._parameters
+
+    @parameters.setter
+    def parameters(self, arrays: dict[str, Array]) -> None:
+        _check_shapes(arrays, self.network)
+        self._parameters = arrays
 
     @property
     def outputs(self) -> int:
@@ -146,11 +163,10 @@ class MLP:
     @property
     def description(self) -> dict[str, Any]:
         """The arguments of `xpnet.MLP` that describe this network, as JSON can hold them."""
+        activation = self.network.activation
         return {
             "sizes": list(self.network.sizes),
-            "activation": self.network.activation
-            if isinstance(self.network.activation, str)
-            else list(self.network.activation),
+            "activation": activation if isinstance(activation, str) else list(activation),
             "loss": self.loss,
             "dtype": self.dtype,
             "scale": self.scale,
@@ -209,18 +225,13 @@ class MLP:
             X = taken(backend, X, "X")
             check_shape(self, X)
             held = check_type(X, "X", self.dtype) if isinstance(X, np.ndarray) else None
-
-            def piece(start: int, count: int) -> Array:  # of host rows, which may be mapped from a file
-                rows = X[start : min(start + count, X.shape[0]), :]
-                if held is None:
-                    return rows
-                with np.errstate(over="ignore"):
-                    rows = np.asarray(read(rows), held)
-                return rows if backend.name == "numpy" else backend.asarray(rows)  # which would copy them
-
             parts = []
             for start in range(0, X.shape[0], size):
-                rows = piece(start, size)
+                rows = X[start : min(start + size, X.shape[0]), :]
+                if held is not None:  # on the host, and perhaps mapped from a file
+                    with np.errstate(over="ignore"):
+                        rows = np.asarray(read(rows), held)
+                    rows = rows if backend.name == "numpy" else backend.asarray(rows)  # which would copy them
                 divisor, part = input_scale(self, rows), xp.astype(rows, dtype, copy=False)
                 part = part / divisor if divisor != 1 else part
                 part = part if self.inputs is None else self.inputs.scaled(part, self._place)
@@ -293,18 +304,17 @@ class MLP:
 
 
 def _network(sizes: Any, activation: Any) -> Network:
+    instance("sizes", sizes, Iterable, "whole numbers, such as (784, 128, 10)")
+    units = tuple(whole("sizes: each", size, 1) for size in sizes)
     several = isinstance(activation, Sequence) and not isinstance(activation, str)
     names = [choice("activation", name, ACTIVATIONS) for name in (activation if several else [activation])]
     try:
-        network = Network(tuple(whole("a size", size, 1) for size in sizes))
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"sizes {brief(sizes)}: give whole numbers, say (784, 128, 10) ({error})") from error
+        network = Network(units, tuple(names) if several else names[0])
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     if network.size > LARGEST_NETWORK:
         raise UsageError(f"sizes {brief(sizes)} need {network.size:,} parameters, which are too many")
-    hidden = network.depth - 1
-    if several and len(names) != hidden:
-        raise UsageError(f"activation {brief(activation)}: give one name, or {hidden}: one a hidden layer")
-    return replace(network, activation=names[0] if len(set(names)) == 1 else tuple(names))
+    return replace(network, activation=names[0]) if len(set(names)) == 1 else network
 
 
 def _class_names(names: Any, k: int) -> tuple[Any, ...] | None:
@@ -320,12 +330,11 @@ def _class_names(names: Any, k: int) -> tuple[Any, ...] | None:
     return plain
 
 
-def _columns(what: str, columns: Any, k: int) -> Columns | None:
+def _columns(what: str, columns: Columns | None, k: int) -> Columns | None:
     instance(what, columns, (Columns, type(None)), "xpnet.scaling.Columns")
     if columns is not None and not columns.matches(k):
         raise UsageError(f"{what} must have a finite mean and a std above 0 for each of {k} columns")
-    found: Columns | None = columns
-    return found
+    return columns
 
 
 def _scale(scale: Any) -> float | None:
@@ -337,20 +346,22 @@ def _scale(scale: Any) -> float | None:
 
 def _host_arrays(parameters: Any, network: Network, dtype: str) -> dict[str, np.ndarray]:
     instance("parameters", parameters, Mapping, "arrays by name")
-    given = [name for name in network.shapes if name in parameters]
     try:
-        arrays = {name: np.asarray(parameters[name]) for name in given}
-        plain = all(array.dtype.kind in "biufO" for array in arrays.values())
-        host = {name: array.astype(dtype) for name, array in arrays.items() if plain}
-    except (TypeError, ValueError, OverflowError) as error:
+        given = {name: host_array(parameters[name], name) for name in network.shapes if name in parameters}
+        host = {name: array.astype(dtype, casting="same_kind") for name, array in given.items()}
+    except (TypeError, XpnetError) as error:
         raise UsageError(f"parameters must be host arrays of numbers: {error}") from error
-    masked = any(np.ma.is_masked(parameters[name]) for name in given)
-    if not plain or masked or not all(np.isfinite(array).all() for array in host.values()):
-        raise UsageError("parameters must be real numbers, without NaN, infinity and masked ones")
-    found = {name: array.shape for name, array in host.items()}
-    if found != network.shapes:
-        raise UsageError(f"parameters have shapes {found}, the network needs {network.shapes}")
+    if not all(np.isfinite(array).all() for array in host.values()):
+        raise UsageError("parameters must be finite numbers, without NaN and infinity")
+    _check_shapes(host, network)
     return host
+
+
+def _check_shapes(parameters: Any, network: Network) -> None:
+    instance("parameters", parameters, dict, "arrays by name")
+    found = {name: tuple(getattr(array, "shape", ())) for name, array in parameters.items()}
+    if found != network.shapes:
+        raise UsageError(f"parameters have shapes {brief(found)}, the network needs {network.shapes}")
 
 
 def _backend(device: str | None, backend: str | Backend | None) -> Backend:
@@ -358,7 +369,8 @@ def _backend(device: str | None, backend: str | Backend | None) -> Backend:
     if not isinstance(backend, Backend):
         return get_backend(device, backend)
     if device not in (None, backend.device, backend.device.partition(":")[0]):
-        raise UsageError(f"device {device!r}, but the backend given is {backend.name} on {backend.device}")
+        given = f"{backend.name} on {backend.device}"
+        raise UsageError(f"device {brief(device)}, but the backend given is {given}")
     return backend
 
 

@@ -3,8 +3,14 @@
 To add a library, write its file, a subclass of `Backend`, and name it in ``libraries.py``.
 """
 
-from xpnet.backends.base import EXECUTIONS, PRECISIONS, Backend, Execution
-from xpnet.backends.libraries import LIBRARIES, backend_class, owner
+from xpnet.arguments import brief, whole
+from xpnet.backends.base import EXECUTIONS as EXECUTIONS
+from xpnet.backends.base import PRECISIONS as PRECISIONS
+from xpnet.backends.base import Backend as Backend
+from xpnet.backends.base import Execution as Execution
+from xpnet.backends.libraries import LIBRARIES as LIBRARIES
+from xpnet.backends.libraries import backend_class as backend_class
+from xpnet.backends.libraries import owner as owner
 from xpnet.errors import UsageError
 
 KINDS = ("cpu", "cuda", "xpu", "mps")
@@ -12,18 +18,6 @@ KINDS = ("cpu", "cuda", "xpu", "mps")
 
 MOST_THREADS = 4096
 """A larger number of threads is taken for a mistake."""
-
-__all__ = [
-    "EXECUTIONS",
-    "KINDS",
-    "LIBRARIES",
-    "PRECISIONS",
-    "Backend",
-    "Execution",
-    "backend_class",
-    "get_backend",
-    "owner",
-]
 
 
 def get_backend(
@@ -68,8 +62,7 @@ def get_backend(
         able = ", ".join(name for name in LIBRARIES if kind in backend_class(name).kinds)
         raise UsageError(f"{backend} does not run on {kind}: for {kind} choose {able}")
     if threads is not None:
-        if not hasattr(threads, "__index__") or not 1 <= threads <= MOST_THREADS:
-            raise UsageError(f"threads must be a whole number from 1 to {MOST_THREADS}, not {threads!r:.60}")
+        threads = whole("threads", threads, 1, MOST_THREADS)
         if kind != "cpu":
             raise UsageError(f"threads applies to the CPU, not to {kind}")
         cls.set_threads(threads)
@@ -80,5 +73,5 @@ def _parse(device: str) -> tuple[str, int]:
     kind, colon, index = device.partition(":") if isinstance(device, str) else ("", "", "")
     numbered = kind != "cpu" and index.isascii() and index.isdigit() and len(index) <= 4
     if kind not in KINDS or (colon and not numbered):
-        raise UsageError(f"unknown device {device!r:.60}: choose cpu, cuda, cuda:N, xpu or mps")
+        raise UsageError(f"unknown device {brief(device)}: choose cpu, cuda, cuda:N, xpu or mps")
     return kind, int(index or 0)

@@ -15,9 +15,9 @@ class StrictBackend(NumPyBackend):
 
     name = "array-api-strict"
     library = "array_api_strict"
-    namespace = "array_api_strict"
     kinds = ("cpu",)
     install = "pip install array-api-strict"
+    namespace = Backend.namespace
     refill = Backend.refill  # its arrays take nothing from NumPy's unasked
 
     def __init__(self, kind: str, index: int = 0, **options: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
+from xpnet.arguments import choice
 from xpnet.backends.libraries import backend_class, owner
 from xpnet.errors import UsageError, XpnetError
 
@@ -31,11 +32,11 @@ EXECUTIONS = ("auto", "eager", "captured")
 MALLOC_HINT = 2**25 - 2**16
 """Bytes: a little less than 32 MB, the largest size that glibc learns from on a 64-bit machine."""
 
-COMMON = "?bBhHiIlLqQfd"
-"""NumPy's characters for the dtypes that every library has: bool, the integers, float32 and float64."""
+CAST = "give a plain array of another dtype, such as float32"
+"""The advice about numbers that a library does not take."""
 
-CAST = "give an array of another dtype, such as float32"
-"""The advice about a dtype that a library does not have."""
+WARM_UP = 2
+"""Steps that `warm_up` takes; the second starts from what the first left behind."""
 
 
 def said(error: BaseException) -> str:
@@ -84,15 +85,12 @@ class Patched:
         Functions, or dtypes, that replace those of these names.
     """
 
-    _module: Any = None  # until a copy is complete
-
     def __init__(self, module: Any, *functions: Callable[..., Array], **replaced: Any) -> None:
-        vars(self).update({function.__name__: function for function in functions}, **replaced, _module=module)
+        named = {function.__name__: function for function in functions}
+        vars(self).update(vars(module) | named | replaced)
 
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._module, name)
-        setattr(self, name, found)  # each name is looked up once
-        return found
+    def __deepcopy__(self, memo: object) -> "Patched":
+        return self  # modules cannot be copied
 
 
 class Backend:
@@ -135,9 +133,6 @@ class Backend:
     library: ClassVar[str]
     """The module to import."""
 
-    namespace: ClassVar[str]
-    """The module whose functions are handed to ``nn``: the library's own, or array-api-compat's."""
-
     kinds: ClassVar[tuple[str, ...]]
     """The kinds of devices that it can drive. The first is the default."""
 
@@ -150,25 +145,17 @@ class Backend:
     steps_at_once: ClassVar[int | None] = None
     """The number of steps that `scan` takes before it waits for the device. None: it does not wait."""
 
-    warm_up_steps: ClassVar[int] = 1
-    """The number of steps that `warm_up` takes."""
-
     xp: Any
 
     def __init__(
         self, kind: str, index: int = 0, *, precision: str = "float32", execution: str = "auto"
     ) -> None:
-        for what, given, known in (
-            ("precision", precision, [*PRECISIONS]),
-            ("execution", execution, [*EXECUTIONS]),
-        ):
-            if given not in known:
-                raise UsageError(f"{what} {given!r:.60}: choose one of {', '.join(known)}")
+        choice("precision", precision, PRECISIONS)
+        choice("execution", execution, EXECUTIONS)
         self.module = self.imported()
         self.kind, self.index = kind, index
         _let_malloc_keep_memory()
         self.device = kind if kind == "cpu" else f"{kind}:{index}"
-        self.xp = importlib.import_module(self.namespace)
         found = self.devices()
         if self.device not in found:
             have = f"{self.name} finds {', '.join(found) or 'none'}"
@@ -180,6 +167,7 @@ class Backend:
             have = f"{self.name} on {self.device} runs steps {' or '.join(self.executions())}"
             raise UsageError(f"execution cannot be {execution}: {have}; leave it at auto")
         self.precision = precision
+        self.xp = self.namespace()
         self.execution = Execution(execution, self.executions()[0] if execution == "auto" else execution)
 
     def __reduce__(self) -> tuple[Callable[..., "Backend"], tuple[str, int]]:
@@ -217,6 +205,10 @@ class Backend:
     def missing_device(cls, kind: str) -> str:
         """Say what to do when a device of this kind is missing."""
         return cls.hints.get(kind, "`xpnet info` lists what is there")
+
+    def namespace(self) -> Any:
+        """The functions that are handed to ``nn``: the library's own, if they follow the standard."""
+        return self.module
 
     def supports(self, dtype: str) -> bool:
         """Whether the device computes in "float32" or "float64"."""
@@ -270,9 +262,9 @@ class Backend:
             x is on another GPU, or on a GPU while this device is none: it is never moved from there unasked.
             Or x holds no numbers, or numbers of a dtype that this library does not have.
         """
-        name = owner(x)
+        name = owner(x) or "numpy"
         try:
-            if name is None or name == "numpy":
+            if name == "numpy":
                 if np.ma.is_masked(x):
                     raise XpnetError("some of the numbers are masked: fill them, or leave them out")
                 host = np.asarray(x, order="C")
@@ -291,13 +283,13 @@ class Backend:
                         return self.xp.from_dlpack(theirs.exported(x))
                 host = np.asarray(np.from_dlpack(theirs.exported(x)), order="C")
         except (TypeError, ValueError, RuntimeError, BufferError) as error:
-            raise XpnetError(f"{self.name} cannot take these numbers ({said(error)}): {CAST}") from error
-        known = host.dtype.char in COMMON or (
-            host.dtype.kind in "biufc" and hasattr(self.xp, host.dtype.name)
-        )
-        if not known or (host.dtype.char == "d" and not self.supports("float64")):
-            raise XpnetError(f"{self.name} takes no {host.dtype} numbers: {CAST}")
-        return self.from_numpy(host if host.dtype.isnative else host.astype(host.dtype.newbyteorder("=")))
+            kind = str(getattr(x, "dtype", "these")).rpartition(".")[2]
+            raise XpnetError(f"{self.name} cannot take {kind} numbers ({said(error)}): {CAST}") from error
+        dtype = host.dtype.newbyteorder("=")
+        known = dtype.kind in "biufc" and hasattr(self.xp, dtype.name)
+        if not known or (dtype == np.float64 and not self.supports("float64")):
+            raise XpnetError(f"{self.name} takes no {dtype} numbers: {CAST}")
+        return self.from_numpy(host.astype(dtype, copy=False))
 
     def from_numpy(self, x: np.ndarray) -> Array:
         """Copy a host array in C order to the device, in its own dtype."""
@@ -369,7 +361,7 @@ class Backend:
 
         The state stays as it was.
         """
-        some = batches[: min(self.warm_up_steps, batches.shape[0]), :]
+        some = batches[: min(WARM_UP, batches.shape[0]), :]
         self.synchronize(self.scan(step, self.copy(state), some, data))
 
 

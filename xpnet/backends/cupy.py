@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,8 @@ class CuPyBackend(RecordingBackend):
 
     name = "cupy"
     library = "cupy"
-    namespace = "array_api_compat.cupy"
     kinds = ("cuda",)
-    install = "pip install 'xpnet[cuda12]' (or 'xpnet[cuda13]', by the driver that nvidia-smi shows)"
+    install = "pip install 'cupy-cuda12x[ctk]' (or 'cupy-cuda13x[ctk]': nvidia-smi shows the version)"
 
     def __init__(self, kind: str, index: int = 0, **options: str) -> None:
         super().__init__(kind, index, **options)
@@ -63,6 +63,10 @@ class CuPyBackend(RecordingBackend):
         if cls.devices():
             return super().missing_device(kind)
         return "no NVIDIA driver or no GPU: see nvidia-smi, or use the cpu"
+
+    def namespace(self) -> Any:
+        """array-api-compat's."""
+        return import_module("array_api_compat.cupy")
 
     def precisions(self) -> tuple[str, ...]:
         """GPUs have instructions for the reduced ones from compute capability 8.0 on."""

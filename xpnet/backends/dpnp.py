@@ -16,9 +16,8 @@ class DpnpBackend(Backend):
 
     name = "dpnp"
     library = "dpnp"
-    namespace = "dpnp"
     kinds = ("cpu", "xpu")
-    install = "pip install 'xpnet[dpnp]'"
+    install = "pip install dpnp intel-opencl-rt"
     steps_at_once = 1
     """With many operations under way and another library's threads in the process, dpnp 0.20 can wait for
     ever: most likely for Python's lock, which it holds itself."""

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from xpnet.backends.base import Array, Backend, Execution, State, Step, said
+from xpnet.backends.base import WARM_UP, Array, Backend, Execution, State, Step, said
 from xpnet.errors import FellBackWarning, XpnetError
 
 CAPACITY = 128
@@ -24,9 +24,6 @@ CAPACITY = 128
 
 RECORDINGS = 2
 """Recordings that are kept: one of training and one of evaluation. Each holds its memory on the GPU."""
-
-COMPARED = 2
-"""Steps that a new recording is compared over; the second starts from what the first left behind."""
 
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12}
 """How far a recording may be from the step itself, relative to an array's largest number."""
@@ -126,8 +123,6 @@ class RecordingBackend(Backend):
     `FellBackWarning` and `execution.reason` say why.
     """
 
-    warm_up_steps = COMPARED
-
     def __init__(self, kind: str, index: int = 0, **options: str) -> None:
         super().__init__(kind, index, **options)
         self._recordings: dict[Step, Recording] = {}
@@ -194,7 +189,7 @@ class RecordingBackend(Backend):
             with suppress(RuntimeError):  # another thread spoils it by waiting for the device, say
                 found = Recording(self, step, state, batches, data)
             found = found or Recording(self, step, state, batches, data)
-        steps = min(COMPARED, batches.shape[0])
+        steps = min(WARM_UP, batches.shape[0])
         if found.compared < steps:  # it is new, or there was but one batch to compare it over
             self._compare(found, step, state, batches[:steps, :], data)
             found.compared = steps

@@ -25,9 +25,8 @@ class JAXBackend(Backend):
 
     name = "jax"
     library = "jax"
-    namespace = "jax.numpy"
     kinds = ("cpu", "cuda")
-    install = "pip install 'xpnet[jax]' (with an NVIDIA GPU: pip install 'jax[cuda12]' or 'jax[cuda13]')"
+    install = "pip install jax (with an NVIDIA GPU: pip install 'jax[cuda12]' or 'jax[cuda13]')"
     hints: ClassVar = {"cuda": "install jax[cuda12] or jax[cuda13], or use the cpu"}
 
     def __init__(self, kind: str, index: int = 0, **options: str) -> None:
@@ -36,8 +35,6 @@ class JAXBackend(Backend):
         self._run = self.module.jit(self._steps, static_argnums=(0, 1), donate_argnums=2)
         # arrays of -1, moved to the device the first time
         self._filled = cache(lambda *shape: self.from_numpy(np.full(shape, -1, dtype=np.int32)))
-        if self.precision == "bf16":
-            self.xp = _rounding(self.xp)
 
     @classmethod
     def devices(cls) -> list[str]:
@@ -46,6 +43,10 @@ class JAXBackend(Backend):
         with suppress(RuntimeError):  # JAX knows no "gpu" where no plugin is installed
             found += [f"cuda:{i}" for i in range(len(cls.imported().devices("gpu")))]
         return found
+
+    def namespace(self) -> Any:
+        """``jax.numpy``, whose products round their factors to bfloat16 if that is asked for."""
+        return _rounding(self.module.numpy) if self.precision == "bf16" else self.module.numpy
 
     def precisions(self) -> tuple[str, ...]:
         """TF32 needs an NVIDIA GPU; bfloat16 is computed everywhere."""
@@ -128,8 +129,8 @@ class JAXBackend(Backend):
     def scan(self, step: Step, state: State, batches: Array, data: State, steps: int = 0) -> State:
         """Take the first `steps` steps, or all, in blocks, and what is left one by one. Donate the state.
 
-        Rows of -1 fill the batches up. The device puts them together, because of all ways this compiles
-        fastest, which is needed once for every number of batches.
+        Rows of -1 fill up the batches. They are joined on the device, because this compiles fastest, and it
+        has to be compiled once for every number of batches.
         """
         rows, m = batches.shape
         if rows % PADDED:

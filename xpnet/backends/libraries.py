@@ -1,9 +1,9 @@
-"""The array libraries that xpnet runs on: where the backend of each is, and whose an array is."""
+"""The array libraries that xpnet runs on, where their backends are, and which one an array belongs to."""
 
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from xpnet.errors import UsageError
+from xpnet.arguments import choice
 
 if TYPE_CHECKING:
     from xpnet.backends.base import Backend
@@ -31,9 +31,7 @@ def backend_class(name: str) -> type["Backend"]:
     UsageError
         The name is not a key of `LIBRARIES`.
     """
-    if not isinstance(name, str) or name not in LIBRARIES:
-        raise UsageError(f"unknown backend {name!r:.60}: choose one of {', '.join(LIBRARIES)}")
-    found: type[Backend] = resolve_name(LIBRARIES[name])
+    found: type[Backend] = resolve_name(LIBRARIES[choice("backend", name, LIBRARIES)])
     return found
 
 

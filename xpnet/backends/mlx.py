@@ -15,9 +15,8 @@ class MLXBackend(Backend):
 
     name = "mlx"
     library = "mlx.core"
-    namespace = "mlx.core"
     kinds = ("cpu", "mps")
-    install = "pip install 'xpnet[mlx]'"
+    install = "pip install 'mlx[cpu]'"
     steps_at_once = 8
     """Steps that are noted before they are computed: enough for a busy device, few enough for memory."""
     hints: ClassVar = {"mps": "needs a Mac with Apple silicon; use the cpu"}
@@ -25,7 +24,6 @@ class MLXBackend(Backend):
     def __init__(self, kind: str, index: int = 0, **options: str) -> None:
         super().__init__(kind, index, **options)
         self.mlx_device = self.module.cpu if kind == "cpu" else self.module.gpu
-        self.xp = _namespace(self.module)
         # an array has no device, because the CPU and the GPU share their memory
         self.device_of = lambda array: self.device  # type: ignore[method-assign]
 
@@ -34,6 +32,10 @@ class MLXBackend(Backend):
         """The CPU, and the GPU that shares its memory."""
         mx = cls.imported()
         return ["cpu", "mps:0"] if mx.is_available(mx.gpu) else ["cpu"]
+
+    def namespace(self) -> Patched:
+        """MLX, with what it lacks of the standard."""
+        return _completed(self.module)
 
     def supports(self, dtype: str) -> bool:
         """Apple's GPUs have no float64."""
@@ -58,7 +60,7 @@ class MLXBackend(Backend):
         self.module.eval(state)
 
 
-def _namespace(mx: Any) -> Patched:
+def _completed(mx: Any) -> Patched:
     """``mlx.core`` (0.32), with what it lacks of the standard, or does not compute to the last digits."""
 
     def astype(x: Array, dtype: Any, /, *, copy: bool = True) -> Array:

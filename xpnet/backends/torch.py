@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from importlib import import_module
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,16 +17,9 @@ class TorchBackend(RecordingBackend):
 
     name = "torch"
     library = "torch"
-    namespace = "array_api_compat.torch"
     kinds = ("cpu", "cuda", "xpu", "mps")
-    install = "pip install 'xpnet[torch]'"
+    install = "pip install torch"
     hints: ClassVar = {"xpu": "needs an Intel GPU and its PyTorch", "mps": "needs a Mac with Apple silicon"}
-
-    def __init__(self, kind: str, index: int = 0, **options: str) -> None:
-        super().__init__(kind, index, **options)
-        self.xp = _namespace(self.module, self.xp)
-        if self.precision == "bf16":
-            self.xp.matmul = _rounded(self.module)
 
     @classmethod
     def devices(cls) -> list[str]:
@@ -40,6 +34,11 @@ class TorchBackend(RecordingBackend):
         if kind == "cuda" and not cls.imported().backends.cuda.is_built():
             return "this PyTorch is a CPU build: install one with CUDA, or use the cpu"
         return super().missing_device(kind)
+
+    def namespace(self) -> Patched:
+        """array-api-compat's, with short cuts."""
+        matmul = _rounded(self.module) if self.precision == "bf16" else self.module.matmul
+        return _short_cuts(self.module, import_module("array_api_compat.torch"), matmul)
 
     def supports(self, dtype: str) -> bool:
         """Apple's GPUs have no float64."""
@@ -166,8 +165,8 @@ class TorchBackend(RecordingBackend):
         return {name: array.clone() if array.is_inference() else array for name, array in state.items()}
 
 
-def _namespace(torch: Any, compat: Any) -> Patched:
-    """array-api-compat's namespace, with what a step asks for most often straight from PyTorch.
+def _short_cuts(torch: Any, compat: Any, matmul: Callable[..., Array]) -> Patched:
+    """array-api-compat's namespace, but with PyTorch's own functions where a step calls them most often.
 
     A wrapper takes longer than a small operation itself. `take` counts no rows from the end, which the
     standard leaves open and array-api-compat provides for in every step. `matmul` wants factors of one
@@ -202,7 +201,7 @@ def _namespace(torch: Any, compat: Any) -> Patched:
     def matrix_transpose(x: Array, /) -> Array:
         return x.mT
 
-    return Patched(compat, astype, matrix_transpose, max, maximum, minimum, sum, take, matmul=torch.matmul)
+    return Patched(compat, astype, matrix_transpose, max, maximum, minimum, sum, take, matmul=matmul)
 
 
 def _rounded(torch: Any) -> Callable[[Array, Array], Array]:

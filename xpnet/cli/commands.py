@@ -105,7 +105,7 @@ def _meant(error: click.NoSuchOption) -> str:
 
 
 def close(word: str, known: list[str]) -> str:
-    """A hint to a known word that another one abbreviates, is a longer form of, or is close to."""
+    """A hint to a known word that `word` abbreviates, extends or resembles; empty if there is none."""
     related = [other for other in known if other.startswith(word) or word.startswith(f"{other}-")]
     found = related or get_close_matches(word, known, 1, cutoff=0.75)
     return f"Did you mean {found[0]}?" if found else ""

@@ -57,21 +57,14 @@ GROUPS = {
     ),
     "Network": (
         option("--hidden", "Sizes of the hidden layers: 512,512 for two layers.", sizes, "128"),
-        option(
-            "--activation",
-            f"Of the hidden layers: {', '.join(ACTIVATIONS)}; relu,tanh for two.",
-            names,
-            "relu",
-        ),
+        option("--activation", f"For hidden layers: {', '.join(ACTIVATIONS)}; or relu,tanh.", names, "relu"),
         option("--loss", "What the network is trained for.", LOSSES, "cross-entropy"),
         option("--dtype", "Type of the weights.", DTYPES, "float32"),
     ),
     "Training": (
         setting("epochs", "Passes over the training rows."),
         setting("batch_size", "Rows in a step."),
-        setting(
-            "lr", "Learning rate.  [default: for sgd by loss, such as 0.5 (1 - momentum); else 0.001]", float
-        ),
+        setting("lr", "Learning rate.  [default: 0.001; sgd: by loss, such as 0.5 (1 - momentum)]", float),
         setting("optimizer", "How weights follow from gradients.", OPTIMIZERS),
         setting("momentum", "Momentum of sgd."),
         option("--nesterov", "Use Nesterov's momentum.", is_flag=True),
@@ -80,9 +73,7 @@ GROUPS = {
         setting("epsilon", "Is added to the root of that mean."),
         option("--weight-decay", "Decay of every weight in a step.  [default: 0; 0.01 for adamw]", float),
         option("--clip", "Largest norm of the gradient of a batch.", float, metavar="NORM"),
-        option(
-            "--dropout", "Share of units left out: 0.2 hidden; 0.1,0.5 input, hidden.", rates, metavar="RATES"
-        ),
+        option("--dropout", "Share of units left out: 0.2 hidden; 0.1,0.5 input, hidden.", rates),
         option(
             "--class-weight",
             "Weights of the classes in the loss: balanced, or 0=1,1=5; others weigh 1.",
@@ -93,8 +84,7 @@ GROUPS = {
         setting("warmup", "Steps in which the learning rate rises at the start."),
         setting(
             "patience",
-            "Stop after so many epochs without a better validation, and keep the weights of the best epoch. "
-            "[default: keep those of the last]",
+            "Stop after so many epochs without a better one, and keep its weights, not the last.",
             int,
         ),
         setting("monitor", "What counts as better.  [default: accuracy, or loss for numbers]", METRICS),

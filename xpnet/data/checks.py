@@ -13,7 +13,7 @@ MOST_MEMORY = 2**60
 """Bytes. A larger amount is taken for a mistake."""
 
 MOST_CLASSES = 2**15
-"""The most classes that labels may tell of. A larger label is taken for a mistake."""
+"""The largest number of classes that labels may have. A larger label is taken for a mistake."""
 
 MOST_SQUARED = 1e100
 """The largest target: float64 holds the sum of the squares of many of them."""
@@ -34,7 +34,7 @@ def check_memory(memory: int | None) -> int | None:
 
 
 def check_type(X: np.ndarray, what: str, floats: str | None = None) -> np.dtype:
-    """Check the type of rows, and that none of their numbers are masked.
+    """Check the type of rows.
 
     Parameters
     ----------
@@ -52,8 +52,7 @@ def check_type(X: np.ndarray, what: str, floats: str | None = None) -> np.dtype:
     Raises
     ------
     XpnetError
-        They are no numbers, some are masked, or they are integers of more than 16 bits, whose largest value
-        pixels never reach.
+        They are no numbers, or integers of more than 16 bits, whose largest value pixels never reach.
     """
     dtype = X.dtype
     if dtype.kind in "iu" and dtype.itemsize > 2:
@@ -61,9 +60,7 @@ def check_type(X: np.ndarray, what: str, floats: str | None = None) -> np.dtype:
             f"{what}: {dtype.name} numbers; store pixels as uint8 or uint16, or as floats already scaled"
         )
     if dtype.kind not in "iufb":
-        raise XpnetError(f"{what}: {dtype.str} where there must be numbers")
-    if np.ma.is_masked(X):
-        raise XpnetError(f"{what}: masked numbers; fill them first, as with {what}.filled(0)")
+        raise XpnetError(f"{what}: {dtype.type.__name__} where there must be numbers, such as float32")
     if floats and dtype.kind in "fb":
         return np.dtype(floats)
     return np.dtype(np.float32) if dtype.kind == "b" or dtype == np.float16 else dtype.newbyteorder("=")
@@ -108,7 +105,7 @@ def check_rows(X: np.ndarray, what: str, floats: str | None = None) -> np.ndarra
     Returns
     -------
     X
-        C-contiguous, and of the dtype that `check_type` returns. If `X` is so already, it is not copied.
+        C-contiguous, and of the dtype that `check_type` returns. If `X` already is, it is not copied.
 
     Raises
     ------
@@ -129,11 +126,11 @@ def check_labels(y: np.ndarray, classes: int | None, what: str, *, taught: bool 
     Parameters
     ----------
     classes
-        The number of classes; None if the labels tell it.
+        The number of classes; None to find it from the labels.
     what
         The name of the labels, with which the message begins.
     taught
-        The labels are those to train on, so that most classes must have a row.
+        The labels are those to train on, so most classes must have a row.
 
     Returns
     -------
@@ -143,19 +140,16 @@ def check_labels(y: np.ndarray, classes: int | None, what: str, *, taught: bool 
     Raises
     ------
     XpnetError
-        A label is masked, not a whole number or outside the classes; or, of labels to train on, more than
-        half of more than `FEW_CLASSES` classes have no row.
+        A label is not a whole number or outside the classes; or, of labels to train on, more than half of
+        more than `FEW_CLASSES` classes have no row.
     """
-    if np.ma.is_masked(y):
-        raise XpnetError(f"{what}: masked labels; leave their rows out")
     limit = MOST_CLASSES if classes is None else classes
     seen = np.zeros(limit, dtype=bool)
     for labels in pieces(y, AT_ONCE):
         kind = labels.dtype.kind
         if not (kind in "iub" or (kind == "f" and (labels == np.trunc(labels)).all())):
-            raise XpnetError(
-                f"{what}: {y.dtype} labels; they must be whole numbers from 0, unless the loss is for numbers"
-            )
+            wanted = "they must be whole numbers from 0, unless the loss is for numbers"
+            raise XpnetError(f"{what}: {y.dtype.name} labels; {wanted}")
         low, high = labels.min().item(), labels.max().item()
         if low < 0 or high >= limit:
             wrong = str(low if low < 0 else high).removesuffix(".0")
@@ -185,7 +179,7 @@ def check_numbers(y: np.ndarray, what: str, *, binary: bool = False) -> np.ndarr
     ----------
     y : (n,) or (n, k)
     what
-        What the targets are called: begins the message.
+        The name of the targets, with which the message begins.
     binary
         Whether they are labels, each 0 or 1.
 
@@ -197,16 +191,12 @@ def check_numbers(y: np.ndarray, what: str, *, binary: bool = False) -> np.ndarr
     Raises
     ------
     XpnetError
-        They are no numbers, or masked, not finite, or labels other than 0 and 1.
+        They are no numbers, not finite, or labels other than 0 and 1.
     """
     if y.dtype.kind not in "biuf":
-        raise XpnetError(f"{what}: {y.dtype} where there must be numbers")
-    if np.ma.is_masked(y):
-        raise XpnetError(f"{what}: masked numbers; leave their rows out")
+        raise XpnetError(f"{what}: {y.dtype.type.__name__} where there must be numbers")
     T = read(y).astype(np.float64)
-    finite = np.isfinite(T.reshape(len(T), -1)).all(axis=1)
-    if not finite.all():
-        raise XpnetError(f"{what}: row {int(np.argmin(finite)):,}, counted from 0, is NaN or infinite")
+    check_finite(T.reshape(len(T), -1), what)
     if (largest := abs(T).max()) > MOST_SQUARED:
         raise XpnetError(f"{what}: {largest:g} is too large: give numbers in a larger unit")
     wrong = T[(T != 0) & (T != 1)] if binary else T[:0]

@@ -17,9 +17,9 @@ from xpnet.data.checks import (
     check_rows,
     check_type,
 )
-from xpnet.data.idx import NAMES, read_idx_folder
+from xpnet.data.idx import NAMES, read_idx
 from xpnet.data.mapped import file_of, pieces, read
-from xpnet.data.npy import map_npy_folder, read_npz
+from xpnet.data.npy import map_npy, read_npz
 from xpnet.errors import XpnetError
 from xpnet.files import status
 
@@ -37,8 +37,8 @@ class Dataset:
     Attributes
     ----------
     X_train : (n, features)
-        Integers of 8 or 16 bits as they came, or floating point. Mapped from its file, as it is there, where
-        the memory was limited and the file allows it.
+        Integers of 8 or 16 bits as they came, or floating point. If the memory was limited and the file
+        allows it, the array stays mapped from its file.
     y_train : (n,) or (n, k)
         Class numbers, 0 … classes - 1: int32, or as they are in a mapped file. Labels and numbers: float64.
     X_test : (k, features)
@@ -109,8 +109,7 @@ def load_data(
     if found is None:
         raise XpnetError(f"{path}: no such file or folder; give mnist, a folder or an .npz")
     if S_ISDIR(found.st_mode):
-        npy = any(status(path / f"{key}.npy") for key in NAMES)
-        arrays = map_npy_folder(path) if npy else read_idx_folder(path)
+        arrays = {key: _in_folder(path, key) for key in NAMES}
     elif path.suffix == ".npz":
         arrays = read_npz(path)
     else:
@@ -128,6 +127,15 @@ def load_data(
         shapes = f"{y_train.shape} and {y_test.shape}"
         raise XpnetError(f"{path}: y_train and y_test have shapes {shapes}; their rows must be alike")
     return Dataset(X_train, y_train, X_test, y_test, targets)
+
+
+def _in_folder(folder: Path, key: str) -> tuple[str, np.ndarray]:
+    """The name and the array of a file of a folder: an ``.npy`` file, or an IDX file, plain or gzipped."""
+    names = [f"{key}.npy", NAMES[key], f"{NAMES[key]}.gz"]
+    path = next((folder / name for name in names if status(folder / name)), None)
+    if path is None:
+        raise XpnetError(f"{folder}: none of {', '.join(names)} in this folder")
+    return str(path), map_npy(path) if path.suffix == ".npy" else read_idx(path)
 
 
 def _part(

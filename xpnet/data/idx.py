@@ -15,7 +15,7 @@ import numpy as np
 
 from xpnet.data.mapped import stamped
 from xpnet.errors import XpnetError
-from xpnet.files import opened, status
+from xpnet.files import opened
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 AT_ONCE = 2**22
@@ -28,23 +28,6 @@ NAMES = {
     "y_test": "t10k-labels-idx1-ubyte",
 }
 """The file names of MNIST and of the many data sets in its format."""
-
-
-def read_idx_folder(folder: Path) -> dict[str, tuple[str, np.ndarray]]:
-    """Read four IDX files, plain or gzipped and named ``….gz``. Returns the name and the array of each.
-
-    Raises
-    ------
-    XpnetError
-        A file is missing or damaged.
-    """
-    arrays = {}
-    for key, name in NAMES.items():
-        found = [path for path in (folder / name, folder / f"{name}.gz") if status(path)]
-        if not found:
-            raise XpnetError(f"{folder}: no {name} and no {name}.gz in this folder")
-        arrays[key] = str(found[0]), read_idx(found[0])
-    return arrays
 
 
 def read_idx(path: Path) -> np.ndarray:

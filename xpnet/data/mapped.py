@@ -90,7 +90,8 @@ def version_when_mapped(array: np.ndarray) -> tuple[int, ...]:
 def version_of(file: str) -> tuple[int, ...]:
     """Return numbers that change when a file is replaced, cut off or written to."""
     found = status(Path(file))
-    return () if found is None else (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    names = ("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
+    return () if found is None else tuple(getattr(found, name) for name in names)
 
 
 def _mapped(array: np.ndarray) -> np.memmap | None:

@@ -32,19 +32,16 @@ PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """The compressions that NumPy uses."""
 
 
-def map_npy_folder(folder: Path) -> dict[str, tuple[str, np.ndarray]]:
-    """Map ``x_train.npy, y_train.npy, x_test.npy, y_test.npy``. Returns the name and the array of each.
+def map_npy(path: Path) -> np.ndarray:
+    """Map an ``.npy`` file into memory, for reading only.
 
     Raises
     ------
     XpnetError
-        A file is missing or damaged.
+        The file is damaged.
     """
-    arrays: dict[str, tuple[str, np.ndarray]] = {}
-    for path in (folder / f"{key}.npy" for key in NAMES):
-        with opened(path), _parsing(str(path)):
-            arrays[path.stem] = str(path), stamped(open_memmap(path, "r"))
-    return arrays
+    with opened(path), _parsing(str(path)):
+        return stamped(open_memmap(path, "r"))
 
 
 def read_npz(path: Path) -> dict[str, tuple[str, np.ndarray]]:

@@ -1,9 +1,9 @@
 """The mathematics of xpnet, on the Python Array API alone.
 
-Every function takes ``xp``, the namespace that its arrays belong to, and names no library. No function here
-reads a value back to the host, opens a file or keeps global state. Read the files in this order:
+Every function takes ``xp``, the namespace that its arrays belong to, and names no library. No function inside
+a step reads a value back to the host, and none opens a file or keeps global state. Read the files in this
+order:
 
-``typing``        the types in the signatures
 ``dense``         the dense layer Z = A W + b, and its gradient
 ``activations``   relu, tanh, sigmoid and identity, each with its derivative
 ``metrics``       how good the outputs are, from sums that a step adds up
@@ -15,4 +15,6 @@ reads a value back to the host, opens a file or keeps global state. Read the fil
 ``schedules``     how the learning rate changes during a run
 ``optimizers``    how the gradient changes the weights
 ``step``          one training step, the same function on every library
+
+``typing`` only names the types in the signatures.
 """

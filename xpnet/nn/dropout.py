@@ -1,6 +1,6 @@
 """Dropout: in training, each unit is left out of a row with a given probability.
 
-So no unit can rely on another to be there, and the network learns features that are useful on their own.
+So no unit can rely on another one, and the network learns features that are useful on their own.
 Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout", 2014. The units that stay are
 divided by the probability to stay. So the input of the next layer keeps its expectation, and for prediction
 the network is used as it is.
@@ -10,7 +10,7 @@ from xpnet.nn.random import uniform16
 from xpnet.nn.typing import Array, Namespace
 
 VALUES = 2**16
-"""How many values a draw may have: the probability to stay is a multiple of 1 / VALUES."""
+"""The number of values that a draw can take. So the probability to stay is a multiple of 1 / VALUES."""
 
 
 def dropout_masks(
@@ -42,8 +42,8 @@ def dropout_masks(
     Returns
     -------
     masks : {l: M_l}
-        For each layer with a rate, an array (m, sizes[l]) of 0 where a unit is left out, else of 1 divided by
-        the probability to stay.
+        For each layer with a rate, an array (m, sizes[l]) that is 0 where a unit is left out, and elsewhere 1
+        divided by the probability to stay.
     """
     masks = {}
     for l, rate in enumerate(rates):

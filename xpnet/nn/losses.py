@@ -1,9 +1,9 @@
 """Losses: from the output Z_L of the last layer to one number that says how wrong the network is.
 
-A forward takes Z of shape (m, k) and the targets T of the same shape. It returns the loss of every row, (m,),
-and the output A that a user sees: probabilities, or means. Each A is the mean of the distribution whose
-negative log-likelihood the loss is, through its canonical link. So one derivative serves them all:
-dZ = (A - T) / m.
+A forward function takes Z of shape (m, k) and the targets T of the same shape. It returns the loss of every
+row, (m,), and the output A that a user sees: probabilities, or means. Up to a term without Z, each loss is
+the negative log-likelihood of a distribution, and A is the mean of that distribution, by its canonical link.
+So all of them have the same derivative: dZ = (A - T) / m.
 
 ====================  ===============================  =============  ==================================
 name                  targets T                        output A       loss of a row
@@ -14,8 +14,8 @@ squared-error         k numbers                        Z              sum_j (A -
 poisson               k counts, or rates, 0 or more    exp(Z)         sum_j A - T + T log(T / A)
 ====================  ===============================  =============  ==================================
 
-To add a loss, write its forward (and its backward, where A is not the mean of the canonical link), and name
-it in `LOSSES`, with a learning rate to begin with.
+To add a loss, write its forward function (and a backward function, if A is not the mean by the canonical
+link), and name it in `LOSSES` with a default learning rate.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ from xpnet.nn.typing import Array, Namespace
 def log_softmax(xp: Namespace, Z: Array) -> Array:
     """log A, where A = softmax(Z), computed after the largest logit of each row is subtracted from the row.
 
-    By this log-sum-exp shift no exponential overflows, and no logarithm of zero is taken.
+    With this log-sum-exp shift no exponential overflows, and no logarithm of zero is taken.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ class Loss:
     lr
         The default learning rate of SGD, measured on validation rows by bench/defaults.py.
     positive
-        Whether no target may be less than 0. Such targets are scaled, but not centred.
+        Whether targets must be 0 or more. Such targets are scaled, but not centred.
     backward
         ``backward(xp, A, T, shares) -> dZ``.
     """

@@ -1,8 +1,9 @@
 """Metrics: how good the outputs of a network are, from sums that a step adds up on the device.
 
-Few metrics of all rows are the mean of the metrics of batches: r2, for one, is not. But each is made of sums
-over the rows. So a kind of targets has two functions: ``sums`` turns the outputs of a batch into a few small
-arrays, inside a step, and ``metrics`` turns their totals over all rows into numbers, at the end.
+A metric of all rows is often not the mean of the metrics of their batches; r2 is an example. But every metric
+follows from sums over the rows. So every kind of targets has two functions: ``sums`` turns the outputs of a
+batch into a few small arrays, inside a step, and ``metrics`` turns their totals over all rows into numbers,
+at the end.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from functools import partial
 from xpnet.nn.typing import Array, Namespace, State
 
 MOST_TABULATED = 2896
-"""The most classes that have a confusion table, which then takes 64 MB in float64."""
+"""The largest number of classes with a confusion table. Such a table takes 64 MB in float64."""
 
 
 def one_hot(xp: Namespace, y: Array, classes: Array, dtype: object) -> Array:
@@ -35,11 +36,11 @@ def one_hot(xp: Namespace, y: Array, classes: Array, dtype: object) -> Array:
 
 
 def class_sums(xp: Namespace, Z: Array, A: Array, T: Array, weights: Array, classes: Array) -> State:
-    """For each class the weight of its rows, and of those for which it is predicted, the most probable one.
+    """Add up, for each class, the weights of its rows, and of those of its rows that are predicted right.
 
-    Probabilities that differ little may be rounded to the same number, so the class is that of the largest Z.
-    Where there are not too many classes, confusion[i, j] is the weight of the rows of class i for which
-    class j is predicted.
+    The predicted class is that of the largest Z, because two probabilities may be rounded to the same number.
+    With up to `MOST_TABULATED` classes, confusion[i, j] is the weight of the rows of class i that are
+    predicted as class j.
     """
     predicted = one_hot(xp, xp.argmax(Z, axis=1), classes, T.dtype)
     weighted = T * weights[:, None]
@@ -56,12 +57,16 @@ def class_shapes(k: int) -> dict[str, tuple[int, ...]]:
 
 
 def class_metrics(xp: Namespace, totals: State) -> dict[str, float]:
-    """accuracy: the share of the weight of the rows whose predicted class is the true one."""
+    """accuracy: the weight of the rows that are predicted right, divided by the weight of all rows."""
     return {"accuracy": float(xp.sum(totals["right"]) / totals["weight"][0])}
 
 
 def label_sums(xp: Namespace, Z: Array, A: Array, T: Array, weights: Array, classes: Array) -> State:
-    """For each label the weight of the rows in which it is true, predicted (Z > 0: A > 1/2), and both."""
+    """Add up, for each label, the weights of the rows where it is true, where it is predicted, and both.
+
+    A label is predicted where Z > 0, which means A > 1/2. "exact" is the weight of the rows that have every
+    label right.
+    """
     w = weights[:, None]
     predicted = xp.astype(Z > 0, T.dtype)
     wrong = xp.max(xp.abs(predicted - T), axis=1)  # 1 where any label of the row is wrong
@@ -79,7 +84,10 @@ def label_shapes(k: int) -> dict[str, tuple[int, ...]]:
 
 
 def label_metrics(xp: Namespace, totals: State) -> dict[str, float]:
-    """accuracy: the share of rows with every label right. f1: 2 both / (true + predicted) over all labels."""
+    """accuracy: the fraction of rows, by weight, with every label right.
+
+    f1: 2 both / (true + predicted), each added up over all labels.
+    """
     found = xp.sum(totals["true"]) + xp.sum(totals["predicted"])
     f1 = 2.0 * xp.sum(totals["both"]) / found if found > 0 else 0.0
     return {"accuracy": float(totals["exact"][0] / totals["weight"][0]), "f1": float(f1)}
@@ -88,9 +96,9 @@ def label_metrics(xp: Namespace, totals: State) -> dict[str, float]:
 def number_sums(
     xp: Namespace, Z: Array, A: Array, T: Array, weights: Array, classes: Array, *, centre: float = 0.0
 ) -> State:
-    """For each number the sums of (A - T)^2, of T - centre and of (T - centre)^2.
+    """Add up, for each of the k numbers, (A - T)^2, T - centre and (T - centre)^2, times the row's weight.
 
-    Targets should have the mean `centre`, as training makes them: float32 loses r2 where they have not.
+    Training scales targets to a mean of `centre`. With another mean, float32 loses r2.
     """
     w, D = weights[:, None], A - T
     T = T - centre
@@ -107,7 +115,10 @@ def number_shapes(k: int) -> dict[str, tuple[int, ...]]:
 
 
 def number_metrics(xp: Namespace, totals: State) -> dict[str, float]:
-    """rmse: the root of the mean of (A - T)^2. r2: 1 - its share in the variance of T, mean over numbers."""
+    """rmse: the root of the mean of (A - T)^2.
+
+    r2: 1 - the sum of (A - T)^2 / the sum of (T - mean of T)^2, averaged over the k numbers.
+    """
     weight = totals["weight"][0]
     spread = totals["target_squares"] - totals["targets"] ** 2 / weight
     # a constant target has no variance: r2 is 1 where it is met, otherwise 0

@@ -1,6 +1,7 @@
 """The network: dense layers with an activation between them, forward and backward.
 
-With A_0 = X, layer l = 1 … L computes Z_l = A_{l-1} W_l + b_l, and each layer but the last A_l = f_l(Z_l).
+With A_0 = X, layer l = 1 … L computes Z_l = A_{l-1} W_l + b_l. Each layer but the last also computes
+A_l = f_l(Z_l).
 The loss is computed from Z_L, the output of the last layer.
 """
 
@@ -39,10 +40,8 @@ class Network:
         if len(self.sizes) < 2 or min(self.sizes) < 1:
             raise ValueError(f"sizes {self.sizes}: give at least two, input and output, each 1 or more")
         if len(self.activations) != self.depth - 1:
-            given, hidden = len(self.activations), self.depth - 1
-            raise ValueError(
-                f"{given} activations for {hidden} hidden layer(s): give one for each, or one name"
-            )
+            wanted = f"one name, or {self.depth - 1}: one for each hidden layer"
+            raise ValueError(f"activation {self.activation}: give {wanted}")
         for name in (self.activation,) if isinstance(self.activation, str) else self.activation:
             if name not in ACTIVATIONS:
                 raise ValueError(f"activation {name!r}: choose one of {', '.join(ACTIVATIONS)}")
@@ -82,13 +81,13 @@ def initial_parameters(
 ) -> dict[str, Array]:
     """Draw the initial parameters W1, b1, W2, b2, … in this order.
 
-    A layer is drawn by `he_normal` where relu follows it, and by `glorot_uniform` elsewhere; the last layer
+    A layer is drawn by `he_normal` if relu follows it, otherwise by `glorot_uniform`. The last layer is drawn
     like the one before it.
 
     Parameters
     ----------
     xp
-        The namespace of the arrays that `rng` draws: NumPy, as a rule.
+        The namespace of the arrays that `rng` draws, usually NumPy.
     rng
         A generator on the host.
     biases
@@ -116,7 +115,7 @@ def is_weight(name: str) -> bool:
 
 
 class Pass(NamedTuple):
-    """What `forward` computed and `backward` needs.
+    """The arrays that `forward` computes and `backward` needs.
 
     Attributes
     ----------
@@ -146,7 +145,7 @@ def forward(
     X : (m, sizes[0])
         Rows of floating point numbers.
     masks : {l: M_l}
-        The masks of dropout, in training, for the layers that have any.
+        The masks of dropout, for the layers that have one. Only training has masks.
     """
     masks, f = masks or {}, network.activations
     Z: dict[int, Array] = {}

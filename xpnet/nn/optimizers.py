@@ -7,7 +7,7 @@ parameters and the memory, so `update` changes them in place where the library c
 Weight decay pulls every weight towards zero; biases do not decay. SGD and Adam add weight_decay * W to the
 gradient of a weight, as in torch.optim. This is the gradient of (weight_decay / 2) |W|^2, a term that the
 reported loss does not include (for one that it does include, see `TrainingStep`). A decoupled decay,
-W <- W - lr weight_decay W, goes past the optimizer's memory.
+W <- W - lr weight_decay W, changes the weight directly, so it never enters the optimizer's memory.
 """
 
 from dataclasses import dataclass
@@ -89,17 +89,17 @@ class Adam:
         memory |= {f"square.{name}": xp.zeros_like(W) for name, W in parameters.items()}
         one = next(iter(parameters.values()))
         c = xp.zeros_like(xp.reshape(one, (-1,))[:1])
-        return memory | {"mean.share": c, "square.share": xp.zeros_like(c)}
+        return memory | {"mean.correction": c, "square.correction": xp.zeros_like(c)}
 
     def update(self, xp: Namespace, state: State, gradients: State, lr: Array) -> State:
         """Change the parameters once, and return the new state. `lr` is an array of shape (1,)."""
-        c1 = state["mean.share"]
+        c1 = state["mean.correction"]
         c1 *= self.beta1
         c1 += 1.0 - self.beta1
-        c2 = state["square.share"]
+        c2 = state["square.correction"]
         c2 *= self.beta2
         c2 += 1.0 - self.beta2
-        state |= {"mean.share": c1, "square.share": c2}
+        state |= {"mean.correction": c1, "square.correction": c2}
         for name, dW in gradients.items():
             W, dW = decay(self, name, state[name], dW, lr)
             m, s = state[f"mean.{name}"], state[f"square.{name}"]

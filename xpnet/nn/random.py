@@ -1,4 +1,4 @@
-"""Random numbers inside a step: a function of what they are for, so that every library draws the same.
+"""Random numbers inside a step. Each is computed from its place, so every library draws the same numbers.
 
 A generator that keeps a state would have to be carried from step to step and from library to library. A
 counter-based generator has none: the number at a place is a hash of the place, under a key. So a step that is
@@ -31,7 +31,7 @@ def threefry(key: tuple[Array, Array], x0: Array, x1: Array, rounds: int = ROUND
     Returns
     -------
     x0, x1
-        Two int32 arrays of that shape, each bit of them as good as drawn.
+        Two int32 arrays of that shape, whose bits pass for independent random bits.
     """
     k0, k1 = key
     schedule = (k0, k1, k0 ^ k1 ^ PARITY)

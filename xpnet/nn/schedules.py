@@ -27,18 +27,18 @@ def cosine(xp: Namespace, p: Array) -> Array:
 
 
 def plateau(scores: Sequence[float], *, patience: int, factor: float, least: float = 0.0) -> float:
-    """The factor of the rate after some epochs: it falls whenever the score has stopped to grow.
+    """The factor of the rate after some epochs: it falls whenever the score has stopped growing.
 
     Parameters
     ----------
     scores
-        One for each epoch so far, the higher the better: numbers on the host.
+        One number for each epoch so far, on the host. Higher is better.
     patience
-        Multiply the rate after more than so many epochs in a row without a better score than the best before.
+        The number of epochs in a row that may pass without a new best score. After one more the rate falls.
     factor
-        By so much.
+        What the rate is multiplied by each time it falls.
     least
-        The least growth that counts.
+        The smallest growth that makes a new best score.
     """
     best, waited, falls = float("-inf"), 0, 0
     for score in scores:

@@ -12,8 +12,8 @@ A step never changes `data`, which holds
 ``y``  (n,) or (n, k)     targets: class numbers 0 … k - 1, or floats
 ``classes``  (k,)         0, 1, …, k - 1
 ``weights``  (n,)         optional: the weight of each row in the loss, 0 or more
-``mean, std``  (fan_in,)  optional: subtracted from the columns of X, and divided by
-``penalty``  (1,)         optional: alpha, of the penalty alpha / (2 sum of weights) |W|^2
+``mean, std``  (fan_in,)  optional: each column x of X becomes (x - mean) / std
+``penalty``  (1,)         optional: the alpha of the penalty alpha / (2 sum of weights) |W|^2
 ``seed``  (1,)            with dropout: the seed of its masks
 ``places``  (p,)          with dropout: 0, 1, …, p - 1, for `uniform16`
 ========================  =====================================================================
@@ -76,11 +76,11 @@ class TrainingStep:
     Parameters
     ----------
     scale
-        What X is divided by.
+        The number that X is divided by.
     dropout
-        For the input and each hidden layer, the probability that a unit is left out; empty for none.
+        For the input and each hidden layer, the probability that a unit is left out; empty for no dropout.
     clip
-        The largest norm of the gradient; larger ones are scaled down. 0 for none.
+        The largest norm of the gradient; a longer gradient is scaled down. 0 for no limit.
     mean_loss
         Let every row of a batch count the same in ``loss``: add the mean loss of the batch times its rows.
     """
@@ -148,8 +148,8 @@ class TrainingStep:
 class EvaluationStep:
     """Evaluate the network on one batch.
 
-    Besides the parameters, the state holds running sums: ``loss`` as in training, and those of the metrics,
-    which the kind of the loss names.
+    Besides the parameters, the state holds running sums: ``loss``, as in training, and the sums that the
+    kind of the loss names for its metrics.
     """
 
     xp: Namespace

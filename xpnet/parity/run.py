@@ -81,10 +81,8 @@ class Reference:
         Single steps of the free run.
     cases
         Single steps of each of `CASES`.
-    final
-        The state after the free run.
-    loss, accuracy
-        The mean loss during the free run, and the accuracy after it.
+    outcome
+        The parameters after the free run, its mean loss, and the accuracy after it.
     """
 
     precision: str
@@ -92,9 +90,7 @@ class Reference:
     pieces: dict[str, np.ndarray]
     singles: list[SingleStep]
     cases: dict[str, list[SingleStep]]
-    final: dict[str, np.ndarray]
-    loss: float
-    accuracy: float
+    outcome: dict[str, np.ndarray]
 
     @classmethod
     def prepare(cls, steps: int = 1000, seed: int = 0, precision: str = "float32") -> "Reference":
@@ -130,9 +126,9 @@ class Reference:
                     wanted |= set() if single else {i + 1}
                 state = stepper.run(state, rows[np.newaxis])
                 loss += float(state["loss"][0])
-            accuracy = _accuracy(backend, inputs, state, "float64")
+            outcome = _outcome(backend, inputs, state, loss, "float64")
             cases = {name: _case_steps(backend, inputs, case) for name, case in CASES.items()}
-        return cls(precision, inputs, pieces, singles, cases, state, loss / (steps * BATCH), accuracy)
+        return cls(precision, inputs, pieces, singles, cases, outcome)
 
 
 @dataclass
@@ -194,30 +190,23 @@ def compare(backend: Backend, dtype: str, reference: Reference, tell: Tell = lam
 
         tell("single steps")
         stepper = Stepper.prepare(backend, inputs, dtype)
-        for name in (*NETWORK.shapes, "loss"):
-            compared = _compare_steps(stepper, reference.singles, [name], precision)
-            report.rows.append(replace(compared, quantity=f"single step {name}"))
+        for name, row in _compare_steps(stepper, reference.singles, precision).items():
+            report.rows.append(replace(row, quantity=f"single step {name}"))
         for case, singles in reference.cases.items():
             tell(f"single steps, {case}")
             other = Stepper.prepare(backend, inputs, dtype, CASES[case])
-            compared = _compare_steps(other, singles, [*NETWORK.shapes, "loss"], precision)
-            report.rows.append(replace(compared, quantity=f"single step, {case}"))
+            worst = max(_compare_steps(other, singles, precision).values(), key=_error)
+            report.rows.append(replace(worst, quantity=f"single step, {case}"))
 
         state, loss, steps = stepper.begin(inputs), 0.0, len(inputs.batches)
         for start in range(0, steps, STEPS_AT_ONCE):
             tell(f"free run, step {start:,} of {steps:,}")
             state = stepper.run(state, inputs.batches[start : start + STEPS_AT_ONCE])
             loss += float(state["loss"][0])
-        for name in NETWORK.shapes:
-            b = reference.final[name]
-            report.rows.append(judge(f"free run {name}", "parameters", state[name], b, dtype, precision))
-        ends = {
-            "loss": (loss / (steps * BATCH), reference.loss),
-            "accuracy": (_accuracy(backend, inputs, state, dtype), reference.accuracy),
-        }
-        for name, (ours, theirs) in ends.items():
-            a, b = np.asarray(ours, dtype), np.asarray(theirs, dtype)
-            report.rows.append(judge(f"free run {name}", name, a, b, dtype, precision))
+        for name, a in _outcome(backend, inputs, state, loss, dtype).items():
+            b, kind = reference.outcome[name], "parameters" if name in NETWORK.shapes else name
+            b = b if kind == "parameters" else b.astype(dtype)
+            report.rows.append(judge(f"free run {name}", kind, a, b, dtype, precision))
     report.execution = backend.execution  # only now is it known whether steps fell back
     report.seconds = time.perf_counter() - started
     return report
@@ -243,16 +232,19 @@ def _pieces(backend: Backend, inputs: Inputs, dtype: str) -> dict[str, np.ndarra
     return pieces
 
 
-def _compare_steps(stepper: Stepper, singles: list[SingleStep], names: list[str], precision: str) -> Row:
-    """Take single steps, and compare what comes of them: the worst error of all."""
-    rows = []
+def _compare_steps(stepper: Stepper, singles: list[SingleStep], precision: str) -> dict[str, Row]:
+    """Take single steps, and compare what comes of them: the worst error of each quantity."""
+    worst: dict[str, Row] = {}
     for single in singles:
         after = stepper.run(single.before, single.rows[np.newaxis])
-        rows += [
-            judge(name, "chained", after[name], single.after[name], stepper.dtype, precision)
-            for name in names
-        ]
-    return max(rows, key=lambda row: row.error)
+        for name in (*NETWORK.shapes, "loss"):
+            row = judge(name, "chained", after[name], single.after[name], stepper.dtype, precision)
+            worst[name] = max(worst.get(name, row), row, key=_error)
+    return worst
+
+
+def _error(row: Row) -> float:
+    return row.error
 
 
 def _case_steps(backend: Backend, inputs: Inputs, case: Case) -> list[SingleStep]:
@@ -278,10 +270,16 @@ def _draw_off_the_corner(backend: Backend, seed: int, steps: int) -> Inputs:
         seed += 1
 
 
-def _accuracy(backend: Backend, inputs: Inputs, parameters: dict[str, np.ndarray], dtype: str) -> float:
+def _outcome(
+    backend: Backend, inputs: Inputs, state: dict[str, np.ndarray], loss: float, dtype: str
+) -> dict[str, np.ndarray]:
+    """The parameters after a free run, its mean loss, and the accuracy after it."""
+    parameters = {name: state[name] for name in NETWORK.shapes}
     options: dict[str, Any] = {"activation": NETWORK.activation, "dtype": dtype, "scale": 255.0}
     try:
         model = MLP(NETWORK.sizes, backend=backend, parameters=parameters, **options)
-        return evaluate(model, inputs.images[:EVALUATED], inputs.labels[:EVALUATED]).accuracy
+        accuracy = evaluate(model, inputs.images[:EVALUATED], inputs.labels[:EVALUATED]).accuracy
     except (DivergedError, UsageError):  # NaN fails its gate like any other error, and the report goes on
-        return float("nan")
+        accuracy = float("nan")
+    means = {"loss": loss / (len(inputs.batches) * BATCH), "accuracy": accuracy}
+    return parameters | {name: np.asarray(mean, dtype) for name, mean in means.items()}

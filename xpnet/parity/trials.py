@@ -101,14 +101,8 @@ def draw_inputs(seed: int, steps: int) -> Inputs:
     """Draw the inputs of all trials."""
     rng = stream(seed, "parity")
     m, fan_in, fan_out = BATCH, 20, 30
-    shapes = {
-        "X": (m, fan_in),
-        "W": (fan_in, fan_out),
-        "b": (fan_out,),
-        "Z": (m, fan_out),
-        "dA": (m, fan_out),
-        "dZ": (m, fan_out),
-    }
+    shapes = {"X": (m, fan_in), "W": (fan_in, fan_out), "b": (fan_out,)}
+    shapes |= dict.fromkeys(("Z", "dA", "dZ"), (m, fan_out))
     arrays = {name: _odd(rng.standard_normal(shape)) for name, shape in shapes.items()}
     arrays["Y"] = np.eye(fan_out, dtype=np.float32)[rng.integers(0, fan_out, m)]
     arrays["shares"] = np.full(m, 1 / m, dtype=np.float32)
@@ -130,7 +124,7 @@ def _odd(array: np.ndarray) -> np.ndarray:
 
 
 def with_odd_weights(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A state in which no weight lies half way, or its rounding could decide the sign of a relu input."""
+    """Change a state so that no weight lies half way: its rounding could decide the sign of a relu input."""
     return {name: _odd(array) if is_weight(name) else array for name, array in state.items()}
 
 

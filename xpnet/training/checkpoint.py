@@ -90,7 +90,7 @@ class Checkpoint:
     Raises
     ------
     UsageError
-        The path is none, or the notes cannot be written as JSON.
+        `path` is not a path, or the notes cannot be written as JSON.
     """
 
     def __init__(self, path: str | os.PathLike[str], config: dict[str, Any] | None = None) -> None:

@@ -6,25 +6,26 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.arguments import instance, known_names
+from xpnet.arguments import brief, instance, meant
 from xpnet.data.checks import check_memory
 from xpnet.data.rows import batches
-from xpnet.errors import DivergedError, XpnetError
+from xpnet.errors import DivergedError, UsageError, XpnetError
 from xpnet.model import MLP, input_scale, rows_at_once
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.metrics import Kind
 from xpnet.nn.step import EvaluationStep
 from xpnet.nn.typing import State
 from xpnet.training.feed import Part, bytes_held, make_feed
+from xpnet.training.history import Measured
 from xpnet.training.inputs import enter
 
 BATCH_SIZE = 1000
 BATCHES_AT_ONCE = 1000
-"""Batches that are added up on the device before the host does: float32 counts exactly to 2^24."""
+"""Batches that are added up on the device before the host adds the sums: float32 is exact up to 2^24."""
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Measured):
     """The results of a network on some rows.
 
     Each metric is an attribute as well: ``accuracy`` for classes, ``accuracy`` and ``f1`` for labels,
@@ -46,13 +47,6 @@ class Evaluation:
     rows: int
     metrics: Mapping[str, float]
     totals: Mapping[str, np.ndarray] = field(repr=False)
-
-    def __getattr__(self, name: str) -> float:
-        try:
-            return float(self.__dict__["metrics"][name])
-        except KeyError:
-            known = ", ".join(("loss", *self.__dict__.get("metrics", ())))
-            raise AttributeError(f"this evaluation has no {name}; it has {known}") from None
 
     @property
     def accuracy_by_class(self) -> list[float | None]:
@@ -106,7 +100,8 @@ def evaluate(
     DivergedError
         The loss is not a finite number.
     """
-    known_names(unknown, ("sample_weight", "memory"))
+    for name in unknown:
+        raise UsageError(f"unknown argument {brief(name)}: {meant(name, ('sample_weight', 'memory'))}")
     instance("model", model, MLP, "an xpnet.MLP")
     memory = check_memory(memory)
     with model.backend.running(model.dtype):

@@ -26,7 +26,7 @@ FEWEST = 16
 """The least number of blocks in a chunk: the rows of fewer blocks would hardly be mixed."""
 
 NUMBER = 16
-"""Bytes that a row needs besides its features, targets and weight: for its number, and room."""
+"""Bytes that a row needs besides its features, targets and weight: its row number, and some reserve."""
 
 
 class Part(NamedTuple):

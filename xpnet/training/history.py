@@ -12,8 +12,21 @@ if TYPE_CHECKING:
     from xpnet.training.checkpoint import Standing
 
 
+class Measured:
+    """Something with metrics by name, each of which is an attribute too."""
+
+    metrics: Mapping[str, float]
+
+    def __getattr__(self, name: str) -> float:
+        metrics = self.__dict__.get("metrics", {})
+        if name in metrics:
+            return float(metrics[name])
+        known = ", ".join(metrics) or "no metrics, because nothing was validated"
+        raise AttributeError(f"{type(self).__name__} has no {name}; it has {known}")
+
+
 @dataclass(frozen=True)
-class Epoch:
+class Epoch(Measured):
     """One pass over the training rows.
 
     Each metric is an attribute as well: ``validation_loss``, ``validation_accuracy``, …
@@ -40,23 +53,11 @@ class Epoch:
     metrics: Mapping[str, float]
     seconds: float
 
-    def __getattr__(self, name: str) -> float:
-        try:
-            return float(self.__dict__["metrics"][name])
-        except KeyError:
-            known = ", ".join(self.__dict__.get("metrics", ())) or "no metrics, because nothing was validated"
-            raise AttributeError(f"this epoch has no {name}; it has {known}") from None
-
     @property
     def row(self) -> dict[str, Any]:
         """All numbers by name, in the order of the table."""
-        return {
-            "epoch": self.epoch,
-            "lr": self.lr,
-            "loss": self.loss,
-            **self.metrics,
-            "seconds": self.seconds,
-        }
+        named = {"epoch": self.epoch, "lr": self.lr, "loss": self.loss, **self.metrics}
+        return named | {"seconds": self.seconds}
 
 
 @dataclass
@@ -108,7 +109,7 @@ class History:
 
         Raises
         ------
-        ValueError
+        ValueError, KeyError
             The array has another shape than its columns say, or lacks a column.
         """
         if table.ndim != 2 or table.shape[1] != len(columns):
@@ -116,9 +117,6 @@ class History:
         epochs = []
         for numbers in table.tolist():
             row = dict(zip(columns, numbers, strict=True))
-            try:
-                number, lr, loss, seconds = (row.pop(name) for name in ("epoch", "lr", "loss", "seconds"))
-            except KeyError as error:
-                raise ValueError(f"a history without {error}") from error
+            number, lr, loss, seconds = (row.pop(name) for name in ("epoch", "lr", "loss", "seconds"))
             epochs.append(Epoch(int(number), lr, loss, row, seconds))
         return cls(epochs, best)

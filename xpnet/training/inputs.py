@@ -6,8 +6,6 @@ on its device. Targets and weights come out on the host, because they are small,
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,12 @@ from xpnet.model import MLP, check_shape
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.typing import Array
 from xpnet.scaling import Columns
+
+REAL = (int, float, np.integer, np.floating)
+"""The types of a number that is the weight of a class."""
+
+MOST_WEIGHT = 1e30
+"""A larger one is taken for a mistake."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +143,6 @@ def _host(model: MLP, values: Any, what: str) -> np.ndarray:
     """Bring targets or weights to the host."""
     name = owner(values)
     if name in (None, "numpy"):
-        if np.ma.is_masked(values):
-            raise XpnetError(f"{what}: masked labels or numbers; leave their rows out")
         return host_array(values, what)
     theirs = backend_class(name)
     if name != model.backend.name and theirs.device_of(values) != "cpu":
@@ -212,22 +214,12 @@ def _class_weights(model: MLP, given: Any, y: np.ndarray, weights: np.ndarray | 
         counts = np.bincount(y, weights, minlength=k)
         factors = counts.sum() / (np.count_nonzero(counts) * np.where(counts > 0, counts, 1.0))
     elif isinstance(given, Mapping):
-        factors = np.ones(k)
+        factors, known = np.ones(k), model.class_names or range(k)
         for name, weight in given.items():
-            number = (
-                name
-                if model.class_names is None
-                else model.class_names.index(name)
-                if name in model.class_names
-                else -1
-            )
-            known = isinstance(number, int | np.integer) and 0 <= number < k
-            good = isinstance(weight, Real) and 0 <= float(weight) < inf
-            if not (known and good):
-                raise UsageError(
-                    f"class_weight {brief({name: weight})}: give classes and weights of 0 or more"
-                )
-            factors[number] = weight
+            if name not in known or not isinstance(weight, REAL) or not 0 <= weight <= MOST_WEIGHT:
+                wrong = brief({name: weight})
+                raise UsageError(f"class_weight {wrong}: give classes and weights of 0 or more")
+            factors[known.index(name)] = weight
     else:
         raise UsageError(f"class_weight must be 'balanced' or a mapping, not {brief(given)}")
     by_row: np.ndarray = factors[y]

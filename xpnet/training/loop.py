@@ -8,6 +8,7 @@ from xpnet.data.checks import check_memory
 from xpnet.errors import DivergedError, UsageError
 from xpnet.model import MLP
 from xpnet.nn.losses import LOSSES
+from xpnet.nn.typing import State
 from xpnet.scaling import Columns
 from xpnet.training.checkpoint import Checkpoint, Standing
 from xpnet.training.history import History
@@ -48,7 +49,8 @@ def train(
         left alone.
     y : (n,) or (n, k)
         Targets: class numbers or names, labels 0 and 1, or numbers in their own units. Numbers are scaled to
-        mean 0 and standard deviation 1 (counts to mean 1) for the steps; `model.targets` keeps the scale.
+        mean 0 and standard deviation 1 (counts to mean 1) for the steps; `model.targets` keeps the scale,
+        which is computed from all rows, with those that a fraction `validation` holds back.
     checkpoint
         A file in which the run is saved before the first step and after every epoch.
     resume
@@ -74,7 +76,8 @@ def train(
         optimizer's memory and the place in the order of the rows that it had at its end. Columns keep the
         scale that they had.
     standardize
-        Scale the columns of X to mean 0 and standard deviation 1; `model.inputs` keeps the scale.
+        Scale the columns of X to mean 0 and standard deviation 1; `model.inputs` keeps the scale. Like that
+        of the targets, it is computed from all rows.
     **settings
         The other fields of `xpnet.Settings`: epochs, batch_size, lr, optimizer, schedule, …
 
@@ -94,10 +97,9 @@ def train(
     instance("model", model, MLP, "an xpnet.MLP")
     brought = validation if isinstance(validation, tuple | list) else None
     if validation is None or (brought is not None and len(brought) not in (2, 3)):
-        raise UsageError(
-            f"validation must be a fraction, (X, y) or (X, y, sample_weight), not {brief(validation)}"
-        )
-    settings["validation"] = None if brought is not None else validation
+        wanted = "a fraction, (X, y) or (X, y, sample_weight)"
+        raise UsageError(f"validation must be {wanted}, not {brief(validation)}")
+    settings["validation"] = None if brought else validation
     chosen, memory = settings_of(settings, model.loss), check_memory(memory)
     instance("start", start, (Standing, type(None)), "the standing of a history")
     progress = Progress() if progress is None else progress
@@ -113,26 +115,11 @@ def train(
             if start is None:
                 _scale_columns(model, examples, flag("standardize", standardize))
             elif (model.kind == "numbers" and not model.targets) or (standardize and not model.inputs):
-                raise UsageError(
-                    "start: go on with the network of that run, which knows how it scaled columns"
-                )
-            held = None
-            if brought is not None:
-                held = enter(model, *brought, names="X_val y_val sample_weight_val")
-            run = Run(model, examples, chosen, memory, held)
-            standing = run.begin()
-            if start is not None:
-                run.check(start, "start")
-                standing = Standing(model.backend.copy(start.state), passes=start.passes)
-            if checkpoint:
-                config = identity(run, memory)
-                if resume:
-                    standing = checkpoint.load()
-                    refuse_changes(checkpoint.path, standing.config, config)
-                    run.check(standing, str(checkpoint.path))
-                    standing = standing.moved(model.backend.asarray)
-                standing.config, standing.notes = config, standing.notes | checkpoint.config
-                checkpoint.save(standing.moved(model.backend.to_numpy))
+                known = "which knows how it scaled columns"
+                raise UsageError(f"start: go on with the network of that run, {known}")
+            held = brought and enter(model, *brought, names="X_val y_val sample_weight_val")
+            run = Run(model, examples, chosen, memory, held or None)
+            standing = _begin(run, start, checkpoint, resume, memory)
             return _epochs(run, standing, checkpoint, progress)
     except BaseException:
         for name, value in before.items():
@@ -149,14 +136,36 @@ def _scale_columns(model: MLP, examples: Examples, standardize: bool) -> None:
         model.targets = Columns.of(examples.y, examples.weights, centred=centred)
 
 
+def _begin(
+    run: Run, start: Standing | None, checkpoint: Checkpoint | None, resume: bool, memory: int | None
+) -> Standing:
+    """Begin anew, or where another run ended, or where the checkpoint is; and write the checkpoint."""
+    backend = run.model.backend
+    if start is None:
+        standing = run.begin()
+    else:
+        run.check(start, "start")
+        standing = Standing(backend.copy(start.state), passes=start.passes)
+    if checkpoint:
+        config = identity(run, memory)
+        if resume:
+            standing = checkpoint.load()
+            refuse_changes(checkpoint.path, standing.config, config)
+            run.check(standing, str(checkpoint.path))
+            standing = standing.moved(backend.asarray)
+        standing.config, standing.notes = config, standing.notes | checkpoint.config
+        checkpoint.save(standing.moved(backend.to_numpy))
+    return standing
+
+
 def _epochs(run: Run, standing: Standing, checkpoint: Checkpoint | None, progress: Progress) -> History:
     """Run the epochs that are missing. Arrays come to the host only where a checkpoint needs them."""
-    model, settings, history = run.model, run.settings, standing.history
+    backend, settings, history = run.model.backend, run.settings, standing.history
     progress.on_start(history, run.feed.rows, settings.epochs)
-    if not _finished(history, settings):
+    ended = _finished(history, settings)
+    if not ended:
         run.warm_up(standing.state)
-    stopped = False
-    while not (stopped or _finished(history, settings)):
+    while not ended:
         try:
             standing.state, row = run.epoch(standing, progress)
         except DivergedError:
@@ -165,23 +174,22 @@ def _epochs(run: Run, standing: Standing, checkpoint: Checkpoint | None, progres
             raise
         history.epochs.append(row)
         if settings.patience and _is_best(history, settings):
-            history.best, standing.best = row.epoch, model.backend.copy(run.parameters(standing.state))
+            history.best, standing.best = row.epoch, backend.copy(run.parameters(standing.state))
         if checkpoint:
-            checkpoint.save(standing.moved(model.backend.to_numpy))
-        # a copy, because the next step may write to the state
-        model.parameters, model.scale = model.backend.copy(run.parameters(standing.state)), run.step.scale
-        history.standing = _end_of(standing)
-        stopped = bool(progress.on_epoch(history))
-    history.standing = _end_of(standing)
-    # a copy, because `start` may hand the state to another run
-    kept = standing.best or run.parameters(standing.state)
-    model.parameters, model.scale = model.backend.copy(kept), run.step.scale
+            checkpoint.save(standing.moved(backend.to_numpy))
+        _hand_out(run, standing, run.parameters(standing.state))
+        ended = bool(progress.on_epoch(history)) or _finished(history, settings)
+    _hand_out(run, standing, standing.best or run.parameters(standing.state))
     return history
 
 
-def _end_of(standing: Standing) -> Standing:
-    """What another run needs to go on from here. It does not refer to the history that refers to it."""
-    return Standing(standing.state, passes=standing.passes + len(standing.history.epochs))
+def _hand_out(run: Run, standing: Standing, parameters: State) -> None:
+    """Give the model parameters, and the history what another run needs to go on from here."""
+    # copies, because the next step, or another run that goes on from here, may write to the state
+    run.model.parameters, run.model.scale = run.model.backend.copy(parameters), run.step.scale
+    # this does not refer to the history that refers to it
+    passes = standing.passes + len(standing.history.epochs)
+    standing.history.standing = Standing(standing.state, passes=passes)
 
 
 def _finished(history: History, settings: Settings) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from math import inf
 from typing import Any
 
-from xpnet.arguments import choice, flag, known_names, number, whole
+from xpnet.arguments import brief, choice, flag, meant, number, whole
 from xpnet.errors import UsageError, XpnetError
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
@@ -52,6 +52,16 @@ ANSWERS = {f"did you mean {ours}?": others for ours, others in FOREIGN.items()} 
 }
 HINTS = {name: answer for answer, names in ANSWERS.items() for name in names.split()}
 """What to say to names that are none of our settings."""
+
+
+LEAST = {"epochs": 1, "batch_size": 1, "warmup": 0, "patience": 1, "seed": 0}
+"""The least value of every whole number."""
+
+SHARES = {"momentum": "", "beta1": "", "beta2": "", "validation": ", the fraction of the rows to hold back"}
+"""Numbers from 0 to below 1, and what a message says of them besides."""
+
+UNSET = ("lr", "clip", "patience", "validation")
+"""Numbers that may be None."""
 
 
 @dataclass(frozen=True)
@@ -138,32 +148,28 @@ class Settings:
 
     def _checked(self) -> dict[str, Any]:
         """Check every value by itself, and make it a plain one."""
-        plain: dict[str, Any] = {}
         choice("optimizer", self.optimizer, OPTIMIZERS)
         choice("schedule", self.schedule, SCHEDULES)
-        for name, least in {"epochs": 1, "batch_size": 1, "warmup": 0, "seed": 0}.items():
-            plain[name] = whole(name, getattr(self, name), least)
-        for name in ("momentum", "beta1", "beta2"):
-            plain[name] = _share(name, getattr(self, name))
-        for name in ("nesterov", "training_metrics"):
-            plain[name] = flag(name, getattr(self, name))
-        plain["epsilon"] = _positive("epsilon", self.epsilon)
-        if self.validation is not None:
-            plain["validation"] = _share(
-                "validation", self.validation, "the fraction of the rows to hold back"
-            )
         usual = ADAMW_DECAY if self.optimizer == "adamw" else 0.0
         decay = usual if self.weight_decay is None else self.weight_decay
-        plain["weight_decay"] = number("weight_decay", decay, "0 or more", lambda value: 0 <= value < inf)
-        for name in ("lr", "clip"):
-            if getattr(self, name) is not None:
-                plain[name] = _positive(name, getattr(self, name))
-        given = self.dropout if isinstance(self.dropout, list | tuple) else [self.dropout]
-        plain["dropout"] = tuple(_share("dropout", rate) for rate in given)
+        dropout = self.dropout if isinstance(self.dropout, list | tuple) else [self.dropout]
+        plain: dict[str, Any] = {
+            "weight_decay": number("weight_decay", decay, "0 or more", lambda value: 0 <= value < inf),
+            "dropout": tuple(_share("dropout", rate) for rate in dropout),
+        }
         if self.monitor is not None:
             choice("monitor", self.monitor, METRICS)
-        if self.patience is not None:
-            plain["patience"] = whole("patience", self.patience, 1)
+        for name, value in vars(self).items():
+            if value is None and name in UNSET:
+                continue
+            if name in LEAST:
+                plain[name] = whole(name, value, LEAST[name])
+            elif name in SHARES:
+                plain[name] = _share(name, value, SHARES[name])
+            elif name in ("lr", "clip", "epsilon"):
+                plain[name] = number(name, value, "greater than 0", lambda found: 0 < found < inf)
+            elif name in ("nesterov", "training_metrics"):
+                plain[name] = flag(name, value)
         return plain
 
     @property
@@ -223,12 +229,7 @@ def dropout_rates(given: tuple[float, ...], depth: int) -> tuple[float, ...]:
 
 
 def _share(name: str, value: Any, meaning: str = "") -> float:
-    said = f"at least 0 and less than 1{', ' if meaning else ''}{meaning}"
-    return number(name, value, said, lambda found: 0 <= found < 1)
-
-
-def _positive(name: str, value: Any) -> float:
-    return number(name, value, "greater than 0", lambda found: 0 < found < inf)
+    return number(name, value, f"at least 0 and less than 1{meaning}", lambda found: 0 <= found < 1)
 
 
 def settings_of(given: Mapping[str, Any], loss: str) -> Settings:
@@ -239,7 +240,10 @@ def settings_of(given: Mapping[str, Any], loss: str) -> Settings:
     UsageError
         A keyword is unknown; the message says which one may be meant.
     """
-    known_names(given, [field.name for field in fields(Settings)], HINTS)
+    known = [field.name for field in fields(Settings)]
+    for name in given:
+        if name not in known:
+            raise UsageError(f"unknown setting {brief(name)}: {HINTS.get(name) or meant(name, known)}")
     settings = Settings(**given)
     if settings.lr is not None:
         return settings
