@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,16 +175,9 @@ def test_every_option_exists() -> None:
 
 
 def test_every_keyword_and_public_name_exists() -> None:
-    functions = (
-        xpnet.train,
-        xpnet.Settings,
-        xpnet.MLP,
-        xpnet.MLP.to,
-        xpnet.get_backend,
-        xpnet.load,
-        xpnet.MLPClassifier,
-        np.unique,
-    )
+    functions: list[Any] = [xpnet.train, xpnet.Settings, xpnet.MLP, xpnet.MLP.to, xpnet.get_backend]
+    functions += [xpnet.load, np.unique]
+    functions += [xpnet.MLPClassifier]
     known = {name for function in functions for name in inspect.signature(function).parameters}
     code = "\n".join(CODE)
     assert set(re.findall(r"\b([a-z_]+)=", code)) - {"steps"} <= known
