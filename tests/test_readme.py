@@ -30,7 +30,7 @@ CHANGES = [block for language, block in BLOCKS if language == "diff"]
 OUTPUT = next(block for _, block in BLOCKS if "test accuracy" in block)
 CODE = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", README, flags=re.DOTALL | re.MULTILINE))
 FUNCTIONS = sorted(set(re.findall(r"^(?:nn|backends)\.[a-z_]+\.[A-Za-z_.]+$", "\n".join(CODE), re.MULTILINE)))
-SHORTER = {"train": ["--epochs", "1"], "parity": ["--run-steps", "20", "--dtype", "float32"]}
+SHORTER = {"train": ["--epochs", "1"], "parity": ["--run-steps", "2", "--dtype", "float32"]}
 """Options that are added to a command so that it takes seconds, unless its comment promises an accuracy."""
 
 
