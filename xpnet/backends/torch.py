@@ -10,6 +10,7 @@ import numpy as np
 
 from xpnet.backends.base import Array, Patched, State, Step
 from xpnet.backends.graph import Call, RecordingBackend
+from xpnet.errors import XpnetError
 
 
 class TorchBackend(RecordingBackend):
@@ -47,6 +48,11 @@ class TorchBackend(RecordingBackend):
     @classmethod
     def device_of(cls, array: Array) -> str:
         """From the tensor."""
+        torch = cls.imported()
+        if not isinstance(array, torch.Tensor):
+            raise XpnetError(f"a {type(array).__name__} of torch is not a tensor: give a torch.Tensor")
+        if array.layout != torch.strided or array.is_quantized:
+            raise XpnetError("the tensor is sparse or quantized: give X.to_dense() or X.dequantize()")
         return str(array.device)
 
     def precisions(self) -> tuple[str, ...]:
@@ -182,7 +188,7 @@ def _short_cuts(torch: Any, compat: Any, matmul: Callable[..., Array]) -> Patche
         return casts[dtype](x) if dtype in casts else x.to(dtype)  # `to` is the slower of the two
 
     def take(x: Array, indices: Array, /, *, axis: int | None = None) -> Array:
-        return compat.take(x, indices) if axis is None else torch.index_select(x, axis, indices)
+        return compat.take(x, indices) if axis is None else _selected(torch, x, axis, indices)
 
     def maximum(x: Array, y: Any, /) -> Array:
         return compat.maximum(x, y) if isinstance(y, torch.Tensor | bool) else torch.clamp_min(x, y)
@@ -202,6 +208,13 @@ def _short_cuts(torch: Any, compat: Any, matmul: Callable[..., Array]) -> Patche
         return x.mT
 
     return Patched(compat, astype, matrix_transpose, max, maximum, minimum, sum, take, matmul=matmul)
+
+
+def _selected(torch: Any, x: Array, axis: int, indices: Array) -> Array:
+    try:
+        return torch.index_select(x, axis, indices)
+    except NotImplementedError:  # for unsigned numbers of more than 8 bits
+        return x.movedim(axis, 0)[indices].movedim(0, axis)
 
 
 def _rounded(torch: Any) -> Callable[[Array, Array], Array]:

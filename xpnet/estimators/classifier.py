@@ -189,7 +189,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Z, answer = self._logits(X, "predict")
         backend, xp = self.model_.backend, self.model_.backend.xp
         classes = self.classes_ if len(self.classes_) > 1 else self.classes_.repeat(2)
-        with backend.running(self.model_.dtype):
+        with backend.running("float64"):  # or JAX has no int64
             numbers = xp.argmax(Z, axis=1) if self._y_type == "multiclass" else xp.astype(Z > 0, xp.int64)
             if self._several:
                 return answer(numbers)
