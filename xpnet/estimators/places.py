@@ -27,8 +27,7 @@ def asked(device: str | None, backend: str | Backend | None) -> Backend:
 
 def home(array: Any) -> Backend | None:
     """The backend of the library and the device that an array belongs to; None for the host's arrays."""
-    name = owner(array)
-    if name in (None, "numpy"):
+    if isinstance(array, np.ndarray) or (name := owner(array)) in (None, "numpy"):
         return None
     kind, _, index = backend_class(name).device_of(array).partition(":")
     return _made(name, kind, int(index or 0), "float32", "auto")

@@ -69,30 +69,28 @@ def check_targets(estimator: "BaseMLP", X: Array, y: Any) -> np.ndarray:
     return checked[1]  # type: ignore[no-any-return]
 
 
-def predict_rows(estimator: "BaseMLP", X: Any, method: str) -> tuple[Array, bool, bool]:
+def predict_rows(estimator: "BaseMLP", X: Any, method: str) -> tuple[Array, bool]:
     """Let rows in, to answer for them.
 
     Returns
     -------
-    X, sparse, host
-        The rows, on the host or on the device of the network; whether they are sparse; and whether they came
-        from the host, so that the answer belongs there too.
+    X, host
+        The rows, on the host or on the device of the network; and whether they came from the host, so that
+        the answer belongs there too.
 
     Raises
     ------
     ValueError
         They are not like those of the fit, or at another place.
     """
-    X = opened(X)
+    X = X if isinstance(X, np.ndarray) else opened(X)
     there = home(X)
     estimator._settle(there, there or estimator.model_.backend, method)
     model = estimator.model_
     if there is not None:
-        return _checked(estimator, X, model.backend, False)[0], False, False
+        return _checked(estimator, X, model.backend, False)[0], False
     X = validate_data(estimator, X, accept_sparse=["csr", "csc"], reset=False)
-    if issparse(X):
-        return _placed(X, model.backend, model.dtype), True, True
-    return X.astype(model.dtype, copy=False), False, True
+    return _placed(X, model.backend, model.dtype) if issparse(X) else X.astype(model.dtype, copy=False), True
 
 
 def rows_for(estimator: "BaseMLP", X: Any, backend: Backend, dtype: str) -> Array:
