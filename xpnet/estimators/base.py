@@ -20,7 +20,7 @@ from xpnet.estimators.convert import Convertible
 from xpnet.estimators.fitting import fit_stochastic
 from xpnet.estimators.lbfgs import fit_lbfgs
 from xpnet.estimators.places import home, on_host
-from xpnet.estimators.rows import check_targets, predict_rows, rows_and_targets, rows_for
+from xpnet.estimators.rows import check_targets, predict_rows, rows_and_targets, rows_on
 from xpnet.estimators.threads import few_threads
 from xpnet.estimators.travel import Travelling
 from xpnet.model import MLP, in_parts
@@ -203,7 +203,7 @@ class BaseMLP(Convertible, Travelling):
         if not isinstance(data, tuple | list) or len(data) not in (2, 3):
             raise UsageError("validation_data must be (X, y) or (X, y, sample_weight)")
         X, y, *weights = data
-        X = rows_for(self, X, self.model_.backend, self.model_.dtype)
+        X, _ = rows_on(self, X, self.model_.backend, self.model_.dtype)
         return self._examples(X, _column(check_targets(self, X, y)), *weights)
 
     def _begin(self, sizes: tuple[int, ...], loss: str, backend: Backend, dtype: str) -> None:
