@@ -28,7 +28,7 @@ import xpnet
 from tests.helpers import refused, sealed
 from tests.process import environment, idx, small_data
 from xpnet import MLP, Checkpoint, load_data, train
-from xpnet.cli.evaluate import _data_of_run
+from xpnet.cli.source import of_run
 from xpnet.data.idx import NAMES
 from xpnet.errors import UsageError, XpnetError
 
@@ -225,7 +225,7 @@ def readers(folder: Path) -> dict[str, Reader]:
         "npz": ({"a.npz": saved(np.savez_compressed, **floats)}, zip_damaged, [read_npz]),
         "model": ({"model": run["model"]}, tensors_damaged, [read_model]),
         "checkpoint": ({"checkpoint": run["checkpoint"]}, tensors_damaged, [read_checkpoint, read_settings]),
-        "config.json": ({"config.json": json.dumps(config).encode()}, config_damaged, [_data_of_run]),
+        "config.json": ({"config.json": json.dumps(config).encode()}, config_damaged, [of_run]),
     }
 
 
