@@ -27,6 +27,9 @@ FIRST = 2
 AT_ONCE = 2**20
 """About as many numbers of a Parquet file are read at a time."""
 
+LONGEST = 120
+"""The most characters of an error of pyarrow, which may quote a row, that a message shows."""
+
 MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
 """How missing values are written in columns of numbers, in lower case."""
 
@@ -270,7 +273,7 @@ class Table:
                 said = f"a row of more than {BLOCK:,} bytes: is a quote not closed?"
             elif "short" in said or "Empty" in said:
                 said = "no rows behind the line of names"
-            raise XpnetError(f"{self.path}: {brief(said)[1:-1]}") from error
+            raise XpnetError(f"{self.path}: {said.removeprefix('CSV parse error: ')[:LONGEST]}") from error
 
 
 def read_table(path: Path, form: Form, targets: str, memory: int | None) -> Rows:
