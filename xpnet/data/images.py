@@ -1,5 +1,6 @@
 """Folders of images, with a subfolder for each class, read by Pillow."""
 
+import logging
 import struct
 import warnings
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ DAMAGE = (
     *(SyntaxError, EOFError, RuntimeError, NotImplementedError, AttributeError, struct.error),
 )
 """The exceptions of Pillow's decoders for damaged files."""
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs of damage is in the error
 
 IGNORED = ("thumbs.db", "desktop.ini")
 
