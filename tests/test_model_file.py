@@ -71,7 +71,8 @@ FORMAT_1: dict[str, Any] = {
     "dtype": "float32",
     "scale": 1.0,
 }
-SOUND = FORMAT_1 | {"format": 2, "loss": "cross-entropy", "class_names": None, "checksum": 0}
+FORMAT_2 = FORMAT_1 | {"format": 2, "loss": "cross-entropy", "class_names": None, "checksum": 0}
+SOUND = FORMAT_2 | {"format": 3, "feature_names": None, "image_shape": None}
 """The checksum is put right when the file is written."""
 
 
@@ -100,16 +101,19 @@ def test_description_is_as_written_by_hand(tmp_path: Path) -> None:
     assert xpnet.load(path).scale is None
 
 
+@pytest.mark.parametrize("sound", [FORMAT_1, FORMAT_2], ids=["1", "2"])
 @pytest.mark.parametrize("scale", [None, 1.0, 255.0])
-def test_a_file_of_format_1_loads_as_the_classifier_that_it_was(tmp_path: Path, scale: float | None) -> None:
-    path = saved(tmp_path, {"scale": scale, "activation": "tanh"}, sound=FORMAT_1)
+def test_a_file_of_an_earlier_format_loads_as_the_classifier_that_it_was(
+    tmp_path: Path, scale: float | None, sound: dict[str, Any]
+) -> None:
+    path = saved(tmp_path, {"scale": scale, "activation": "tanh"}, sound=sound)
     model = xpnet.load(path)
     same = MLP(SIZES, activation="tanh", scale=scale, parameters=MLP(SIZES).parameters)
     assert model.description == same.description
     assert (model.kind, model.class_names, model.columns) == ("classes", None, {})
     assert model.logits(np.eye(4)).tolist() == same.logits(np.eye(4)).tolist()
     model.save(path)
-    assert tensors(path)[1]["format"] == 2
+    assert tensors(path)[1]["format"] == 3
     assert xpnet.load(path).description == same.description
 
 
@@ -170,17 +174,23 @@ def test_a_damaged_scaling_is_named(tmp_path: Path, arrays: dict[str, np.ndarray
 
 
 DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
-    "another format": ({"format": 3}, "unexpected format: 3"),
+    "another format": ({"format": 4}, "unexpected format: 4"),
     "an unknown loss": ({"loss": "hinge"}, "unexpected loss: 'hinge'"),
     "a loss that is a list": ({"loss": ["poisson"]}, "unexpected loss"),
     "names that are no list": ({"class_names": "abc"}, "unexpected class_names: 'abc'"),
     "names that are nothing": ({"class_names": [None, "b", "c"]}, "unexpected class_names"),
     "names that are no numbers": ({"class_names": [1, 2, float("nan")]}, "unexpected class_names"),
     "names that are lists": ({"class_names": [["a"], ["b"], ["c"]]}, "unexpected class_names"),
-    "two names alike": ({"class_names": ["a", "b", "a"]}, "its activations, class names or loss"),
-    "fewer names": ({"class_names": ["a", "b"]}, "its activations, class names or loss"),
-    "fewer activations": ({"activation": []}, "its activations, class names or loss"),
-    "more activations": ({"activation": ["relu", "tanh"]}, "its activations, class names or loss"),
+    "two names alike": ({"class_names": ["a", "b", "a"]}, "its activations, names, images or loss"),
+    "fewer names": ({"class_names": ["a", "b"]}, "its activations, names, images or loss"),
+    "fewer columns": ({"feature_names": ["a", "b", "c"]}, "its activations, names, images or loss"),
+    "two columns alike": ({"feature_names": ["a", "b", "c", "c"]}, "its activations, names, images or loss"),
+    "columns that are numbers": ({"feature_names": [1, 2, 3, 4]}, "unexpected feature_names"),
+    "an image of another size": ({"image_shape": [3, 3]}, "its activations, names, images or loss"),
+    "an image of four sizes": ({"image_shape": [1, 2, 2, 1]}, "its activations, names, images or loss"),
+    "an image of nothing": ({"image_shape": [0, 4]}, "unexpected image_shape"),
+    "fewer activations": ({"activation": []}, "its activations, names, images or loss"),
+    "more activations": ({"activation": ["relu", "tanh"]}, "its activations, names, images or loss"),
     "a checkpoint": ({"kind": "checkpoint"}, "unexpected kind: 'checkpoint', not 'model'"),
     **{f"no {name}": ({name: ...}, f"has no {name}") for name in SOUND},
     "other sizes": ({"sizes": [4, 5, 3]}, "its sizes [4, 5, 3]"),
