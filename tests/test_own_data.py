@@ -587,6 +587,7 @@ NOTES: dict[str, tuple[History, str | None]] = {
     "grew a little": (history([0.5, 0.2, 0.21]), None),
     "grew from nothing": (history([0.5, 1e-6, 1e-4]), None),
     "by heart": (history([0.5, 0.1, 0.001], [0.6, 0.7, 0.9]), "learns its rows by heart"),
+    "validation is uneven": (history([0.5, 0.4, 0.36], [0.276, 0.3, 0.345]), None),
     "validation grew": (history([0.5, 0.4, 0.39], [0.5, 0.6, 0.65]), "its lowest: 0.5"),
     "best was kept": (history([0.5, 0.4, 0.1], [0.5, 0.45, 0.9], best=2), None),
     "no validation": (history([0.5, 0.1, 0.001]), None),

@@ -149,15 +149,15 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
             )
         except DivergedError as error:
             raise DivergedError(f"{error}; {way_on(folder)}") from error
-        note = diagnosis.of_history(model, settings, history)
-        if note:
-            say(f"xpnet: note: {note}")
         model.save(folder / MODEL)
         try:
             result = evaluate(*test, memory=options["memory"])
         except XpnetError as error:
             raise XpnetError(f"the test rows: {error} (the network is kept in {folder / MODEL})") from error
         _write_summary(folder, model, history, result, settings.seed)
+    note = diagnosis.of_history(model, settings, history)
+    if note:
+        say(f"xpnet: note: {note}")
     _print_results(folder, model, history, result, data)
 
 
@@ -198,16 +198,16 @@ def completed(settings: Settings, options: Mapping[str, Any], data: Dataset) -> 
     """Fill in the defaults that depend on the data.
 
     Adam trains on tables unless something is said of the optimizer, because a value that few rows have is
-    large once it is standardized. An epoch of small data has about ten steps, of 16 rows or more, and there
-    are so many epochs that the run has `FEWEST_STEPS`.
+    large once it is standardized. Small data are trained on for `FEWEST_STEPS`, in epochs of about ten steps
+    of 16 rows or more.
     """
-    rows = max(1, round(len(data.X_train) * (1 - (settings.validation or 0))))
-    if options["batch_size"] is None:
-        settings = replace(settings, batch_size=min(settings.batch_size, max(16, rows // 10)))
     said = [options[name] for name in ("optimizer", "lr", "momentum", "nesterov")]
     if data.form.feature_names and not any(said):
         settings = settings_of(asdict(settings) | {"optimizer": "adam", "lr": None}, options["loss"])
     if options["epochs"] is None:
+        rows = max(1, round(len(data.X_train) * (1 - (settings.validation or 0))))
+        if options["batch_size"] is None:
+            settings = replace(settings, batch_size=min(settings.batch_size, max(16, rows // 10)))
         steps = -(-rows // min(settings.batch_size, rows))
         settings = replace(settings, epochs=max(settings.epochs, -(-FEWEST_STEPS // steps)))
     return settings

@@ -71,7 +71,8 @@ def of_history(model: MLP, settings: Settings, history: History) -> str | None:
     if len(held) < len(epochs):
         return None
     lowest, last = min(held), held[-1]
-    if last - loss > GAP * guess or (last > GREW * lowest and last - lowest > GAP * guess / 5):
+    grew = last > GREW * max(lowest, loss) and last - lowest > GAP * guess / 5
+    if last - loss > GAP * guess or grew:
         said = f"the validation loss is {last:.3g} (its lowest: {lowest:.3g}), the training loss {loss:.2g}"
         return f"{said}: the network learns its rows by heart: try --patience 5, --dropout 0.2 or more rows"
     return None
