@@ -249,8 +249,13 @@ class MLP:
         """
         if self.kind == "numbers":
             raise XpnetError(f"a network with {self.loss} has no probabilities; ask predict for its numbers")
+        return self.output(self.logits(X))
+
+    def output(self, logits: Array) -> Array:
+        """Compute what logits (m, outputs) stand for: probabilities, or numbers in the units of the targets."""
         with self.backend.running(self.dtype):
-            return LOSSES[self.loss].output(self.backend.xp, self.logits(X))
+            A = LOSSES[self.loss].output(self.backend.xp, logits)
+            return A if self.targets is None else self.targets.restored(A, self._place)
 
     def predict(self, X: Array) -> Array:
         """Find the most probable class, the labels or the numbers of every row; see `logits`.
@@ -281,11 +286,8 @@ class MLP:
                     )
             if self.kind == "classes":
                 return xp.argmax(logits, axis=1)
-            if self.kind == "labels":
-                answer = xp.astype(logits > 0, xp.int32)
-            else:
-                answer = LOSSES[self.loss].output(xp, logits)
-                answer = answer if self.targets is None else self.targets.restored(answer, self._place)
+            labels = self.kind == "labels"
+            answer = xp.astype(logits > 0, xp.int32) if labels else self.output(logits)
             return answer[:, 0] if self.outputs == 1 else answer
 
     def _place(self, column: np.ndarray) -> Array:

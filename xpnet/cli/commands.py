@@ -11,6 +11,7 @@ from xpnet.cli import streams
 from xpnet.cli.evaluate import evaluate
 from xpnet.cli.info import info
 from xpnet.cli.parity import parity
+from xpnet.cli.predict import predict
 from xpnet.cli.progress import say
 from xpnet.cli.tables import printable
 from xpnet.cli.train import train
@@ -46,7 +47,7 @@ def cli() -> None:
     """A neural network written from its mathematics, once, and run on any array library."""
 
 
-for command in (train, evaluate, parity, info):
+for command in (train, evaluate, predict, parity, info):
     cli.add_command(command)
 
 

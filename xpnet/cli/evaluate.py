@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from xpnet.backends import get_backend
-from xpnet.cli.folder import CHECKPOINT, MODEL, way_on
+from xpnet.cli.folder import model_of
 from xpnet.cli.options import JSON, MEMORY, PLACE, Command, option
 from xpnet.cli.tables import columns, lay_out, place, print_table, print_title, shown
 from xpnet.data import load_data
@@ -36,10 +36,7 @@ def evaluate(path: Path, data: str | None, memory: int | None, as_json: bool, **
     MODEL is a file model.safetensors, or the folder of a run.
     """
     backend = get_backend(**where)
-    if path.is_dir():
-        path = path / MODEL
-        if not path.exists() and path.with_name(CHECKPOINT).exists():
-            raise XpnetError(f"{path.parent}: this run has not ended; {way_on(path.parent)}")
+    path = model_of(path)
     model = load(path, backend=backend)
     if data is None:
         data, trained_with = _data_of_run(path.parent)
