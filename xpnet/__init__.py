@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from xpnet.backends import get_backend
     from xpnet.data import Dataset, load_data
     from xpnet.errors import DivergedError, UsageError, XpnetError
+    from xpnet.exchange import export, import_model
     from xpnet.model import MLP, load, save
     from xpnet.training import Checkpoint, Evaluation, History, Progress, Settings, evaluate, train
 
@@ -26,6 +27,7 @@ _HOMES = {
     "backends": ["get_backend"],
     "data": ["Dataset", "load_data"],
     "errors": ["DivergedError", "UsageError", "XpnetError"],
+    "exchange": ["export", "import_model"],
     "model": ["MLP", "load", "save"],
     "training": ["Checkpoint", "Evaluation", "History", "Progress", "Settings", "evaluate", "train"],
 }
@@ -42,7 +44,9 @@ __all__ = [
     "UsageError",
     "XpnetError",
     "evaluate",
+    "export",
     "get_backend",
+    "import_model",
     "load",
     "load_data",
     "save",

@@ -252,7 +252,7 @@ class MLP:
         return self.output(self.logits(X))
 
     def output(self, logits: Array) -> Array:
-        """Compute what logits (m, outputs) stand for: probabilities, or numbers in the units of the targets."""
+        """Compute what logits (m, outputs) mean: probabilities, or numbers in the units of the targets."""
         with self.backend.running(self.dtype):
             A = LOSSES[self.loss].output(self.backend.xp, logits)
             return A if self.targets is None else self.targets.restored(A, self._place)

@@ -44,9 +44,9 @@ Quote = Callable[[Any], str]
 def predict(path: Path, inputs: tuple[str, ...], top: int, as_json: bool, as_csv: bool, **where: Any) -> None:
     """Ask a trained network about new rows.
 
-    MODEL is a file model.safetensors, or the folder of a run. INPUT is an array: .npy, .npz or IDX. The answer
-    to every row is a line: the name of the row, and the class with its probability, the labels that hold, or
-    the numbers.
+    MODEL is a file model.safetensors, or the folder of a run. INPUT is an array: .npy, .npz or IDX. The
+    answer to every row is a line: the name of the row, then the class and its probability, the labels that
+    hold with theirs, or the numbers.
     """
     if as_json and as_csv:
         raise UsageError("--json and --csv: choose one")

@@ -38,8 +38,8 @@ def export(model: MLP, path: FilePath, to: str | None = None) -> None:
         The file cannot be written, or the library of the format is not installed.
     """
     instance("model", model, MLP, "an xpnet.MLP")
-    choice("to", _format(path) if to is None else to, SUFFIXES)
-    import_module(f"xpnet.exchange.{to or _format(path)}").write(model, path)
+    to = choice("to", _format(path) if to is None else to, SUFFIXES)
+    import_module(f"xpnet.exchange.{to}").write(model, path)
 
 
 def import_model(
@@ -55,19 +55,18 @@ def import_model(
         As for `xpnet.load`.
     **described
         What the file does not say, as for `xpnet.MLP`: ``activation="tanh"``, ``loss="squared-error"``,
-        ``class_names=…``, ``scale=255.0``. It wins over what the file does say. A file of another program says
-        nothing: by default it is taken for relu and cross-entropy.
+        ``class_names=…``, ``scale=255.0``. It wins over what the file does say. A file of another program
+        says nothing: by default it is taken for relu and cross-entropy.
 
     Raises
     ------
-    UsageError
-        The file has the suffix of no format that can be imported.
     XpnetError
-        The file is missing, damaged, or holds something else than the layers of a network.
+        The file is missing, of another format, damaged, or holds something else than the layers of a network.
     """
     name = _format(path)
     if name not in ("npz", "torch"):
-        raise UsageError(f"{path}: import reads .safetensors with a state_dict, and .npz with W1, b1, …")
+        forms = "a .safetensors file, as safetensors.torch.save_file(net.state_dict(), …) writes it"
+        raise XpnetError(f"{path}: cannot be imported; give {forms}, or an .npz file with W1, b1, …")
     found = import_module(f"xpnet.exchange.{name}").read(path)
     try:
         return MLP(**found | described, device=device, backend=backend)

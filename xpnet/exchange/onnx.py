@@ -1,12 +1,11 @@
-"""ONNX: a graph that needs nothing else. It takes rows as they come and answers as `predict` does.
+"""ONNX: a graph that needs nothing else. It takes rows as they come, and answers as `predict` does.
 
-The input is ``X`` (rows, features): integers of the type that the network was trained on, which are divided in
-the graph, or floats of the network's dtype. The outputs are ``label`` and ``probabilities``, or ``numbers``.
+The input is ``X`` (rows, features): integers of the type that the network was trained on, which the graph
+divides, or floats of the network's dtype. The outputs are ``label`` and ``probabilities``, or ``numbers``.
 """
 
 import json
-from types import ModuleType
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -17,18 +16,24 @@ from xpnet.exchange.description import KEY, describe
 from xpnet.files import FilePath, write_atomically
 from xpnet.model import MLP
 
-OPSET, IR = 13, 8
-"""Versions of the operators and of the file: old enough for runtimes of 2021."""
+HEADER = f'<ir_version: 8, opset_import: ["": 13], producer_name: "xpnet", producer_version: "{__version__}">'
+"""Versions of the file and of its operators that runtimes have read since 2021."""
 
 LARGEST = 2**31 - 2**20
-"""Bytes of weights: a file of Protocol Buffers cannot have 2 GB."""
+"""Bytes of weights: no file of Protocol Buffers has 2 GB."""
 
-ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
-OUTPUTS = {"cross-entropy": "Softmax", "binary-cross-entropy": "Sigmoid", "poisson": "Exp"}
-WHOLE = np.dtype(np.int64)
+ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid", "identity": "Identity"}
+OUTPUTS = {
+    "cross-entropy": "Softmax<axis=1>",
+    "binary-cross-entropy": "Sigmoid",
+    "squared-error": "Identity",
+    "poisson": "Exp",
+}
+TYPES = {"float32": "float", "float64": "double", "int64": "int64", "bool": "bool"}
+"""What ONNX calls a type; all others that names have are strings."""
 
-Output: TypeAlias = tuple[str, np.dtype, tuple[str | int, ...]]
-"""The name, the type and the shape of an input or an output of the graph."""
+NUMBERS = {"float": 1, "double": 11, "int64": 7}
+"""The numbers of types."""
 
 
 def write(model: MLP, path: FilePath) -> None:
@@ -45,93 +50,56 @@ def graph_of(model: MLP) -> Any:
         onnx is not installed, or the network is too large for a file.
     """
     try:
-        import onnx
+        from onnx import checker, helper, numpy_helper, parser
     except ModuleNotFoundError as error:
-        raise XpnetError("onnx is not installed: pip install onnx") from error
+        raise XpnetError("onnx is not installed: pip install 'xpnet[onnx]'") from error
     if (size := model.network.size * np.dtype(model.dtype).itemsize) > LARGEST:
-        raise XpnetError(f"{size:,} bytes of weights are too many for one ONNX file; export to torch or npz")
-    graph = _Graph(onnx)
-    outputs = _build(graph, model)
-    made = onnx.helper.make_model(
-        graph.proto(("X", _input_type(model), ("rows", model.network.sizes[0])), outputs),
-        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
-        ir_version=IR,
-        producer_name="xpnet",
-        producer_version=__version__,
-    )
-    onnx.helper.set_model_props(made, {KEY: json.dumps(describe(model), sort_keys=True)})
-    onnx.checker.check_model(made, full_check=True)
+        raise XpnetError(f"{size:,} bytes of weights are too many for an ONNX file; export to torch or npz")
+    text, constants = _text(model)
+    made = parser.parse_model(text)
+    made.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
+    helper.set_model_props(made, {KEY: json.dumps(describe(model), sort_keys=True)})
+    checker.check_model(made, full_check=True)
     return made
 
 
-def _input_type(model: MLP) -> np.dtype:
+def _text(model: MLP) -> tuple[str, dict[str, np.ndarray]]:
+    """The graph in ONNX's textual form, which declares no constants, and its constants."""
+    real, depth, k = TYPES[model.dtype], model.network.depth, model.outputs
     integers = {largest: name for name, largest in SCALES.items()}
-    return np.dtype(integers.get(model.scale or 1.0, model.dtype))
-
-
-def _build(graph: "_Graph", model: MLP) -> list[Output]:
-    """Add the nodes of a network, and tell its outputs."""
-    dtype, network, arrays = np.dtype(model.dtype), model.network, model.host_parameters()
-    A = "X"
-    if _input_type(model) != dtype:
-        A = graph.add("Cast", A, to=graph.number_of(dtype))
-        A = graph.add("Div", A, np.asarray(model.scale, dtype))
+    given = integers.get(model.scale or 1.0, real)
+    constants, nodes, A = model.host_parameters(), [], "X"
+    for name, columns in model.columns.items():
+        constants |= {
+            f"{name}_{part}": getattr(columns, part).astype(model.dtype) for part in ("mean", "std")
+        }
+    if given != real:
+        constants["largest"] = np.asarray(model.scale, model.dtype)
+        nodes += [f"real = Cast<to={NUMBERS[real]}>(X)", "divided = Div(real, largest)"]
+        A = "divided"
     if model.inputs is not None:
-        A = graph.add("Sub", A, model.inputs.mean.astype(dtype))
-        A = graph.add("Div", A, model.inputs.std.astype(dtype))
-    for l in range(1, network.depth + 1):
-        Z = A = graph.add("Gemm", A, arrays[f"W{l}"], arrays[f"b{l}"], output=f"Z{l}")
-        if l < network.depth and network.activations[l - 1] in ACTIVATIONS:
-            A = graph.add(ACTIVATIONS[network.activations[l - 1]], Z, output=f"A{l}")
-
-    answer = "numbers" if model.kind == "numbers" else "probabilities"
-    last = graph.add(OUTPUTS.get(model.loss, "Identity"), Z, output=answer if model.targets is None else "")
+        nodes += [f"centred = Sub({A}, inputs_mean)", "scaled = Div(centred, inputs_std)"]
+        A = "scaled"
+    for l in range(1, depth + 1):
+        nodes.append(f"Z{l} = Gemm({A}, W{l}, b{l})")
+        A = f"A{l}"
+        f = ACTIVATIONS[model.network.activations[l - 1]] if l < depth else OUTPUTS[model.loss]
+        nodes.append(f"{A} = {f}(Z{l})")
     if model.targets is not None:
-        last = graph.add("Mul", last, model.targets.std.astype(dtype))
-        graph.add("Add", last, model.targets.mean.astype(dtype), output=answer)
-    outputs: list[Output] = [(answer, dtype, ("rows", model.outputs))]
+        nodes += [f"wide = Mul({A}, targets_std)", "restored = Add(wide, targets_mean)"]
+        A = "restored"
+    answer = "numbers" if model.kind == "numbers" else "probabilities"
+    nodes.append(f"{answer} = Identity({A})")
+    outputs = f"{real}[rows, {k}] {answer}"
     if model.kind == "labels":
-        held = graph.add("Greater", Z, np.zeros((), dtype))
-        graph.add("Cast", held, to=graph.number_of(WHOLE), output="label")
-        outputs.insert(0, ("label", WHOLE, ("rows", model.outputs)))
+        constants["zero"] = np.zeros((), model.dtype)
+        nodes += [f"holds = Greater(Z{depth}, zero)", f"label = Cast<to={NUMBERS['int64']}>(holds)"]
+        outputs = f"int64[rows, {k}] label, {outputs}"
     elif model.kind == "classes":
-        names = np.arange(model.outputs) if model.class_names is None else np.asarray(model.class_names)
-        best = graph.add("ArgMax", Z, axis=1, keepdims=0)
-        graph.add("Gather", names, best, output="label")
-        outputs.insert(0, ("label", names.dtype, ("rows",)))
-    return outputs
-
-
-class _Graph:
-    """Nodes and constants, as they are added."""
-
-    def __init__(self, onnx: ModuleType) -> None:
-        self.onnx = onnx
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-
-    def number_of(self, dtype: np.dtype) -> int:
-        """The number that ONNX gives to a type."""
-        return int(
-            self.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(object) if dtype.kind == "U" else dtype)
-        )
-
-    def add(self, op: str, *inputs: str | np.ndarray, output: str = "", **attributes: int) -> str:
-        """Add a node, whose inputs are outputs of others or constants. Returns the name of its output."""
-        output = output or f"{op}{len(self.nodes)}"
-        names = []
-        for given in inputs:
-            names.append(given if isinstance(given, str) else f"constant{len(self.constants)}")
-            if not isinstance(given, str):
-                held = given.astype(object) if given.dtype.kind == "U" else given
-                self.constants.append(self.onnx.numpy_helper.from_array(held, names[-1]))
-        self.nodes.append(self.onnx.helper.make_node(op, names, [output], **attributes))
-        return output
-
-    def proto(self, rows: Output, outputs: list[Output]) -> Any:
-        """The graph, for any number of rows."""
-        X, *answers = (
-            self.onnx.helper.make_tensor_value_info(name, self.number_of(dtype), shape)
-            for name, dtype, shape in (rows, *outputs)
-        )
-        return self.onnx.helper.make_graph(self.nodes, "xpnet", [X], answers, self.constants)
+        names = np.asarray(model.class_names or range(k))
+        constants["names"] = names.astype(object) if names.dtype.kind == "U" else names
+        nodes += [f"best = ArgMax<axis=1, keepdims=0>(Z{depth})", "label = Gather(names, best)"]
+        outputs = f"{TYPES.get(names.dtype.name, 'string')}[rows] label, {outputs}"
+    graph = "\n".join(nodes)
+    inputs = f"{given}[rows, {model.network.sizes[0]}] X"
+    return f"{HEADER} xpnet ({inputs}) => ({outputs}) {{ {graph} }}", constants
