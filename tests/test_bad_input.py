@@ -96,7 +96,7 @@ USAGE: list[Case] = [
     ("trian", "No such command 'trian'. Did you mean train?"),
     (
         "forecast",
-        "No such command 'forecast'. The commands are train, evaluate, predict, export, import, parity, info.",
+        "No such command 'forecast'. The commands are train, evaluate, predict, export, import, parity",
     ),
     (LONG * 20, "The commands are train"),
     ("train --bogus", "No such option '--bogus'."),
