@@ -28,7 +28,7 @@ import xpnet
 from tests.helpers import refused, sealed
 from tests.process import environment, idx, small_data
 from xpnet import MLP, Checkpoint, load_data, train
-from xpnet.cli.evaluate import _data_of_run
+from xpnet.cli.source import of_run
 from xpnet.data.idx import NAMES
 from xpnet.errors import UsageError, XpnetError
 
@@ -246,7 +246,7 @@ def readers(folder: Path) -> dict[str, Reader]:
         "checkpoint": ({"checkpoint": run["checkpoint"]}, tensors_damaged, [read_checkpoint, read_settings]),
         "weights": ({"a.npz": run["a.npz"]}, weights_damaged, [read_weights]),
         "state_dict": ({"a.safetensors": run["a.safetensors"]}, tensors_damaged, [read_state_dict]),
-        "config.json": ({"config.json": json.dumps(config).encode()}, config_damaged, [_data_of_run]),
+        "config.json": ({"config.json": json.dumps(config).encode()}, config_damaged, [of_run]),
     }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from inspect import signature
-from math import isfinite
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,9 @@ class MLP:
     class_names
         The names of the classes, strings or numbers, in the order of their numbers. Targets may then be
         names. None if there are only class numbers.
+    feature_names, image_shape
+        The names of the columns of the rows, and the shape of images before they were made flat: (28, 28), or
+        (28, 28, 3) for colours. None if they are unknown. They change no computation.
     inputs, targets
         How the columns of the rows, and targets that are numbers, are scaled before they enter. `train` sets
         them.
@@ -100,6 +103,8 @@ class MLP:
         parameters: Mapping[str, np.ndarray] | None = None,
         scale: float | None = None,
         class_names: Sequence[Any] | None = None,
+        feature_names: Sequence[str] | None = None,
+        image_shape: Sequence[int] | None = None,
         inputs: Columns | None = None,
         targets: Columns | None = None,
         **unknown: Any,
@@ -112,6 +117,8 @@ class MLP:
         self.dtype = choice("dtype", dtype, DTYPES)
         self.scale = _scale(scale)
         self.class_names = _class_names(class_names, self.network.sizes[-1])
+        self.feature_names = _feature_names(feature_names, self.network.sizes[0])
+        self.image_shape = _image_shape(image_shape, self.network.sizes[0])
         self.inputs = _columns("inputs", inputs, self.network.sizes[0])
         self.targets = _columns("targets", targets, self.outputs if self.kind == "numbers" else 0)
         if self.kind == "classes" and self.outputs < 2:
@@ -171,6 +178,8 @@ class MLP:
             "dtype": self.dtype,
             "scale": self.scale,
             "class_names": None if self.class_names is None else list(self.class_names),
+            "feature_names": None if self.feature_names is None else list(self.feature_names),
+            "image_shape": None if self.image_shape is None else list(self.image_shape),
         }
 
     @property
@@ -329,6 +338,25 @@ def _class_names(names: Any, k: int) -> tuple[Any, ...] | None:
     if not known or len(set(plain)) != len(plain) or len(plain) != k:
         raise UsageError(f"class_names {brief(names)}: give {k} different strings or numbers, one a class")
     return plain
+
+
+def _feature_names(names: Any, k: int) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    plain = () if isinstance(names, str) or not isinstance(names, Iterable) else tuple(names)
+    if not all(isinstance(name, str) for name in plain) or not len(plain) == len(set(plain)) == k:
+        raise UsageError(f"feature_names {brief(names)}: give {k} different strings, one a column")
+    return plain
+
+
+def _image_shape(shape: Any, k: int) -> tuple[int, ...] | None:
+    if shape is None:
+        return None
+    instance("image_shape", shape, Sequence, "sizes, such as (28, 28)")
+    sizes = tuple(whole("image_shape: each", size, 1) for size in shape)
+    if prod(sizes) != k or len(sizes) not in (2, 3):
+        raise UsageError(f"image_shape {brief(shape)}: give height, width and, for colours, 3: {k} in all")
+    return sizes
 
 
 def _columns(what: str, columns: Columns | None, k: int) -> Columns | None:

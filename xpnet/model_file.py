@@ -1,6 +1,7 @@
 """The file of a network: its parameters, and a description in JSON under one metadata key."""
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -24,14 +25,17 @@ DESCRIPTION = {
     "dtype": DTYPES,
     "scale": (None, 1.0, *SCALES.values()),
     "class_names": (None, [(str, bool, int, float)]),
+    "feature_names": (None, [str]),
+    "image_shape": (None, [range(1, 2**31)]),
 }
 """The description of a network, by arguments of `xpnet.MLP`."""
 
-FORMAT = 2
+FORMAT = 3
 MODEL = {"kind": "model", "format": range(1, FORMAT + 1)}
 
-EARLIER = {"loss": "cross-entropy", "class_names": None}
-"""What a file of format 1 does not say. It has no checksum either."""
+EARLIER: dict[int, dict[str, Any]] = {3: {}, 2: {"feature_names": None, "image_shape": None}}
+EARLIER[1] = {"loss": "cross-entropy", "class_names": None} | EARLIER[2]
+"""What a file of each format does not say. One of format 1 has no checksum either."""
 
 
 def write_model(
@@ -71,7 +75,7 @@ def read_model(path: FilePath) -> dict[str, Any]:
         The file is missing, damaged, not an xpnet model, or holds other arrays than its description says.
     """
     arrays, described = read_tensors(path, MODEL)
-    described = EARLIER | described if described["format"] == 1 else described
+    described = EARLIER[described["format"]] | described
     check(described, DESCRIPTION if described["format"] == 1 else DESCRIPTION | CHECKED, str(path))
     columns, sizes = {}, described["sizes"] or [0]
     numbers = LOSSES[described["loss"]].kind.name == "numbers"
@@ -94,10 +98,15 @@ def _check(path: FilePath, arrays: Mapping[str, np.ndarray], described: Mapping[
     if not alike or found != {name: (shape, described["dtype"]) for name, shape in shapes.items()}:
         raise XpnetError(f"{path}: its arrays are {brief(found)}, its sizes {brief(sizes)}")
     names, activation = described["class_names"], described["activation"]
+    features, shape = described["feature_names"], described["image_shape"]
     fit = [
         isinstance(activation, str) or len(activation) == len(sizes) - 2,
         names is None or len(set(names)) == len(names) == sizes[-1],
         described["loss"] != "cross-entropy" or sizes[-1] > 1,
+        features is None or len(set(features)) == len(features) == sizes[0],
+        shape is None or (len(shape) in (2, 3) and prod(shape) == sizes[0]),
     ]
     if not all(fit):
-        raise XpnetError(f"{path}: its activations, class names or loss do not fit its sizes {brief(sizes)}")
+        raise XpnetError(
+            f"{path}: its activations, names, images or loss do not fit its sizes {brief(sizes)}"
+        )

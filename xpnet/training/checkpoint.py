@@ -15,7 +15,7 @@ from xpnet.arguments import brief, instance
 from xpnet.data.checks import MOST_MEMORY
 from xpnet.errors import UsageError, XpnetError
 from xpnet.files import CHECKED, read_tensors, write_tensors
-from xpnet.model_file import DESCRIPTION
+from xpnet.model_file import DESCRIPTION, EARLIER
 from xpnet.nn.typing import Array, State
 from xpnet.schema import WHOLE, check
 from xpnet.training.history import History
@@ -166,6 +166,7 @@ class Checkpoint:
 
     def _checked(self, config: dict[str, Any]) -> dict[str, Any]:
         """Check the identity of the run that the file holds."""
+        config = EARLIER[2] | config
         check(config, CONFIG, str(self.path))
         try:
             Settings(**{setting.name: config[setting.name] for setting in fields(Settings)})
