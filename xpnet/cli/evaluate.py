@@ -15,7 +15,6 @@ from xpnet.cli.options import JSON, MEMORY, PLACE, Command, option
 from xpnet.cli.source import LABEL, of_run, read
 from xpnet.cli.tables import columns, lay_out, place, print_table, print_title, shown
 from xpnet.data import Form, load_test
-from xpnet.errors import XpnetError
 from xpnet.model import load
 from xpnet.training import Evaluation
 from xpnet.training import evaluate as evaluate_model

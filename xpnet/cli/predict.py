@@ -5,22 +5,31 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from math import prod
+from contextlib import contextmanager
+from itertools import groupby
+from math import isqrt, prod
 from pathlib import Path
-from typing import Any
+from shutil import copyfileobj, rmtree
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
 
 import click
 import numpy as np
 
 from xpnet.backends import get_backend
-from xpnet.cli import streams
+from xpnet.cli import signals, streams
 from xpnet.cli.folder import model_of
 from xpnet.cli.options import JSON, PLACE, Command, option
 from xpnet.cli.tables import printable
+from xpnet.data import Form
 from xpnet.data.idx import read_idx
+from xpnet.data.images import read_image
 from xpnet.data.mapped import pieces
-from xpnet.data.npy import map_npy
+from xpnet.data.npy import map_npy, read_npz
+from xpnet.data.tables import FIRST, Table
+from xpnet.data.tables import SUFFIXES as TABLES
 from xpnet.errors import UsageError, XpnetError
+from xpnet.files import opened
 from xpnet.model import MLP, load
 
 NUMBERS_AT_ONCE = 2**22
@@ -35,7 +44,10 @@ GROUPS = {
     "Where and how to compute": PLACE,
 }
 
-Quote = Callable[[Any], str]
+MAGIC = {b"\x93NUMPY": ".npy", b"PK": ".npz", b"PAR1": ".parquet", b"\0\0": ".idx", b"\x1f\x8b": ".gz"}
+"""How files begin. Others are images if they hold a null byte, otherwise tables."""
+
+Quote: TypeAlias = Callable[[Any], str]
 
 
 @click.command(cls=Command, groups=GROUPS)
@@ -44,9 +56,10 @@ Quote = Callable[[Any], str]
 def predict(path: Path, inputs: tuple[str, ...], top: int, as_json: bool, as_csv: bool, **where: Any) -> None:
     """Ask a trained network about new rows.
 
-    MODEL is a file model.safetensors, or the folder of a run. INPUT is an array: .npy, .npz or IDX. The
-    answer to every row is a line: the name of the row, then the class and its probability, the labels that
-    hold with theirs, or the numbers.
+    MODEL is a file model.safetensors, or the folder of a run. INPUT is an image, a table (.csv, .parquet), an
+    array (.npy, .npz, IDX), or - for standard input. The answer to every row is a line: the name of the row,
+    then the class and its probability, the labels that hold with theirs, or the numbers. Rows of tables are
+    counted as lines, the first below the names is 2; those of arrays from 0.
     """
     if as_json and as_csv:
         raise UsageError("--json and --csv: choose one")
@@ -56,8 +69,8 @@ def predict(path: Path, inputs: tuple[str, ...], top: int, as_json: bool, as_csv
         raise XpnetError(f"--top {top}: this network answers with {have}")
     answers = Answers(model, top, "json" if as_json else "csv" if as_csv else "text")
     sys.stdout.write(answers.header)
-    for source in inputs:
-        for names, first, X in _rows(source, model, answers.quote):
+    with _standard_input(inputs) as files:
+        for source, first, names, X in _pieces(files, model, answers.quote):
             try:
                 sys.stdout.write(answers.lines(names, first, X))
             except XpnetError as error:
@@ -66,21 +79,82 @@ def predict(path: Path, inputs: tuple[str, ...], top: int, as_json: bool, as_csv
                 return
 
 
-def _rows(source: str, model: MLP, quote: Quote) -> Iterator[tuple[Iterable[str], int, np.ndarray]]:
-    """The rows of an input, some at a time, with the names of the rows."""
-    array, features = _array(Path(source)), model.network.sizes[0]
-    several = array.ndim > 1 and prod(array.shape[1:]) == features
-    alone = not several and array.size == features
-    array = array.reshape(1 if alone or array.ndim < 2 else len(array), -1)
-    name = quote(source.replace("%", "%%") + ":%d")
-    start = 0
-    for X in pieces(array, max(1, NUMBERS_AT_ONCE // max(model.network.sizes))):
-        yield map(name.__mod__, range(start, start + len(X))), start, X
-        start += len(X)
+@contextmanager
+def _standard_input(inputs: Iterable[str]) -> Iterator[list[tuple[str, Path]]]:
+    """The names of inputs, and their files: standard input, which ``-`` means, is copied into one."""
+    if "-" not in inputs:
+        yield [(source, Path(source)) for source in inputs]
+        return
+    with TemporaryDirectory(prefix="xpnet-") as folder:
+        signals.last_words = lambda: rmtree(folder, ignore_errors=True) or ""
+        held = Path(folder) / "standard input"
+        with held.open("wb") as file:
+            copyfileobj(sys.stdin.buffer, file)
+        held = held.rename(f"{held}{_form(held)}")
+        try:
+            yield [(source, held if source == "-" else Path(source)) for source in inputs]
+        except XpnetError as error:
+            raise XpnetError(str(error).replace(str(held), "standard input")) from error
 
 
-def _array(path: Path) -> np.ndarray:
-    return map_npy(path) if path.suffix == ".npy" else read_idx(path)
+def _form(path: Path) -> str:
+    """The form of a file as a suffix: its own one if that tells, otherwise by its first bytes."""
+    if path.suffix in (*TABLES, ".npy", ".npz"):
+        return path.suffix
+    with opened(path) as file:
+        start = file.read(1024)
+    binary = ".png" if b"\0" in start else ".csv"
+    return next((form for magic, form in MAGIC.items() if start.startswith(magic)), binary)
+
+
+def _pieces(
+    files: Iterable[tuple[str, Path]], model: MLP, quote: Quote
+) -> Iterator[tuple[str, int, Iterable[str], np.ndarray]]:
+    """The rows of files, some at a time: their source, the number of the first, and the names of all."""
+    at_once = max(1, NUMBERS_AT_ONCE // max(model.network.sizes))
+    for form, group in groupby(files, lambda pair: _form(pair[1])):
+        if form == ".png":
+            images = list(group)
+            for start in range(0, len(images), at_once):
+                some = images[start : start + at_once]
+                yield "images", start, [quote(source) for source, _ in some], _images(some, model)
+            continue
+        for source, path in group:
+            start, name = FIRST if form in TABLES else 0, quote(source.replace("%", "%%") + ":%d")
+            rows = _table(path, model) if form in TABLES else _array(path, form, model.network.sizes[0])
+            for X in rows if form in TABLES else pieces(rows, at_once):
+                yield source, start, map(name.__mod__, range(start, start + len(X))), X
+                start += len(X)
+
+
+def _images(files: Iterable[tuple[str, Path]], model: MLP) -> np.ndarray:
+    shape, features = model.image_shape, model.network.sizes[0]
+    side = isqrt(features)
+    if shape is None and side * side == features:
+        shape = (side, side)  # as of MNIST
+    if shape is None:
+        raise XpnetError(f"this network takes rows of {features} numbers, and was not trained on images")
+    form = Form(size=(shape[1], shape[0]), image_shape=shape)
+    return np.array([read_image(path, form)[0] for _, path in files])
+
+
+def _table(path: Path, model: MLP) -> Iterator[np.ndarray]:
+    table = Table(path)
+    return (X for X, _ in table.pieces(model.feature_names or tuple(table.names)))
+
+
+def _array(path: Path, form: str, features: int) -> np.ndarray:
+    """The array in a file, as rows. An array of as many numbers as a row has is one row."""
+    if form == ".npz":
+        arrays = read_npz(path, None)
+        named = [array for name, (_, array) in arrays.items() if name in ("x_test", "X") or len(arrays) == 1]
+        if not named:
+            raise XpnetError(f"{path}: must hold one array, or X or x_test; it holds {', '.join(arrays)}")
+        array = named[0]
+    else:
+        array = map_npy(path) if form == ".npy" else read_idx(path)
+    alone = array.ndim < 2 or (array.size == features and prod(array.shape[1:]) != features)
+    return array.reshape(1 if alone else len(array), -1)
 
 
 def _csv(value: Any) -> str:
