@@ -3,7 +3,7 @@
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -156,7 +156,7 @@ def test_onnx_says_what_is_missing_and_what_is_too_large(
 ) -> None:
     MLP((4, 3)).save(tmp_path / "model.safetensors")
     ended = run(tmp_path, "export", ".", "--to", "onnx", before=without("onnx"))
-    assert (ended.code, ended.err) == (1, "xpnet: error: onnx is not installed: pip install 'xpnet[onnx]'\n")
+    assert (ended.code, ended.err) == (1, "xpnet: error: ONNX files need onnx: pip install 'xpnet[onnx]'\n")
     monkeypatch.setattr("xpnet.exchange.onnx.LARGEST", 59)
     assert "60 bytes of weights are too many" in refused(partial(graph_of, MLP((4, 3))))
 
@@ -212,7 +212,8 @@ def test_names_of_modules_are_sorted_by_their_numbers(tmp_path: Path, rng: np.ra
 def test_weights_of_keras_are_an_archive_of_numpy(tmp_path: Path, rng: np.random.Generator) -> None:
     model = drawn(rng, (4, 5, 3))
     weights = [*model.host_parameters().values()]  # as get_weights() of Dense layers
-    np.savez(tmp_path / "keras.npz", **{f"{'Wb'[i % 2]}{i // 2 + 1}": w for i, w in enumerate(weights)})
+    named: dict[str, Any] = {f"{'Wb'[i % 2]}{i // 2 + 1}": w for i, w in enumerate(weights)}
+    np.savez(tmp_path / "keras.npz", **named)
     assert bits(xpnet.import_model(tmp_path / "keras.npz")) == bits(model)
 
 
@@ -228,7 +229,8 @@ def test_commands_export_and_import(tmp_path: Path, rng: np.random.Generator) ->
         assert (tmp_path / "again.safetensors").read_bytes() == (
             tmp_path / "run" / "model.safetensors"
         ).read_bytes()
-    np.savez(tmp_path / "plain.npz", **model.host_parameters())
+    host: dict[str, Any] = model.host_parameters()
+    np.savez(tmp_path / "plain.npz", **host)
     succeed(tmp_path, "import", "plain.npz", "--out", "m", "--activation", "sigmoid", "--loss", "poisson")
     again = xpnet.load(tmp_path / "m")
     assert (again.network.activation, again.loss) == ("sigmoid", "poisson")
@@ -289,4 +291,4 @@ def test_files_that_cannot_be_imported_are_refused_with_the_forms_that_can(tmp_p
     with pytest.raises(UsageError, match="choose one of onnx, torch, npz"):
         xpnet.export(MLP((4, 3)), tmp_path / "model.h5")
     with pytest.raises(UsageError, match="must be an xpnet"):
-        xpnet.export({}, tmp_path / "model.npz")
+        xpnet.export(cast(Any, {}), tmp_path / "model.npz")

@@ -69,7 +69,7 @@ def predict(path: Path, inputs: tuple[str, ...], top: int, as_json: bool, as_csv
         raise XpnetError(f"--top {top}: this network answers with {have}")
     answers = Answers(model, top, "json" if as_json else "csv" if as_csv else "text")
     sys.stdout.write(answers.header)
-    with _standard_input(inputs) as files:
+    with _files(inputs) as files:
         for source, first, names, X in _pieces(files, model, answers.quote):
             try:
                 sys.stdout.write(answers.lines(names, first, X))
@@ -80,21 +80,20 @@ def predict(path: Path, inputs: tuple[str, ...], top: int, as_json: bool, as_csv
 
 
 @contextmanager
-def _standard_input(inputs: Iterable[str]) -> Iterator[list[tuple[str, Path]]]:
-    """The names of inputs, and their files: standard input, which ``-`` means, is copied into one."""
-    if "-" not in inputs:
-        yield [(source, Path(source)) for source in inputs]
-        return
+def _files(inputs: Iterable[str]) -> Iterator[list[tuple[str, Path]]]:
+    """The files of inputs, with their names: standard input, which ``-`` means, is copied into one."""
     with TemporaryDirectory(prefix="xpnet-") as folder:
-        signals.last_words = lambda: rmtree(folder, ignore_errors=True) or ""
-        held = Path(folder) / "standard input"
-        with held.open("wb") as file:
-            copyfileobj(sys.stdin.buffer, file)
-        held = held.rename(f"{held}{_form(held)}")
-        try:
-            yield [(source, held if source == "-" else Path(source)) for source in inputs]
-        except XpnetError as error:
-            raise XpnetError(str(error).replace(str(held), "standard input")) from error
+
+        def removed() -> str:
+            rmtree(folder, ignore_errors=True)
+            return ""
+
+        held, signals.last_words = Path(folder) / "standard input", removed
+        if "-" in inputs:
+            with held.open("wb") as file:
+                copyfileobj(sys.stdin.buffer, file)
+            held = held.rename(f"{held}{_form(held)}")
+        yield [(source, held if source == "-" else Path(source)) for source in inputs]
 
 
 def _form(path: Path) -> str:
@@ -111,31 +110,30 @@ def _pieces(
     files: Iterable[tuple[str, Path]], model: MLP, quote: Quote
 ) -> Iterator[tuple[str, int, Iterable[str], np.ndarray]]:
     """The rows of files, some at a time: their source, the number of the first, and the names of all."""
-    at_once = max(1, NUMBERS_AT_ONCE // max(model.network.sizes))
+    features, at_once = model.network.sizes[0], max(1, NUMBERS_AT_ONCE // max(model.network.sizes))
     for form, group in groupby(files, lambda pair: _form(pair[1])):
         if form == ".png":
-            images = list(group)
+            images, shape = list(group), _image_shape(model)
             for start in range(0, len(images), at_once):
                 some = images[start : start + at_once]
-                yield "images", start, [quote(source) for source, _ in some], _images(some, model)
+                X = np.array([read_image(path, shape)[0] for _, path in some])
+                yield "images", start, [quote(source) for source, _ in some], X
             continue
         for source, path in group:
             start, name = FIRST if form in TABLES else 0, quote(source.replace("%", "%%") + ":%d")
-            rows = _table(path, model) if form in TABLES else _array(path, form, model.network.sizes[0])
-            for X in rows if form in TABLES else pieces(rows, at_once):
+            rows = _table(path, model) if form in TABLES else pieces(_array(path, form, features), at_once)
+            for X in rows:
                 yield source, start, map(name.__mod__, range(start, start + len(X))), X
                 start += len(X)
 
 
-def _images(files: Iterable[tuple[str, Path]], model: MLP) -> np.ndarray:
-    shape, features = model.image_shape, model.network.sizes[0]
-    side = isqrt(features)
-    if shape is None and side * side == features:
-        shape = (side, side)  # as of MNIST
-    if shape is None:
+def _image_shape(model: MLP) -> Form:
+    """The form of images that a network takes: squares of grey, as MNIST's, if it does not say."""
+    features = model.network.sizes[0]
+    shape = model.image_shape or (isqrt(features),) * 2
+    if prod(shape) != features:
         raise XpnetError(f"this network takes rows of {features} numbers, and was not trained on images")
-    form = Form(size=(shape[1], shape[0]), image_shape=shape)
-    return np.array([read_image(path, form)[0] for _, path in files])
+    return Form(size=(shape[1], shape[0]), image_shape=shape)
 
 
 def _table(path: Path, model: MLP) -> Iterator[np.ndarray]:
@@ -167,6 +165,7 @@ def _text(value: Any) -> str:
     return printable(str(value))
 
 
+PAIR = ("label", "probability")
 QUOTES: dict[str, Quote] = {"json": json.dumps, "csv": _csv, "text": _text}
 """How each style writes a name."""
 
@@ -184,39 +183,25 @@ class Answers:
 
     def __init__(self, model: MLP, top: int, style: str) -> None:
         self.model, self.top, self.style, self.quote = model, top, style, QUOTES[style]
-        self.names = [self.quote(name) for name in model.class_names or range(model.outputs)]
+        names = model.class_names or range(model.outputs)
+        self.names, k = [self.quote(name) for name in names], model.outputs
         digits = "%.15g" if model.dtype == "float64" and model.kind == "numbers" else "%.7g"
-        forms: dict[str, Callable[[str], tuple[str, str, str, str]]] = {
-            "classes": self._classes,
-            "labels": self._labels,
-            "numbers": self._numbers,
-        }
-        header, as_csv, as_json, text = forms[model.kind](digits)
-        self.header = f"input,{header}\n" if style == "csv" else ""
-        self.template = {
-            "csv": f"%s,{as_csv}\n",
-            "json": f'{{"input": %s, {as_json}}}\n',
-            "text": f"%s  {text}\n",
-        }[style]
-
-    def _classes(self, digits: str) -> tuple[str, str, str, str]:
-        header = ["label,probability", *(f"label{i},probability{i}" for i in range(2, self.top + 1))]
-        pair = f'"label": %s, "probability": {digits}'
-        best = ", ".join([f"{{{pair}}}"] * self.top)
-        cells = ",".join([f"%s,{digits}"] * self.top)
-        return ",".join(header), cells, f'{pair}, "top": [{best}]', "  ".join(["%s %.2f%%"] * self.top)
-
-    def _labels(self, digits: str) -> tuple[str, str, str, str]:
-        cells = ",".join([digits] * len(self.names))
-        keys = [json.dumps(str(name)).replace("%", "%%") for name in self.model.class_names or self.names]
-        pairs = ", ".join(f"{key}: {digits}" for key in keys)
-        return ",".join(self.names), cells, f'"labels": [%s], "probabilities": {{{pairs}}}', "%s"
-
-    def _numbers(self, digits: str) -> tuple[str, str, str, str]:
-        k = self.model.outputs
-        header = ["number"] if k == 1 else [f"number{i}" for i in range(k)]
-        numbers = [digits] * k
-        return ",".join(header), ",".join(numbers), f'"numbers": [{", ".join(numbers)}]', "  ".join(numbers)
+        pair, values = f'"label": %s, "probability": {digits}', [digits] * k
+        if model.kind == "classes":
+            header = [*PAIR, *(f"{w}{i + 2}" for i in range(top - 1) for w in PAIR)]
+            cells, text = [f"%s,{digits}"] * top, ["%s %.2f%%"] * top
+            entries = f'{pair}, "top": [{", ".join([f"{{{pair}}}"] * top)}]'
+        elif model.kind == "labels":
+            header, cells, text = self.names, values, ["%s"]
+            keys = [json.dumps(str(name)).replace("%", "%%") for name in names]
+            shares = ", ".join(f"{key}: {digits}" for key in keys)
+            entries = f'"labels": [%s], "probabilities": {{{shares}}}'
+        else:
+            header, cells, text = [f"number{i}" for i in range(k)] if k > 1 else ["number"], values, values
+            entries = f'"numbers": [{", ".join(values)}]'
+        self.header = f"{','.join(['input', *header])}\n" if style == "csv" else ""
+        templates = {"csv": ",".join(["%s", *cells]), "json": f'{{"input": %s, {entries}}}'}
+        self.template = templates.get(style, "  ".join(["%s", *text])) + "\n"
 
     def lines(self, names: Iterable[str], first: int, X: np.ndarray) -> str:
         """The answers to rows, a line for each. `first` is the number of the first row, for messages.

@@ -15,8 +15,8 @@ from xpnet.model import MLP
 
 def write(model: MLP, path: FilePath) -> None:
     """Write the weights of a network; see `xpnet.export`."""
-    content = io.BytesIO()
-    np.savez(content, **model.host_parameters(), **{KEY: np.asarray(json.dumps(describe(model)))})
+    content, arrays = io.BytesIO(), dict[str, Any](model.host_parameters())
+    np.savez(content, **arrays | {KEY: np.asarray(json.dumps(describe(model)))})
     write_atomically(path, content.getvalue())
 
 

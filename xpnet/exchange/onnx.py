@@ -11,6 +11,7 @@ import numpy as np
 
 from xpnet import __version__
 from xpnet.arrays import SCALES
+from xpnet.data.form import library
 from xpnet.errors import XpnetError
 from xpnet.exchange.description import KEY, describe
 from xpnet.files import FilePath, write_atomically
@@ -49,17 +50,16 @@ def graph_of(model: MLP) -> Any:
     XpnetError
         onnx is not installed, or the network is too large for a file.
     """
-    try:
-        from onnx import checker, helper, numpy_helper, parser
-    except ModuleNotFoundError as error:
-        raise XpnetError("onnx is not installed: pip install 'xpnet[onnx]'") from error
+    onnx = library("onnx", "ONNX files", "onnx")
     if (size := model.network.size * np.dtype(model.dtype).itemsize) > LARGEST:
         raise XpnetError(f"{size:,} bytes of weights are too many for an ONNX file; export to torch or npz")
     text, constants = _text(model)
-    made = parser.parse_model(text)
-    made.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
-    helper.set_model_props(made, {KEY: json.dumps(describe(model), sort_keys=True)})
-    checker.check_model(made, full_check=True)
+    made = onnx.parser.parse_model(text)
+    made.graph.initializer.extend(
+        onnx.numpy_helper.from_array(array, name) for name, array in constants.items()
+    )
+    onnx.helper.set_model_props(made, {KEY: json.dumps(describe(model), sort_keys=True)})
+    onnx.checker.check_model(made, full_check=True)
     return made
 
 
