@@ -23,7 +23,7 @@ from xpnet.nn.losses import LOSSES
 from xpnet.nn.optimizers import OPTIMIZERS
 from xpnet.nn.schedules import SCHEDULES
 from xpnet.schema import WHOLE, check
-from xpnet.training import Checkpoint, Evaluation, History, Settings, check_evaluation, evaluate
+from xpnet.training import Checkpoint, Evaluation, History, Settings, check_evaluation, diagnosis, evaluate
 from xpnet.training import train as train_model
 from xpnet.training.checkpoint import Standing
 from xpnet.training.settings import METRICS, settings_of
@@ -67,7 +67,7 @@ GROUPS = {
         option("--epochs", "Passes over the training rows.  [default: 10, or more for 2,000 steps]", int),
         setting("batch_size", "Rows in a step."),
         setting("lr", "Learning rate.  [default: 0.001; sgd: by loss, such as 0.5 (1 - momentum)]", float),
-        setting("optimizer", "How weights follow from gradients.", OPTIMIZERS),
+        option("--optimizer", "How weights follow from gradients.  [default: sgd; tables: adam]", OPTIMIZERS),
         setting("momentum", "Momentum of sgd."),
         option("--nesterov", "Use Nesterov's momentum.", is_flag=True),
         setting("beta1", "Decay of the mean of the gradient, for adam and adamw."),
@@ -128,14 +128,18 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
 
     with claimed(out, resume=resume) as folder:
         data = source.read(options, LOSSES[options["loss"]].kind.name)
-        if options["epochs"] is None:
-            settings = replace(settings, epochs=enough_epochs(settings, len(data.X_train)))
+        settings = completed(settings, options, data)
         units = (data.features, *options["hidden"], data.outputs)
         described = {name: options[name] for name in ("activation", "loss", "dtype")}
         described |= {"feature_names": data.form.feature_names, "image_shape": data.form.image_shape}
         described["class_names"] = data.class_names
         model = MLP(units, seed=settings.seed, backend=backend, **described)
         test = (model, data.X_test, data.y_test)
+        table, standardize = data.form.feature_names, options["standardize"]
+        standardize = table is not None if standardize is None else standardize
+        note = None if standardize else diagnosis.of_columns(data.X_train, table)
+        if note:
+            say(f"xpnet: note: {note}")
         try:
             check_evaluation(*test, memory=options["memory"])
         except XpnetError as error:  # now rather than after the last epoch
@@ -150,11 +154,14 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
                 progress=None if quiet else Lines(),
                 memory=options["memory"],
                 class_weight=by_number(options["class_weight"], data.class_names),
-                standardize=standardized(options["standardize"], data),
+                standardize=standardize,
                 **asdict(settings),
             )
         except DivergedError as error:
             raise DivergedError(f"{error}; {way_on(folder)}") from error
+        note = diagnosis.of_history(model, settings, history)
+        if note:
+            say(f"xpnet: note: {note}")
         model.save(folder / MODEL)
         try:
             result = evaluate(*test, memory=options["memory"])
@@ -197,16 +204,20 @@ def by_number(
     return {int(name) if name.isdecimal() else name: weight for name, weight in weights.items()}
 
 
-def enough_epochs(settings: Settings, rows: int) -> int:
-    """The default number of epochs, or as many as `FEWEST_STEPS` need."""
-    rows = max(1, round(rows * (1 - (settings.validation or 0))))
-    steps = -(-rows // min(settings.batch_size, rows))
-    return max(settings.epochs, -(-FEWEST_STEPS // steps))
+def completed(settings: Settings, options: Mapping[str, Any], data: Dataset) -> Settings:
+    """Fill in the defaults that depend on the data.
 
-
-def standardized(asked: bool | None, data: Dataset) -> bool:
-    """Whether columns are standardized: as asked for, otherwise those of tables."""
-    return data.form.feature_names is not None if asked is None else asked
+    Adam trains on tables unless something is said of the optimizer, because a value that few rows have is
+    large once it is standardized. Small data are seen so often that the run has `FEWEST_STEPS`.
+    """
+    said = [options[name] for name in ("optimizer", "lr", "momentum", "nesterov")]
+    if data.form.feature_names and not any(said):
+        settings = settings_of(asdict(settings) | {"optimizer": "adam", "lr": None}, options["loss"])
+    if options["epochs"] is None:
+        rows = max(1, round(len(data.X_train) * (1 - (settings.validation or 0))))
+        steps = -(-rows // min(settings.batch_size, rows))
+        settings = replace(settings, epochs=max(settings.epochs, -(-FEWEST_STEPS // steps)))
+    return settings
 
 
 class _RunCheckpoint(Checkpoint):
