@@ -1,4 +1,4 @@
-"""`xpnet` in a process of its own, as a user runs it, and small data sets for it."""
+"""`xpnet` as a user runs it, within these tests or in a process of its own, and small data sets for it."""
 
 import gzip
 import os
@@ -7,28 +7,30 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import chdir, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
+from warnings import catch_warnings
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 import xpnet
 from xpnet.backends import LIBRARIES, backend_class
+from xpnet.cli import commands
+from xpnet.data.idx import NAMES
 
 PATIENCE = 120.0
 """Seconds after which a process is taken to hang."""
 
+LOOKS = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+"""Variables of the environment that change how an output looks."""
+
 TYPES = {"uint8": 0x08, "int16": 0x0B, "float32": 0x0D}
-IDX_NAMES = {
-    "x_train": "train-images-idx3-ubyte",
-    "y_train": "train-labels-idx1-ubyte",
-    "x_test": "t10k-images-idx3-ubyte",
-    "y_test": "t10k-labels-idx1-ubyte",
-}
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,12 @@ def command(*arguments: str, before: str = "") -> list[str]:
 
 
 def environment(path: Path | None = None, **extra: str) -> dict[str, str]:
-    """This process's environment, without variables that change how an output looks.
+    """This process's environment, without the variables above.
 
     It finds the package under test from any folder. `path` is searched before it.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    for name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    for name in LOOKS:
         kept.pop(name, None)
     folders = [*([path] if path else []), Path(xpnet.__file__).parents[1]]
     return kept | {"PYTHONPATH": os.pathsep.join(map(str, folders)), "PYTHONUTF8": "1"} | extra
@@ -87,8 +89,27 @@ def wait(arguments: list[str], folder: Path | None = None, path: Path | None = N
 
 
 def run(folder: Path, *arguments: str, before: str = "", path: Path | None = None) -> Ended:
-    """Run `xpnet` in a folder and wait for its end."""
-    return wait(command(*arguments, before=before), folder, path)
+    """Run `xpnet` in a folder and wait for its end.
+
+    It runs within this process, as all but its first lines could in any, which saves the start of another;
+    in one of its own where something is to be done before, or another path searched. See also `start`.
+    """
+    line = command(*arguments, before=before)
+    if before or path:
+        return wait(line, folder, path)
+    with (
+        TemporaryFile("w+", encoding="utf-8") as out,
+        TemporaryFile("w+", encoding="utf-8") as err,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(sys, "argv", ["xpnet", *arguments])
+        for name in LOOKS:
+            patch.delenv(name, raising=False)
+        with chdir(folder), redirect_stdout(out), redirect_stderr(err), catch_warnings(), threadpool_limits():
+            code = commands.run()
+        for stream in (out, err):
+            stream.seek(0)
+        return Ended(code, out.read(), err.read())
 
 
 def python(code: str) -> str:
@@ -198,7 +219,7 @@ def write_idx(folder: Path, arrays: Mapping[str, np.ndarray], zipped: bool = Fal
     folder.mkdir()
     for key, array in arrays.items():
         if zipped:
-            (folder / f"{IDX_NAMES[key]}.gz").write_bytes(gzip.compress(idx(array)))
+            (folder / f"{NAMES[key]}.gz").write_bytes(gzip.compress(idx(array)))
         else:
-            (folder / IDX_NAMES[key]).write_bytes(idx(array))
+            (folder / NAMES[key]).write_bytes(idx(array))
     return folder

@@ -30,7 +30,7 @@ ROOMS = {
     "arrays": {"nn", "backends", "arguments", "errors"},
     "scaling": {"nn", "data"},
     "model_file": {"nn", "arguments", "arrays", "files", "schema", "scaling", "errors"},
-    "model": {"nn", "backends", "arguments", "arrays", "data", "scaling", "model_file", "errors"},
+    "model": {"nn", "backends", "arguments", "arrays", "data", "files", "scaling", "model_file", "errors"},
     "training": {
         *("nn", "backends", "arguments", "arrays", "data", "files", "schema", "scaling", "model_file"),
         *("errors", "model"),

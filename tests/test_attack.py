@@ -10,7 +10,7 @@ import pytest
 
 import xpnet
 from tests.process import run, small_data, succeed, write_npz
-from xpnet.errors import UsageError, XpnetError
+from xpnet.errors import XpnetError
 from xpnet.files import read_tensors, write_tensors
 from xpnet.training.checkpoint import CHECKPOINT
 
@@ -35,24 +35,8 @@ def test_a_checkpoint_of_a_huge_network_is_refused_before_the_network_is_made(
     begun(tmp_path, sizes=sizes)
     ended = run(tmp_path, "train", "--resume", "--out", "out", "--quiet")
     assert ended.code == 1
-    assert "are those of a larger file" in ended.err
+    assert "its arrays are " in ended.err
     assert len(ended.err) < 500
-
-
-def test_a_memory_that_no_run_has_is_damage(tmp_path: Path) -> None:
-    begun(tmp_path, memory=2**62)
-    ended = run(tmp_path, "train", "--resume", "--out", "out", "--quiet")
-    assert (ended.code, "unexpected memory" in ended.err) == (1, True)
-
-
-def test_the_advice_for_a_run_that_diverged_names_the_rate(tmp_path: Path) -> None:
-    begun(tmp_path, diverged=True)
-    (tmp_path / "out" / "model.safetensors").unlink()
-    ended = run(tmp_path, "evaluate", "out")
-    assert ended.code == 1
-    advice = ended.err.strip().partition("finish it with xpnet ")[2]
-    assert "--lr" in advice
-    succeed(tmp_path, *advice.split(), "--quiet")
 
 
 def test_rows_replaced_between_reading_and_training_are_noticed(tmp_path: Path) -> None:
@@ -76,27 +60,6 @@ def test_floats_that_were_not_divided_are_found_behind_black_rows_and_beside_nan
     for X in (late, beside, -late):
         with pytest.raises(XpnetError, match="floats up to 200"):
             model.predict_proba(X)
-
-
-@pytest.mark.parametrize(
-    "value", [np.ma.array(np.zeros(3), mask=True), np.full(3, np.nan), np.zeros(3, complex)]
-)
-def test_parameters_must_be_real_numbers(value: np.ndarray) -> None:
-    with pytest.raises(UsageError, match="parameters must be"):
-        xpnet.MLP((2, 3), parameters={"W1": np.zeros((2, 3)), "b1": value})
-
-
-def test_odd_arguments_are_errors_of_one_line(tmp_path: Path) -> None:
-    model, data = xpnet.MLP((8, 3)), small_data()
-    with pytest.raises(XpnetError, match="names no file"):
-        model.save("")
-    odd: dict[str, Any] = {"x" * 5000: 1}
-    with pytest.raises(UsageError) as caught:
-        xpnet.train(model, data["x_train"], data["y_train"], **odd)
-    assert len(str(caught.value)) < 500
-    huge: Any = {"W1": np.zeros((2, 3)), "b1": [10**5000, 1, 2]}
-    with pytest.raises(UsageError, match="parameters must be"):
-        xpnet.MLP((2, 3), parameters=huge)
 
 
 def test_a_network_of_many_classes_is_evaluated_without_a_confusion_table(tmp_path: Path) -> None:

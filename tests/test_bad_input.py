@@ -16,8 +16,10 @@ import pytest
 from safetensors.numpy import save_file
 
 import xpnet
-from tests.process import IDX_NAMES, Ended, idx, run, small_data, succeed, without, write_idx, write_npz
+from tests.helpers import tensors, write_tensors
+from tests.process import Ended, idx, run, small_data, succeed, without, write_idx, write_npz
 from xpnet.cli.commands import LONGEST
+from xpnet.data.idx import NAMES
 
 Prepare = Callable[[Path], object]
 Case = tuple[str, str] | tuple[str, str, Prepare]
@@ -29,7 +31,6 @@ AGAIN = "train --resume --quiet --out out"
 MODEL, CHECKPOINT, CONFIG = "out/model.safetensors", "out/checkpoint.safetensors", "out/config.json"
 DATA = small_data(rows=30, test_rows=9, features=4)
 NARROW = {key: DATA[key][:, :3] for key in ("x_train", "x_test")}
-FLOATS = DATA["x_train"] / 255
 
 
 def check_error(ended: Ended, code: int, message: str) -> None:
@@ -57,8 +58,8 @@ def listing(folder: Path) -> dict[str, bytes | None]:
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in paths}
 
 
-def named(case: Case) -> str:
-    return f"{case[0][:60]} ({case[1]})"
+def named(part: Case | int) -> str:
+    return f"{part[0][:60]} ({part[1]})" if isinstance(part, tuple) else f"{part}"
 
 
 def npz(**changed: Any) -> Prepare:
@@ -82,7 +83,7 @@ def folder_of(suffix: str, **changed: bytes) -> Prepare:
             if suffix == "npy":
                 (folder / "data" / f"{key}.npy").write_bytes(changed.get(key, content.getvalue()))
             elif key in changed:
-                (folder / "data" / IDX_NAMES[key]).write_bytes(changed[key])
+                (folder / "data" / NAMES[key]).write_bytes(changed[key])
 
     return prepare
 
@@ -93,7 +94,6 @@ def cut(name: str) -> Prepare:
 
 
 USAGE: list[Case] = [
-    ("trian", "No such command 'trian'. Did you mean train?"),
     (
         "forecast",
         "No such command 'forecast'. The commands are train, evaluate, predict, export, import, parity",
@@ -102,13 +102,11 @@ USAGE: list[Case] = [
     ("train --bogus", "No such option '--bogus'."),
     ("train -lr 1", "No such option '-l'. Options are written in full"),
     ("train --learning-rate 1", "Did you mean --lr?"),
-    ("train --epoch 1", "Did you mean --epochs?"),
     ("train --random_state 1", "Did you mean --seed?"),
     ("train --max-grad-norm 1", "Did you mean --clip?"),
     ("train --n-jobs 1", "Did you mean --threads?"),
     ("train --hidden_layer_sizes 9", "Did you mean --hidden?"),
     ("train --gpu", "Did you mean --device cuda?"),
-    ("evaluate model --cuda", "Did you mean --device cuda?"),
     ("train extra", "unexpected extra argument"),
     ("evaluate", "Missing argument 'MODEL'"),
     ("train --device gpu", "unknown device 'gpu'"),
@@ -119,29 +117,16 @@ USAGE: list[Case] = [
     ("train --device cuda --threads 1", "threads applies to the CPU"),
     ("train --threads 0", "threads must be"),
     ("train --epochs 1.5", "'1.5' is not a valid integer"),
-    *[
-        (f"train --{name} {DIGITS}", f"'--{name}'")
-        for name in ("threads", "epochs", "hidden", "memory", "seed")
-    ],
-    (f"train --epochs {DIGITS[:4000]}", "epochs"),
+    *[(f"train --{name} {DIGITS}", f"'--{name}'") for name in ("hidden", "memory", "seed")],
     (f"train --lr {LONG * 20}", "is not a valid float"),
     ("train --lr inf", "lr must be greater than 0"),
     ("train --hidden 16,,8", "'16,,8' is not a list of sizes"),
-    ("train --hidden 1000000000000000", "'--hidden'"),
     ("train --activation gelu", "'gelu' is not one of"),
-    ("train --activation relu,gelu", "'gelu' is not one of"),
     ("train --loss hinge", "'hinge' is not one of 'cross-entropy', 'binary-cross-entropy'"),
     ("train --dropout half", "'half' is not a list of rates such as 0.2 or 0.1,0.5"),
-    ("train --dropout 1", "dropout must be at least 0 and less than 1"),
-    ("train --clip 0", "clip must be greater than 0"),
     ("train --monitor mse", "'mse' is not one of 'loss', 'accuracy', 'f1', 'rmse', 'r2'"),
-    *[
-        (f"train --class-weight {text}", f"{text!r} is neither balanced nor weights such as 0=1,1=5")
-        for text in ("even", "0", "0=", "=1", "0=1,,1=2")
-    ],
-    ("train --momentum 0.9 --optimizer adam", "momentum and nesterov belong to sgd"),
+    ("train --class-weight 0=1,,1=2", "'0=1,,1=2' is neither balanced nor weights such as 0=1,1=5"),
     ("train --momentum 0.9 --optimizer adamw", "momentum and nesterov belong to sgd, not to adamw"),
-    ("train --patience 3 --validation 0 --loss poisson", "patience needs validation rows"),
     ("train --patience 3 --validation 0", "patience needs validation rows"),
     ("train --memory 0.4", "'--memory': 0.4 is not between 1 byte and"),
     ("evaluate model --memory lots", "'lots' is not an amount of memory such as 512MB or 4GB"),
@@ -154,13 +139,8 @@ USAGE: list[Case] = [
 DATA_USAGE: list[Case] = [
     (f"{TRAIN} out --activation relu,tanh", "activation", npz()),
     (f"{TRAIN} out --dropout 0.1,0.2,0.3", "dropout (0.1, 0.2, 0.3): give one rate, two, or 2", npz()),
-    (
-        f"{TRAIN} out --class-weight 7=1",
-        "class_weight {7: 1.0}: give classes and weights of 0 or more",
-        npz(),
-    ),
     (f"{TRAIN} out --class-weight hen=1", "class_weight {'hen': 1.0}: give classes", npz()),
-    (f"{TRAIN} out --class-weight 0=-1", "class_weight {0: -1.0}: give classes", npz()),
+    (f"{TRAIN} out --class-weight 0=-1", "class_weight {0: -1.0}: give classes and weights of 0 or", npz()),
     (f"{TRAIN} out --loss poisson --class-weight balanced", "class_weight belongs to classes", npz()),
     (f"{TRAIN} out --monitor f1 --patience 1", "monitor f1: cross-entropy measures loss, accuracy", npz()),
 ]
@@ -171,7 +151,6 @@ WORLD: list[Case] = [
     (f"{TRAIN} out", "y_train: float64 labels; they must be whole numbers from 0, unless", npz(**NUMBERS)),
     (SQUARED, "y_test: row 0, counted from 0: NaN, infinity", npz(y_test=np.full(9, np.inf))),
     (SQUARED, "y_train and y_test have shapes (30, 2) and (9,)", npz(y_train=np.zeros((30, 2)))),
-    (SQUARED, "numbers of shape (29,); they must be (n, …) and (n,) or (n, k)", npz(y_train=np.zeros(29))),
     (SQUARED, "y_train: str_ where there must be numbers", npz(y_train=np.full(30, "a"))),
     (f"{TRAIN} out --loss binary-cross-entropy", "y_train: labels must be 0 or 1, not 2", npz()),
     (f"{TRAIN} out --loss poisson", "-1 is less than 0", npz(y_train=np.full(30, -1))),
@@ -206,10 +185,7 @@ RUNS: list[Case] = [
     (f"{AGAIN} --lr 0.25", "lr was 0.5, not 0.25: resume with the same"),
     (f"{AGAIN} --dropout 0.5", "dropout was [], not [0.5]: resume with the same"),
     (f"{AGAIN} --loss binary-cross-entropy", "y_train: labels must be 0 or 1, not 2"),
-    (f"{AGAIN} --class-weight balanced", "class_weight was None, not balanced: resume with the same"),
     (f"{AGAIN} --standardize", "standardize was False, not True: resume with the same"),
-    (f"{AGAIN} --hidden 5", "sizes was [4, 4, 3], not [4, 5, 3]"),
-    (f"{AGAIN} --backend array-api-strict", "backend was numpy, not array-api-strict"),
     (f"{AGAIN} --epochs 3", "epochs was 2, not 3: resume with the same; epochs can only be added"),
     (f"{AGAIN} --data data.npz", "the data are not those", npz(x_train=255 - DATA["x_train"])),
     ("evaluate nowhere", "nowhere: no such file"),
@@ -235,19 +211,12 @@ def of_the_library(folder: Path) -> None:
     xpnet.train(xpnet.MLP((4, 3)), DATA["x_train"], DATA["y_train"], epochs=1, checkpoint=checkpoint)
 
 
-@pytest.mark.parametrize("case", USAGE, ids=named)
-def test_a_command_line_that_cannot_be_meant(tmp_path: Path, case: Case) -> None:
-    check(tmp_path, 2, case)
+CASES = [*((2, case) for case in [*USAGE, *DATA_USAGE]), *((1, case) for case in WORLD)]
 
 
-@pytest.mark.parametrize("case", DATA_USAGE, ids=named)
-def test_a_command_line_that_does_not_fit_the_data(tmp_path: Path, case: Case) -> None:
-    check(tmp_path, 2, case)
-
-
-@pytest.mark.parametrize("case", WORLD, ids=named)
-def test_what_the_world_does_not_allow(tmp_path: Path, case: Case) -> None:
-    check(tmp_path, 1, case)
+@pytest.mark.parametrize(("code", "case"), CASES, ids=named)
+def test_what_cannot_be_meant_or_is_not_allowed(tmp_path: Path, code: int, case: Case) -> None:
+    check(tmp_path, code, case)
 
 
 @pytest.fixture(scope="module")
@@ -267,10 +236,9 @@ def test_a_run_that_cannot_be_used(finished: Path, tmp_path: Path, case: Case) -
 
 def test_a_damaged_setting_is_not_the_fault_of_the_command_line(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    content = (tmp_path / CHECKPOINT).read_bytes()
-    (tmp_path / CHECKPOINT).write_bytes(
-        content.replace(b'\\"device\\": \\"cpu\\"', b'\\"device\\": \\"cpo\\"')
-    )
+    arrays, described = tensors(tmp_path / CHECKPOINT)
+    described["config"]["device"] = "cpo"
+    write_tensors(tmp_path / CHECKPOINT, arrays, described)
     check(tmp_path, 1, (AGAIN, "unknown device 'cpo'"))
     check(tmp_path, 2, (f"{AGAIN} --threads 0", ""))
 
@@ -284,14 +252,6 @@ def test_no_command_shows_the_help_as_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "options"), [("torch", "--backend torch"), ("cupy", "--device cuda")])
 def test_a_library_that_is_not_installed(tmp_path: Path, name: str, options: str) -> None:
     check(tmp_path, 1, (f"train {options}", f"{name} is not installed: pip install "), without(name))
-
-
-def test_test_rows_that_cannot_be_judged_cost_no_network(tmp_path: Path) -> None:
-    npz(x_train=FLOATS, x_test=np.full((9, 4), 3e38))(tmp_path)
-    ended = run(tmp_path, *TRAIN.split(), "out")
-    check_error(ended, 1, "the test rows: the loss of 9 rows is nan")
-    assert f"(the network is kept in {MODEL})" in ended.err
-    xpnet.load(tmp_path / MODEL)
 
 
 def test_a_thread_that_the_system_refuses(tmp_path: Path) -> None:

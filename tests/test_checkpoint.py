@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers import Interrupting, bits, refused, timeless
 from xpnet import MLP, Checkpoint, History, Progress, train
-from xpnet.backends import Backend, get_backend
+from xpnet.backends import get_backend
 from xpnet.errors import DivergedError, UsageError
 
 SIZES = (4, 5, 3)
@@ -56,17 +56,10 @@ def resumed(checkpoint: Checkpoint | Path, model: MLP | None = None, **settings:
     return model, train(model, *rows(), checkpoint=checkpoint, resume=True, **settings)
 
 
+MOMENTUM: dict[str, Any] = {"epochs": 4, "batch_size": 1, "lr": 0.01, "momentum": 0.9}
 RUNS: dict[str, dict[str, Any]] = {
-    "momentum": {"epochs": 4, "batch_size": 1, "lr": 0.01, "momentum": 0.9},
-    "nesterov, cosine": {
-        "epochs": 4,
-        "batch_size": 1,
-        "lr": 0.01,
-        "momentum": 0.8,
-        "nesterov": True,
-        "schedule": "cosine",
-        "warmup": 400,
-    },
+    "momentum": MOMENTUM,
+    "nesterov, cosine": MOMENTUM | {"nesterov": True, "schedule": "cosine", "warmup": 400},
     "adam": {"epochs": 4, "batch_size": 1, "optimizer": "adam", "lr": 0.01, "weight_decay": 1e-3},
     "patience": {"epochs": 9, "batch_size": 1, "lr": 0.05, "schedule": "constant", "patience": 2},
     "validation 0": {"epochs": 4, "batch_size": 1, "lr": 0.02, "validation": 0},
@@ -81,9 +74,7 @@ def unbroken(name: str) -> tuple[dict[str, bytes], History]:
     return bits(model), timeless(history)
 
 
-@pytest.mark.parametrize(
-    ("epoch", "chunk"), [(1, 0), (1, 1), (1, 3), (2, 1), (2, 2), (3, 3)], ids=lambda number: str(number)
-)
+@pytest.mark.parametrize(("epoch", "chunk"), [(1, 0), (2, 1), (3, 3)])
 @pytest.mark.parametrize("name", RUNS)
 def test_resumed_run_equals_an_unbroken_one_bit_for_bit(
     tmp_path: Path, name: str, epoch: int, chunk: int
@@ -98,35 +89,9 @@ def test_resumed_run_equals_an_unbroken_one_bit_for_bit(
     assert counting.epochs == list(range(epoch, len(history.epochs) + 1))
 
 
-def test_run_that_is_stopped_again_and_again_comes_to_the_same(tmp_path: Path) -> None:
-    checkpoint = interrupted(tmp_path / "checkpoint", 1, 2, **RUNS["adam"])
-    for epoch, chunk in ((1, 3), (2, 1), (2, 3), (3, 1), (4, 3)):
-        with pytest.raises(KeyboardInterrupt):
-            resumed(checkpoint, progress=Interrupting(epoch, chunk), **RUNS["adam"])
-    model, history = resumed(checkpoint, **RUNS["adam"])
-    assert (bits(model), timeless(history)) == unbroken("adam")
-
-
-def test_every_library_goes_on_where_it_stopped(backend: Backend, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"epochs": 3, "batch_size": 100, "momentum": 0.9, "patience": 3}
-    checkpoint = Checkpoint(tmp_path / "checkpoint")
-    whole, parts = new_model(backend=backend), new_model(backend=backend)
-    expected = train(whole, *rows(), **settings)
-    with pytest.raises(KeyboardInterrupt):
-        train(parts, *rows(), checkpoint=checkpoint, progress=Interrupting(2, 1), **settings)
-    history = train(parts, *rows(), checkpoint=checkpoint, resume=True, **settings)
-    assert [row.epoch for row in history.epochs] == [row.epoch for row in expected.epochs]
-    np.testing.assert_allclose(
-        [row.loss for row in history.epochs], [row.loss for row in expected.epochs], rtol=1e-9
-    )
-    for name, array in parts.host_parameters().items():
-        np.testing.assert_allclose(array, whole.host_parameters()[name], rtol=1e-9, atol=1e-12)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_checkpoint_is_there_before_the_first_step(tmp_path: Path, dtype: str) -> None:
+def test_checkpoint_is_there_before_the_first_step(tmp_path: Path) -> None:
     path = tmp_path / "runs" / "1" / "checkpoint"
-    model = new_model(dtype=dtype)
+    model = new_model(dtype="float32")
     with pytest.raises(KeyboardInterrupt):
         train(model, *rows(), checkpoint=Checkpoint(path), progress=Interrupting(1, 0), momentum=0.5)
     standing = Checkpoint(path).load()
@@ -135,7 +100,7 @@ def test_checkpoint_is_there_before_the_first_step(tmp_path: Path, dtype: str) -
     rest = {name: array for name, array in standing.state.items() if name not in model.parameters}
     assert rest.pop("step").tolist() == [0]
     assert {f"velocity.{name}" for name in model.parameters} == set(rest)
-    assert all((array == 0).all() and array.dtype == dtype for array in rest.values())
+    assert all((array == 0).all() and array.dtype == "float32" for array in rest.values())
 
 
 def test_checkpoint_is_replaced_after_every_epoch(tmp_path: Path) -> None:
@@ -155,7 +120,7 @@ def test_checkpoint_is_replaced_after_every_epoch(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", ["adam", "patience"])
 def test_resuming_a_finished_run_changes_nothing(tmp_path: Path, name: str) -> None:
     path = tmp_path / "checkpoint"
     first = train(new_model(), *rows(), checkpoint=Checkpoint(path), **RUNS[name])
@@ -170,7 +135,7 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path, name: str) -> N
 
 def test_patience_had_its_effect_in_the_runs_above() -> None:
     _, history = unbroken("patience")
-    assert history.best is not None
+    assert history.best == 1  # before the last two of the interruptions
     assert len(history.epochs) == history.best + 2 < 9
 
 
@@ -184,10 +149,9 @@ def test_resumed_run_brings_the_scale_of_its_data(tmp_path: Path) -> None:
     assert model.scale == 255.0
 
 
-@pytest.mark.parametrize("patience", [None, 50])
-def test_more_epochs_at_a_constant_rate_equal_a_longer_run(tmp_path: Path, patience: int | None) -> None:
+def test_more_epochs_at_a_constant_rate_equal_a_longer_run(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"schedule": "constant", "batch_size": 20, "lr": 0.05, "momentum": 0.9}
-    settings["patience"] = patience
+    settings["patience"] = 50
     checkpoint, longer = Checkpoint(tmp_path / "checkpoint"), new_model()
     train(new_model(), *rows(), epochs=2, checkpoint=checkpoint, **settings)
     model, history = resumed(checkpoint, epochs=5, **settings)
@@ -209,36 +173,34 @@ def test_other_epochs_are_refused_where_the_steps_so_far_depend_on_them(
 
 
 BEFORE: dict[str, Any] = {"epochs": 3, "batch_size": 20, "lr": 0.1, "momentum": 0.5}
-CHANGES: dict[str, Any] = {
-    "batch_size": 30,
-    "lr": 0.2,
-    "momentum": 0.6,
-    "nesterov": True,
-    "weight_decay": 0.1,
-    "schedule": "constant",
-    "warmup": 2,
-    "validation": 0.2,
-    "patience": 3,
-    "seed": 1,
-}
+CHANGES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"batch_size": 30}, {}, "batch_size was 20, not 30"),
+    ({"lr": 0.2}, {}, "lr was 0.1, not 0.2"),
+    ({"optimizer": "adam", "momentum": 0}, {}, "optimizer was sgd, not adam"),
+    ({"momentum": 0.6}, {}, "momentum was 0.5, not 0.6"),
+    ({"nesterov": True}, {}, "nesterov was False, not True"),
+    ({"weight_decay": 0.1}, {}, "weight_decay was 0.0, not 0.1"),
+    ({"schedule": "constant"}, {}, "schedule was linear, not constant"),
+    ({"warmup": 2}, {}, "warmup was 0, not 2"),
+    ({"validation": 0.2}, {}, "validation was 0.1, not 0.2"),
+    ({"patience": 3}, {}, "patience was None, not 3"),
+    ({"seed": 1}, {}, "seed was 0, not 1"),
+    ({}, {"sizes": (4, 5, 5, 3)}, "sizes was [4, 5, 3], not [4, 5, 5, 3]"),
+    ({}, {"activation": "tanh"}, "activation was relu, not tanh"),
+    ({}, {"dtype": "float32"}, "dtype was float64, not float32"),
+    ({}, {"backend": "array-api-strict"}, "backend was numpy, not array-api-strict"),
+]
 
 
-@pytest.mark.parametrize(("name", "value"), CHANGES.items(), ids=str)
-def test_changed_setting_is_refused_and_named(tmp_path: Path, name: str, value: Any) -> None:
-    checkpoint = interrupted(tmp_path / "checkpoint", 2, 1, **BEFORE)
-    content, model = checkpoint.path.read_bytes(), new_model()
-    before = bits(model)
-    message = refused(lambda: resumed(checkpoint, model, **(BEFORE | {name: value})))
-    assert message.startswith(f"{checkpoint.path}: {name} was ")
-    assert f"not {value}" in message
-    assert checkpoint.path.read_bytes() == content
-    assert bits(model) == before
-
-
-def test_changed_optimizer_is_refused_and_named(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"epochs": 3, "batch_size": 20, "lr": 0.1}
-    checkpoint = interrupted(tmp_path / "checkpoint", 2, 1, optimizer="adam", **settings)
-    assert "optimizer was adam, not sgd" in refused(lambda: resumed(checkpoint, **settings))
+def test_changed_setting_or_network_is_refused_and_named(tmp_path: Path) -> None:
+    path = interrupted(tmp_path / "checkpoint", 2, 1, **BEFORE).path
+    content = path.read_bytes()
+    for settings, options, said in CHANGES:
+        model = new_model(**options)
+        before = bits(model)
+        message = refused(partial(resumed, path, model, **BEFORE | settings))
+        assert message.startswith(f"{path}: {said}")
+        assert (path.read_bytes(), bits(model)) == (content, before)
 
 
 @pytest.mark.parametrize("config", [{"seed": 1}, {"lr": 0.2, "note": "…"}], ids=str)
@@ -253,23 +215,6 @@ def test_notes_of_the_caller_hide_no_change_of_settings(tmp_path: Path, config: 
     assert Checkpoint(path).load_config() == config | Checkpoint(path).load().config
     assert "was" in refused(lambda: resumed(path, **settings))
     assert bits(resumed(path, **BEFORE)[0]) == bits(model)
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"sizes": (4, 6, 3)}, "sizes was [4, 5, 3], not [4, 6, 3]"),
-        ({"sizes": (4, 5, 5, 3)}, "sizes was [4, 5, 3], not [4, 5, 5, 3]"),
-        ({"activation": "tanh"}, "activation was relu, not tanh"),
-        ({"dtype": "float32"}, "dtype was float64, not float32"),
-        ({"backend": "array-api-strict"}, "backend was numpy, not array-api-strict"),
-    ],
-    ids=str,
-)
-def test_changed_network_is_refused_and_named(tmp_path: Path, options: dict[str, Any], said: str) -> None:
-    checkpoint = interrupted(tmp_path / "checkpoint", 2, 1, **BEFORE)
-    message = refused(lambda: resumed(checkpoint, new_model(**options), **BEFORE))
-    assert message.startswith(f"{checkpoint.path}: {said}")
 
 
 def changed(array: np.ndarray) -> np.ndarray:
@@ -325,12 +270,11 @@ def test_notes_that_json_cannot_hold_are_refused_at_once(tmp_path: Path, config:
     assert refused(lambda: Checkpoint(tmp_path / "x", config), UsageError).startswith("config ")
 
 
-@pytest.mark.parametrize("patience", [None, 50])
-def test_run_that_diverged_is_resumed_with_a_smaller_rate_alone(tmp_path: Path, patience: int | None) -> None:
+def test_run_that_diverged_is_resumed_with_a_smaller_rate_alone(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     # weights that decay by more than they have grow until they overflow
     settings: dict[str, Any] = {"schedule": "constant", "weight_decay": 1e5, "batch_size": 60, "epochs": 100}
-    settings["patience"] = patience
+    settings["patience"] = 50
     refused(lambda: train(new_model(), *rows(), checkpoint=path, lr=1.0, **settings), DivergedError)
     done = len(Checkpoint(path).load().history.epochs)
     assert done > 1
@@ -358,17 +302,6 @@ def test_new_run_replaces_the_checkpoint_of_an_old_one(tmp_path: Path) -> None:
     standing = Checkpoint(checkpoint.path).load()
     assert {name: standing.state[name].tobytes() for name in model.parameters} == bits(model)
     assert checkpoint.load_config()["lr"] == 0.01
-
-
-def test_best_weights_survive_the_resumption(tmp_path: Path) -> None:
-    # the best epoch lies before the interruption
-    _, expected = unbroken("patience")
-    assert expected.best is not None
-    checkpoint = interrupted(tmp_path / "checkpoint", expected.best + 1, 2, **RUNS["patience"])
-    standing = checkpoint.load()
-    model, history = resumed(checkpoint, **RUNS["patience"])
-    assert history.best == expected.best
-    assert {name: array.tobytes() for name, array in standing.best.items()} == bits(model)
 
 
 def test_resuming_in_another_precision_is_refused(tmp_path: Path) -> None:

@@ -11,9 +11,8 @@ import tracemalloc
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
-from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,15 +142,6 @@ def test_folder_may_mix_plain_and_zipped_files(tmp_path: Path) -> None:
     assert_same(load_data(tmp_path), small())
 
 
-@pytest.mark.parametrize("shape", [(3, 5), (7, 1), (4,), (4, 4, 3)], ids=str)
-def test_images_of_any_shape_are_made_flat(tmp_path: Path, rng: np.random.Generator, shape: Any) -> None:
-    rows = {"x_train": 6, "x_test": 2}
-    arrays = {key: rng.integers(0, 256, (n, *shape), dtype=np.uint8) for key, n in rows.items()}
-    data = load_data(write(tmp_path, "idx", **arrays))
-    assert data.features == prod(shape)
-    assert_same(data, small(**arrays))
-
-
 @pytest.mark.parametrize("dtype", IDX_TYPES)
 @pytest.mark.parametrize("shape", [(4,), (2, 2), (1, 2, 1, 2)], ids=str)
 def test_every_idx_type_reads_as_it_was_written(tmp_path: Path, dtype: str, shape: tuple[int, ...]) -> None:
@@ -173,12 +163,6 @@ def test_images_keep_their_type_in_the_byte_order_of_the_machine(
     assert_same(load_data(write(tmp_path / "own.npz", kind, **images(dtype))), small(**images(dtype)))
 
 
-def test_npz_may_be_compressed_in_fortran_order_and_hold_more(tmp_path: Path) -> None:
-    turned: dict[str, Any] = {key: np.asfortranarray(array) for key, array in small().items()}
-    np.savez_compressed(tmp_path / "own.npz", **turned, names=np.array(["not asked for"]))
-    assert_same(load_data(tmp_path / "own.npz"), small())
-
-
 @pytest.mark.parametrize("dtype", ["bool", "float16"])
 def test_small_types_become_float32_and_need_its_memory(tmp_path: Path, dtype: str) -> None:
     path = write(tmp_path / "own.npz", **images(dtype))
@@ -194,12 +178,6 @@ def test_labels_of_any_type_that_are_whole_numbers_are_taken(tmp_path: Path, dty
     data = load_data(write(tmp_path / "own.npz", y_train=y, y_test=y[:2]))
     assert data.y_train.dtype == np.int32
     assert data.y_train.tolist() == [0, 1, 1, 0, 1, 0]
-
-
-def test_two_training_rows_and_one_test_row_are_enough(tmp_path: Path) -> None:
-    train: dict[str, Any] = {"x_train": zeros(2, 3), "y_train": np.eye(2)[0]}
-    test: dict[str, Any] = {"x_test": zeros(1, 3), "y_test": zeros(1)}
-    assert load_data(write(tmp_path / "own.npz", **train, **test)).classes == 2
 
 
 # --- what is refused ----------------------------------------------------------------------------------------
@@ -289,21 +267,14 @@ def test_bad_idx_file_is_named(
     assert peak < 2**25  # whatever the header promises
 
 
-@pytest.mark.parametrize("length", [0, 5, 15, 25, -9, -1])
-def test_gzip_that_is_cut_off_is_said_to_be(tmp_path: Path, length: int) -> None:
-    write(tmp_path, "gz")
-    path = tmp_path / f"{NAMES['x_train']}.gz"
-    path.write_bytes(path.read_bytes()[:length])
-    assert failure(tmp_path, file=path.name).endswith("cut off or damaged" if length else "0x00)")
-
-
 @pytest.mark.parametrize("position", [0, 12, -8, -4], ids=["magic", "stream", "checksum", "length"])
 def test_damaged_gzip_is_said_to_be(tmp_path: Path, position: int) -> None:
     path = write(tmp_path, "gz") / f"{NAMES['x_train']}.gz"
     content = bytearray(path.read_bytes())
     content[position] ^= 0xFF
-    path.write_bytes(content)
-    assert "damaged" in failure(tmp_path, file=path.name)
+    for damaged in (content, content[:position] or b"\x1f"):
+        path.write_bytes(damaged)
+        assert "damaged" in failure(tmp_path, file=path.name)
 
 
 BAD_NPY = {
@@ -329,13 +300,6 @@ def test_bad_npy_file_is_named(tmp_path: Path, content: bytes, kind: str, memory
         gc.collect()
     assert "x_train" in message
     assert caught == []  # no file was left open
-
-
-def test_npy_that_promises_more_than_there_is_reserves_nothing(tmp_path: Path) -> None:
-    content = npy((2**40, 4))
-    failure(write(tmp_path / "npy", "npy", x_train=content), file="x_train.npy: ")
-    with pytest.raises((XpnetError, MemoryError)):
-        load_data(write(tmp_path / "own.npz", x_train=content))
 
 
 @pytest.mark.parametrize("content", [b"", b"x_train, y_train\n", b"PK\3\4", npy(np.ones((6, 4)))], ids=len)
@@ -385,21 +349,15 @@ def outcome(path: Path) -> str:
     return "as it was" if same and data.y_train.tolist() == small()["y_train"].tolist() else "something else"
 
 
-@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_npz_damaged_anywhere_reads_as_it_was_or_is_refused(
-    tmp_path: Path, save: Callable[..., None]
-) -> None:
+def test_npz_damaged_anywhere_reads_as_it_was_or_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "own.npz"
-    save(path, **small())
+    np.savez_compressed(path, **small(), more=np.array(["not asked for"]))
     whole = path.read_bytes()
     outcomes: dict[str, list[int]] = {}
     for position in range(len(whole)):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 0xFF]) + whole[position + 1 :])
         outcomes.setdefault(outcome(path), []).append(position)
     assert set(outcomes) == {"as it was", "refused"}, outcomes
-    for length in range(0, len(whole), 7):
-        path.write_bytes(whole[:length])
-        assert outcome(path) == "refused"
 
 
 def zeros(*shape: int, dtype: str = "uint8") -> np.ndarray:
@@ -423,7 +381,6 @@ WRONG: dict[str, tuple[dict[str, np.ndarray], str]] = {
         {"y_train": np.array([0, 1, 2, -1, 1, 2], dtype=np.int16)},
         "label -1: classes are numbered 0, 1, 2, …, up to 32767; is it a missing",
     ),
-    "negative test labels": ({"y_test": np.array([0, -2], dtype=np.int16)}, "label -2 is outside"),
     "test labels that were never taught": ({"y_test": np.array([0, 3], dtype=np.uint8)}, "classes 0 … 2"),
     "labels too large": ({"y_train": np.array([0, 1, 2, 0, 1, 2**20], dtype=np.int32)}, "label 1048576: "),
     "labels that mean none": (
@@ -431,7 +388,6 @@ WRONG: dict[str, tuple[dict[str, np.ndarray], str]] = {
         "labels 0, 1, 2 and 9999 leave 9,996 of 10,000 classes without a row: is 9999 a missing value?",
     ),
     "no training rows": ({"x_train": zeros(0, 2, 2), "y_train": zeros(0)}, "(0, 2, 2)"),
-    "no test rows": ({"x_test": zeros(0, 2, 2), "y_test": zeros(0)}, "(0, 2, 2)"),
     "rows of nothing": ({"x_train": zeros(6, 0, 2), "x_test": zeros(2, 0, 2)}, "(6, 0, 2)"),
     "one training row": ({"x_train": zeros(1, 2, 2), "y_train": zeros(1)}, "1 training rows"),
     "one class": (
@@ -447,13 +403,10 @@ WRONG: dict[str, tuple[dict[str, np.ndarray], str]] = {
         "row 1, ",
     ),
     "labels that are not whole": ({"y_train": np.full(6, 1.5, dtype=np.float32)}, "whole numbers"),
-    "labels that are not numbers": ({"y_train": np.full(6, np.nan, dtype=np.float64)}, "whole numbers"),
     "labels past every integer": ({"y_train": np.array([0.0, 1, 2, 0, 1, 1e300])}, "label 1e+300: "),
 }
 NOT_IN_IDX = {
     "words": ({"x_train": np.full((6, 4), "a")}, "str_ where there must be numbers"),
-    "dates": ({"x_train": np.zeros((6, 4), "M8[s]")}, "where there must be numbers"),
-    "complex numbers": ({"x_train": np.zeros((6, 4), "c16")}, "complex128 where there must be numbers"),
     "records": (
         {"x_train": np.zeros((6, 4), [(f"a{i}", "u1") for i in range(99)])},
         "void where there must be",
@@ -502,15 +455,13 @@ def test_masked_numbers_are_refused_where_any_is_masked() -> None:
 @pytest.mark.parametrize("memory", [23, 24], ids=["too little", "enough"])
 @pytest.mark.parametrize("kind", ["npy", "idx"])
 def test_rows_stay_in_their_file_where_memory_is_limited(tmp_path: Path, kind: str, memory: int) -> None:
-    data = load_data(
-        write(tmp_path, kind), memory=memory
-    )  # 24 bytes of training images, and 8 of test images
+    data = load_data(write(tmp_path, kind), memory=memory)  # of 24 bytes of training images, and 8 of others
     for array in (data.X_train, data.y_train, data.X_test, data.y_test):
         assert file_of(array)
-    assert data.X_train.tolist() == small()["x_train"].reshape(6, 4).tolist()
-    assert data.y_train.tolist() == small()["y_train"].tolist()
-    assert data.X_test.tolist() == small()["x_test"].reshape(2, 4).tolist()
-    assert (data.features, data.classes) == (4, 3)
+    for part, rows in (("train", 6), ("test", 2)):
+        X, y = getattr(data, f"X_{part}"), getattr(data, f"y_{part}")
+        assert X.tolist() == small()[f"x_{part}"].reshape(rows, 4).tolist()
+        assert y.tolist() == small()[f"y_{part}"].tolist()
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
@@ -577,10 +528,7 @@ VIEWS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("mode", ["r", "r+", "c"])
 def test_any_view_of_a_mapped_file_is_read_from_it(
-    tmp_path: Path,
-    view: Callable[[np.ndarray], np.ndarray],
-    order: Literal["C", "F"],
-    mode: Literal["r", "r+", "c"],
+    tmp_path: Path, view: Callable[[np.ndarray], np.ndarray], order: Any, mode: Any
 ) -> None:
     whole = np.array(np.arange(40, dtype=">i2").reshape(10, 4), order=order)
     np.save(tmp_path / "array.npy", whole)

@@ -11,7 +11,6 @@ import pytest
 from tests.helpers import Interrupting, bits, losses, refused, timeless
 from xpnet import MLP, Checkpoint, Evaluation, History, Progress, evaluate, load, train
 from xpnet.backends import Backend, get_backend
-from xpnet.backends.numpy import NumPyBackend
 from xpnet.data.rows import split, stream
 from xpnet.errors import UsageError
 
@@ -52,6 +51,11 @@ def close(found: MLP, expected: MLP, rtol: float = 1e-9) -> None:
         np.testing.assert_allclose(found.host_parameters()[name], array, rtol=rtol, atol=1e-3 * rtol)
 
 
+def scores(result: Evaluation) -> dict[str, float]:
+    """The loss and the metrics."""
+    return {"loss": result.loss, **result.metrics}
+
+
 class Stopping(Progress):
     """Ends a run after some epochs, and counts the rows of its chunks."""
 
@@ -70,14 +74,12 @@ WHOLE: dict[str, Any] = {"batch_size": 10**6, "validation": 0, "epochs": 5, "mom
 
 
 @each_loss
-def test_weights_count_as_rows_that_are_repeated(
-    backend: Backend, loss: str, rng: np.random.Generator
-) -> None:
+def test_weights_count_as_rows_that_are_repeated(loss: str, rng: np.random.Generator) -> None:
     X, y = examples(loss)
     weights = rng.integers(0, 4, len(X))
     assert (weights == 0).any()
     X = np.where(weights[:, None] == 0, 1e3, X)  # rows that do not count
-    weighted, repeated = (network(loss, backend=backend) for _ in range(2))
+    weighted, repeated = network(loss), network(loss)
     rows = np.repeat(X, weights, axis=0), np.repeat(y, weights, axis=0)
     options = WHOLE | {"standardize": True, "training_metrics": True}
     found = train(weighted, X, y, sample_weight=weights, **options)
@@ -86,28 +88,24 @@ def test_weights_count_as_rows_that_are_repeated(
     assert found.epochs[-1].metrics == pytest.approx(expected.epochs[-1].metrics, rel=1e-9)
     close(weighted, repeated)
     result, of_repeated = evaluate(weighted, X, y, sample_weight=weights), evaluate(weighted, *rows)
-    assert {"loss": result.loss, **result.metrics} == pytest.approx(
-        {"loss": of_repeated.loss, **of_repeated.metrics}, rel=1e-10
-    )
+    assert scores(result) == pytest.approx(scores(of_repeated), rel=1e-10)
     assert list(found.epochs[-1].metrics) == [f"training_{name}" for name in METRICS[loss]]
     if loss == "cross-entropy":
         assert result.confusion.tolist() == of_repeated.confusion.tolist()
 
 
-def test_batch_that_weighs_nothing_makes_no_update(backend: Backend) -> None:
+def test_batch_that_weighs_nothing_makes_no_update() -> None:
     X, y = examples("cross-entropy", 60)
     order = stream(0, "shuffle", 1).permutation(np.arange(60, dtype=np.int32))
     weights = np.ones(60)
     weights[order[20:40]] = 0.0  # the second batch of three
     options: dict[str, Any] = {"epochs": 1, "batch_size": 20, "validation": 0, "lr": 0.1, "dropout": 0.5}
-    skipping = network(backend=backend)
-    history = train(skipping, X, y, sample_weight=weights, optimizer="adam", schedule="constant", **options)
+    history = train(network(), X, y, sample_weight=weights, optimizer="adam", schedule="constant", **options)
     assert history.standing is not None
-    state = {name: backend.to_numpy(array) for name, array in history.standing.state.items()}
-    assert state["step"].tolist() == [2]
-    assert state["mean.correction"] == pytest.approx(1 - 0.9**2)
+    assert history.standing.state["step"].tolist() == [2]
+    assert history.standing.state["mean.correction"] == pytest.approx(1 - 0.9**2)
 
-    one, alone = (network(backend=backend) for _ in range(2))
+    one, alone = network(), network()
     weights[order] = np.repeat([0.0, 0.0, 2.0], 20)
     options |= {"dropout": (), "schedule": "constant", "momentum": 0.5, "epochs": 2}
     second = stream(0, "shuffle", 2).permutation(np.arange(60, dtype=np.int32)).reshape(3, 20)
@@ -117,31 +115,6 @@ def test_batch_that_weighs_nothing_makes_no_update(backend: Backend) -> None:
     assert (weights[second] > 0).any(axis=1).sum() > 1  # the second epoch would have had more batches
     assert recorder.rows == [20]
     close(one, alone)
-
-
-@pytest.mark.parametrize(
-    ("weights", "said"),
-    [
-        (np.full(90, -1.0), "row 0 weighs -1; weights are 0 or more"),
-        (np.append(np.ones(89), np.nan), "row 89 weighs nan; weights are 0 or more"),
-        (np.append(np.ones(89), np.inf), "row 89 weighs inf; weights are 0 or more"),
-        (np.ones(89), "has shape (89,) of float64: it must be (90,) numbers"),
-        (np.ones((90, 1)), "has shape (90, 1) of float64: it must be (90,) numbers"),
-        (np.full(90, "1"), "has shape (90,) of <U1: it must be (90,) numbers"),
-        (np.zeros(90), "every row weighs 0; give some of them more"),
-    ],
-    ids=["negative", "NaN", "infinite", "too few", "a column", "words", "zeros"],
-)
-def test_weights_that_make_no_sense_are_refused(weights: np.ndarray, said: str) -> None:
-    X, y = examples("cross-entropy")
-    model = network()
-    for call in (train, evaluate):
-        message = refused(partial(call, model, X, y, sample_weight=weights))
-        assert message.startswith("sample_weight")
-        assert message.endswith(said)
-    message = refused(lambda: train(model, X, y, validation=(X, y, weights)))
-    assert message.startswith("sample_weight_val")
-    assert message.endswith(said)
 
 
 def test_training_rows_that_weigh_nothing_are_refused() -> None:
@@ -161,50 +134,22 @@ def test_training_rows_that_weigh_nothing_are_refused() -> None:
 NAMES = ("cat", "dog", "eel")
 
 
-@pytest.mark.parametrize("given", ["balanced", {0: 2.0, 2: 0.5}, {"dog": 3, "cat": 0.0}], ids=str)
-def test_class_weight_is_a_weight_of_each_row(given: Any) -> None:
+def test_class_weight_is_a_weight_of_each_row() -> None:
     X, y = examples("cross-entropy")
     own = np.linspace(0.5, 1.5, 90)
-    named = isinstance(given, dict) and "dog" in given
-    if given == "balanced":
-        counts = np.array([own[y == j].sum() for j in range(3)])
-        by_class = own.sum() / (3 * counts)
-        assert by_class @ counts == pytest.approx(own.sum())
-    else:
-        by_class = np.array([given.get(NAMES[j] if named else j, 1.0) for j in range(3)])
-    found, expected = (network(class_names=NAMES if named else None) for _ in range(2))
-    targets = np.array(NAMES)[y] if named else y
-    first = train(found, X, targets, sample_weight=own, class_weight=given, epochs=2)
-    second = train(expected, X, y, sample_weight=own * by_class[y], epochs=2)
+    found, expected = network(class_names=NAMES), network()
+    given = {"dog": 3, "cat": 0.0}
+    first = train(found, X, np.array(NAMES)[y], sample_weight=own, class_weight=given, epochs=2)
+    second = train(expected, X, y, sample_weight=own * np.array([0.0, 3.0, 1.0])[y], epochs=2)
     close(found, expected, 1e-12)
-    np.testing.assert_allclose(
-        losses(first), losses(second), rtol=1e-12
-    )  # the rows held back are weighted too
-
-
-def test_balanced_classes_are_those_that_have_rows() -> None:
-    X, y = examples("cross-entropy")
-    X, y = X[y < 2], y[y < 2]
-    found, expected = network(), network()
-    train(found, X, y, class_weight="balanced", epochs=1)
-    train(expected, X, y, sample_weight=len(y) / (2 * np.bincount(y))[y], epochs=1)
-    assert bits(found) == bits(expected)
-
-
-def test_class_weight_belongs_to_classes() -> None:
-    call = partial(train, network("squared-error"), *examples("squared-error"), class_weight="balanced")
-    message = refused(call, UsageError)
-    assert message == "class_weight belongs to classes, and squared-error has none; give sample_weight"
-
-
-def scores(result: Evaluation) -> dict[str, float]:
-    return {"loss": result.loss, **result.metrics}
+    # the rows held back are weighted too
+    np.testing.assert_allclose(losses(first), losses(second), rtol=1e-12)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 @each_loss
-def test_validation_rows_may_be_brought(backend: Backend, loss: str, weighted: bool) -> None:
-    (X, y), model = examples(loss), network(loss, backend=backend)
+def test_validation_rows_may_be_brought(loss: str, weighted: bool) -> None:
+    (X, y), model = examples(loss), network(loss)
     weights = np.linspace(0, 2, 30) if weighted else None
     brought = (X[60:], y[60:], weights) if weighted else (X[60:], y[60:])
     history = train(model, X[:60], y[:60], validation=brought, training_metrics=True, epochs=2, batch_size=16)
@@ -221,23 +166,15 @@ def test_validation_rows_may_be_brought(backend: Backend, loss: str, weighted: b
     assert history.columns == ["epoch", "lr", "loss", *expected, "seconds"]
     assert history.csv().splitlines()[0] == ",".join(history.columns)
     # all rows were trained on
-    alone = network(loss, backend=backend)
+    alone = network(loss)
     train(alone, X[:60], y[:60], validation=0, epochs=2, batch_size=16)
     assert bits(alone) == bits(model)
 
 
 def test_validation_rows_of_another_kind_are_refused() -> None:
     X, y = examples("cross-entropy")
-    pixels = np.abs(X).astype(np.uint8)
-    cases: list[tuple[Any, str]] = [
-        ((X[:, :3], y), "X_val has shape (90, 3)"),
-        ((X, y[:3]), "y_val has shape (3,): X_val of 90 rows needs as many"),
-        ((X, y + 1), "label 3 is outside"),
-        ((np.full_like(X, np.nan), y), "NaN"),
-        ((pixels, y), "validation: its rows are uint8, the training rows float64"),
-    ]
-    for brought, said in cases:
-        assert said in refused(lambda brought=brought: train(network(), X, y, validation=brought))  # type: ignore[misc]
+    message = refused(lambda: train(network(), X, y, validation=(np.abs(X).astype(np.uint8), y)))
+    assert message.startswith("validation: its rows are uint8, the training rows float64")
 
 
 def better(name: str, value: float) -> float:
@@ -388,15 +325,14 @@ def test_adamw_decays_by_default_and_others_do_not() -> None:
 
 
 GOING: dict[str, dict[str, Any]] = {
-    "momentum": {"momentum": 0.9, "lr": 0.05},
-    "adam with dropout": {"optimizer": "adam", "lr": 0.01, "dropout": 0.3},
+    "squared-error": {"momentum": 0.9, "lr": 0.05},
+    "cross-entropy": {"optimizer": "adam", "lr": 0.01, "dropout": 0.3},
 }
 
 
-@pytest.mark.parametrize("loss", ["cross-entropy", "squared-error"])
-@pytest.mark.parametrize("name", GOING)
-def test_run_goes_on_from_the_standing_of_another(backend: Backend, name: str, loss: str) -> None:
-    options: dict[str, Any] = GOING[name] | {"schedule": "constant", "batch_size": 16}
+@pytest.mark.parametrize("loss", GOING)
+def test_run_goes_on_from_the_standing_of_another(backend: Backend, loss: str) -> None:
+    options: dict[str, Any] = GOING[loss] | {"schedule": "constant", "batch_size": 16}
     (X, y), model, whole = examples(loss), network(loss, backend=backend), network(loss, backend=backend)
     first = train(model, X, y, epochs=2, **options)
     middle = bits(model)
@@ -440,10 +376,10 @@ def test_standing_that_does_not_fit_is_refused() -> None:
     assert message == "start: go on with the network of that run, which knows how it scaled columns"
 
 
-def test_callback_that_answers_true_ends_the_run(backend: Backend, tmp_path: Path) -> None:
+def test_callback_that_answers_true_ends_the_run(tmp_path: Path) -> None:
     X, y = examples("cross-entropy")
     options: dict[str, Any] = {"schedule": "constant", "lr": 0.1}
-    stopped, two, six = (network(backend=backend) for _ in range(3))
+    stopped, two, six = (network() for _ in range(3))
     path = tmp_path / "checkpoint"
     history = train(stopped, X, y, epochs=6, progress=Stopping(2), checkpoint=path, **options)
     train(two, X, y, epochs=2, **options)
@@ -454,27 +390,12 @@ def test_callback_that_answers_true_ends_the_run(backend: Backend, tmp_path: Pat
     assert bits(stopped) == bits(six)
 
 
-def test_run_reads_one_number_a_chunk() -> None:
-    sizes: list[int] = []
-
-    class Watched(NumPyBackend):
-        def to_numpy(self, array: Any) -> np.ndarray:
-            sizes.append(np.size(array))
-            return super().to_numpy(array)
-
-    model = network(backend=Watched("cpu"))
-    history = train(model, *examples("cross-entropy", 600), batch_size=2, validation=0, epochs=2)
-    assert len(history.epochs) == 2
-    assert sizes == [1, 1, 1, 4] * 2  # 300 steps in three chunks, then the sums of the four parameters
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_numbers_are_learned_in_their_own_units(backend: Backend, dtype: str, tmp_path: Path) -> None:
+def test_numbers_are_learned_in_their_own_units(backend: Backend, tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     X = rng.standard_normal((400, 3)).astype(np.float32)
     y = 1e4 + X @ np.array([3.0, -2.0, 0.5])
-    model = MLP((3, 1), loss="squared_error", dtype=dtype, backend=backend)
-    history = train(model, X, y, epochs=40, lr=0.2)
+    model = MLP((3, 1), loss="squared_error", backend=backend)
+    history = train(model, X, y, epochs=15, lr=0.2)
     assert model.targets is not None
     assert history.epochs[-1].validation_r2 > 0.99999
     answers = np.asarray(backend.to_numpy(model.predict(backend.asarray(X))), dtype=np.float64)
@@ -507,22 +428,20 @@ def test_rates_are_learned_and_judged_in_float32() -> None:
     assert result.loss * y.mean() == pytest.approx(deviance, rel=1e-2)
 
 
-def test_several_labels_are_learned(backend: Backend) -> None:
+def test_several_labels_are_learned() -> None:
     X, Y = examples("binary-cross-entropy", 300)
-    model = network("binary-cross-entropy", backend=backend)
+    model = network("binary-cross-entropy")
     train(model, X, Y.astype(bool), epochs=40)
-    answers = backend.to_numpy(model.predict(backend.asarray(X)))
+    answers = model.predict(X)
     assert set(answers.ravel().tolist()) == {0, 1}
     result = evaluate(model, X, Y)
     assert result.accuracy == pytest.approx((answers == Y).all(axis=1).mean())
     assert result.f1 == pytest.approx(2 * (answers * Y).sum() / (answers.sum() + Y.sum()))
     assert result.f1 > 0.85
-    assert "labels must be 0 or 1, not 2" in refused(lambda: train(model, X, Y * 2))
 
 
-@pytest.mark.parametrize("place", ["host", "device"])
-@pytest.mark.parametrize("kind", ["float32", "float64", "uint8"])
-def test_columns_are_scaled_on_request(backend: Backend, kind: str, place: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["float32", "uint8"])
+def test_columns_are_scaled_on_request(backend: Backend, kind: str) -> None:
     X, y = examples("cross-entropy")
     X = X * [1.0, 5.0, 0.1, 1.0] + [3.0, 100.0, 0.0, 7.0]
     X = (40 + 20 * X % 200 if kind == "uint8" else X).astype(kind)
@@ -530,22 +449,17 @@ def test_columns_are_scaled_on_request(backend: Backend, kind: str, place: str, 
     wide = X / 255.0 if kind == "uint8" else X.astype(np.float64)
     scaled = (wide - wide.mean(axis=0)) / np.where(wide.std(axis=0) > 1e-9, wide.std(axis=0), 1.0)
     scaled[:, 3] = 0.0
-    rows = backend.asarray(X) if place == "device" else X
+    rows, scaled_rows = backend.asarray(X), backend.asarray(scaled)
     model, plain = (network(backend=backend) for _ in range(2))
-    history = train(model, rows, y, standardize=True, epochs=2, checkpoint=tmp_path / "run")
-    expected = train(plain, scaled, y, epochs=2)
+    history = train(model, rows, y, standardize=True, epochs=2)
+    expected = train(plain, scaled_rows, y, epochs=2)
     np.testing.assert_allclose(losses(history), losses(expected), rtol=1e-8)
     close(model, plain, 1e-6)
     assert model.inputs is not None
     assert model.inputs.std[3] * (model.scale or 1.0) == 1.0
-    device, scaled_device = backend.asarray(X), backend.asarray(scaled)
-    assert (
-        backend.to_numpy(model.predict(device)).tolist()
-        == backend.to_numpy(plain.predict(scaled_device)).tolist()
-    )
-    assert evaluate(model, rows, y).loss == pytest.approx(evaluate(plain, scaled, y).loss, rel=1e-8)
-    message = refused(lambda: train(model, rows, y, epochs=2, checkpoint=tmp_path / "run", resume=True))
-    assert message.endswith("standardize was True, not False: resume with the same")
+    found, same = (backend.to_numpy(answer) for answer in (model.predict(rows), plain.predict(scaled_rows)))
+    assert found.tolist() == same.tolist()
+    assert evaluate(model, X, y).loss == pytest.approx(evaluate(plain, scaled, y).loss, rel=1e-8)
 
 
 def test_run_that_fails_leaves_the_scale_of_the_columns() -> None:

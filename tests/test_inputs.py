@@ -20,7 +20,6 @@ ON_CPU = [name for name in LIBRARIES if "cpu" in backend_class(name).kinds]
 HOLDERS = ("list", "pandas", "polars", *ON_CPU)
 NAMES = ("ant", "bee", "…")
 LOSSES = ("cross-entropy", "binary-cross-entropy", "squared-error", "poisson")
-each_loss = pytest.mark.parametrize("loss", LOSSES)
 
 Given = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -40,13 +39,12 @@ def example(loss: str = "cross-entropy") -> Given:
 
 
 def held_by(holder: str, array: np.ndarray, backend: Backend | None = None) -> Any:
-    """An array in the hands of a library of arrays or frames."""
+    """An array in the hands of a library of arrays or frames; for the backend's own, on its device."""
     if holder == "list":
         return array.tolist()
     if holder in ON_CPU:
-        return (get_backend("cpu", holder) if backend is None or backend.name != holder else backend).asarray(
-            array
-        )
+        own = backend if backend and backend.name == holder else get_backend("cpu", holder)
+        return own.asarray(array)
     library = pytest.importorskip(holder)
     if array.ndim == 1:
         return library.Series(array) if holder == "pandas" else library.Series(values=array)
@@ -61,38 +59,29 @@ def assert_same(found: Evaluation, expected: Evaluation, tolerance: float = 1e-5
 
 
 @pytest.mark.parametrize("holder", HOLDERS)
-@each_loss
-def test_arrays_and_frames_of_any_library_are_taken(backend: Backend, loss: str, holder: str) -> None:
-    X, y, weights = example(loss)
-    theirs = [held_by(holder, array, backend) for array in (X, y, weights)]
-    model, reference = MLP(SIZES, loss=loss, backend=backend), MLP(SIZES, loss=loss)
+def test_arrays_and_frames_of_any_library_are_taken(backend: Backend, holder: str) -> None:
+    given = X, y, weights = example("squared-error")
+    theirs = [held_by(holder, array, backend) for array in given]
+    found, expected = (MLP(SIZES, loss="squared-error", backend=backend) for _ in range(2))
     assert_same(
-        evaluate(model, theirs[0], theirs[1], sample_weight=theirs[2]),
-        evaluate(reference, X, y, sample_weight=weights),
+        evaluate(found, theirs[0], theirs[1], sample_weight=theirs[2]),
+        evaluate(expected, X, y, sample_weight=weights),
     )
-    for answer, expected in (
-        (model.logits(theirs[0]), reference.logits(X)),
-        (model.predict(theirs[0]), reference.predict(X)),
-    ):
-        found = backend.to_numpy(answer)
-        assert backend.device_of(answer) == backend.device
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    answer = found.predict(theirs[0])
+    assert backend.device_of(answer) == backend.device
+    predicted = backend.to_numpy(expected.predict(backend.asarray(X)))
+    np.testing.assert_allclose(backend.to_numpy(answer), predicted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("holder", HOLDERS)
-def test_training_takes_the_same_arrays(backend: Backend, holder: str) -> None:
+def test_training_takes_the_same_arrays(holder: str) -> None:
+    models = [MLP(SIZES, loss="squared-error") for _ in range(2)]
     given = example("squared-error")
-    trained = []
-    for arrays in (given, [held_by(holder, array, backend) for array in given]):
+    for model, arrays in zip(models, (given, [held_by(holder, array) for array in given]), strict=True):
         X, y, weights = arrays
-        model = MLP(SIZES, loss="squared-error", backend=backend)
-        held = (X, y, weights)
-        train(model, X, y, sample_weight=weights, validation=held, epochs=1, lr=0.01, standardize=True)
-        trained.append(model)
-    for name, array in trained[0].host_parameters().items():
-        np.testing.assert_allclose(trained[1].host_parameters()[name], array, rtol=1e-4, atol=1e-6)
-    if holder in ("list", "pandas", "polars", "numpy"):
-        assert bits(trained[0]) == bits(trained[1])
+        options: dict[str, Any] = {"validation": (X, y, weights), "epochs": 1, "standardize": True}
+        train(model, X, y, sample_weight=weights, **options)
+    assert bits(models[0]) == bits(models[1])
 
 
 def test_integers_and_truth_values_in_frames_and_lists_are_taken() -> None:
@@ -118,7 +107,7 @@ def test_rows_of_the_library_are_taken_without_a_copy(backend: Backend) -> None:
 
 
 def named(y: Any, names: Any) -> Examples:
-    model = MLP((FEATURES, 2, len(names)), class_names=names)
+    model = MLP((FEATURES, 2, len(names or NAMES)), class_names=names)
     return enter(model, np.zeros((len(y), FEATURES), np.float32), y)
 
 
@@ -169,25 +158,19 @@ def test_a_network_trained_on_names_answers_with_them(backend: Backend) -> None:
         (["ant", None], NAMES, "y: None is none of the classes"),
         (np.array(["ant", float("nan")], dtype=object), NAMES, "y: nan is none of the classes"),
         (np.array(["ant", [1]], dtype=object), NAMES, "y: [1] is none of the classes"),
+        (["ant"], None, "y: <U3 labels; they must be whole numbers from 0, or the network must know"),
         ([0, 3], NAMES, "y: label 3 is outside the classes 0 … 2"),
         ([1, 3], (1, 5, 7), "y: 3 is none of the classes [1, 5, 7]"),
         ([0.5, np.nan], (0.5, 1.5), "y: nan is none of the classes"),
         (np.array(["ant"] * 5 + ["x" * 1000]), NAMES, "y: 'xxx"),
         (np.ma.masked_equal(np.array([1, 0]), 0), NAMES, "y: masked"),
     ],
-    ids=["unknown", "None", "NaN", "list", "number", "other number", "float", "long", "masked"],
+    ids=["unknown", "None", "NaN", "list", "no names", "number", "other number", "float", "long", "masked"],
 )
 def test_unknown_names_are_refused(y: Any, names: Any, said: str) -> None:
     message = refused(lambda: named(y, names))
     assert message.startswith(said)
     assert len(message) < 250
-
-
-def test_names_without_class_names_are_told_where_to_put_them() -> None:
-    X = np.zeros((2, FEATURES), np.float32)
-    message = refused(lambda: enter(MLP(SIZES), X, ["ant", "bee"]))
-    assert message.endswith("or the network must know their names, by class_names")
-    assert enter(MLP(SIZES, class_names=NAMES), X, ["ant", "bee"]).y.tolist() == [0, 1]
 
 
 # --- weights of classes -------------------------------------------------------------------------------------
@@ -206,6 +189,8 @@ def test_weights_of_classes_are_those_of_their_rows() -> None:
     # with weights of the rows, every class weighs the same in sum
     weights = np.array([1.0, 0.0, 1.0, 3.0, 0.5, 0.5])
     np.testing.assert_allclose(weights_of("balanced", weights=weights), [1, 0, 1, 2, 1, 1])
+    # as if a class without rows were none
+    np.testing.assert_allclose(weights_of("balanced", weights=[1, 1, 1, 0, 1, 1])[[0, 4]], [5 / 6, 5 / 4])
     assert weights_of({0: 0, 2: 2.5}).tolist() == [0, 0, 0, 1, 2.5, 2.5]
     assert weights_of({"bee": np.float32(0.5)}, NAMES).tolist() == [1, 1, 1, 0.5, 1, 1]
     assert weights_of({np.int64(1): 3}, weights=weights).tolist() == [1, 0, 1, 9, 0.5, 0.5]
@@ -213,19 +198,7 @@ def test_weights_of_classes_are_those_of_their_rows() -> None:
 
 @pytest.mark.parametrize(
     "class_weight",
-    [
-        "auto",
-        3,
-        [1, 1, 1],
-        {3: 1},
-        {-1: 1},
-        {"ant": 1},
-        {0: -1},
-        {0: float("nan")},
-        {0: "1"},
-        {0: 1j},
-        {0.5: 1},
-    ],
+    ["auto", 3, [1, 1, 1], {3: 1}, {"ant": 1}, {0: -1}, {0: float("nan")}, {0: "1"}, {0: 1j}, {0.5: 1}],
     ids=repr,
 )
 def test_weights_of_classes_that_make_no_sense_are_refused(class_weight: Any) -> None:
@@ -254,47 +227,34 @@ def with_(array: np.ndarray, value: float) -> np.ndarray:
 WRONG: list[tuple[str, Change, str]] = [
     ("poisson", lambda X, y, w: (X[:, :3], y, w), "X has shape (60, 3): this network takes (rows, 4)"),
     ("poisson", lambda X, y, w: (X[0], y, w), "X has shape (4,): this network takes"),
+    ("poisson", lambda X, y, w: (X.reshape(60, 2, 2), y, w), "X has shape (60, 2, 2)"),
+    ("poisson", lambda X, y, w: (X.astype(str), y, w), "X: str_ where there must be numbers"),
     ("poisson", lambda X, y, w: (X.astype(np.int64), y, w), "X: int64 numbers"),
     ("poisson", lambda X, y, w: (X.astype(complex), y, w), "X: complex128 where there must be numbers"),
     ("poisson", lambda X, y, w: ([[1.0], [1.0, 2.0]], y, w), "X: rows of different lengths"),
     ("poisson", lambda X, y, w: (np.ma.masked_greater(X, 0), y, w), "X: masked numbers"),
     ("poisson", lambda X, y, w: (with_(X, np.nan), y, w), "X: row 59, counted from 0: NaN"),
     ("poisson", lambda X, y, w: (X, y[1:], w), "y has shape (59, 3): X of 60 rows needs as many"),
-    (
-        "poisson",
-        lambda X, y, w: (X, y[:, :2], w),
-        "y has shape (60, 2): a network of 3 outputs needs (rows, 3)",
-    ),
+    ("poisson", lambda X, y, w: (X, y[:, :2], w), "y has shape (60, 2): a network of 3 outputs needs (rows,"),
     ("poisson", lambda X, y, w: (X, y[:, 0], w), "y has shape (60,): a network of 3 outputs needs (rows, 3)"),
     ("poisson", lambda X, y, w: (X, with_(y, -1), w), "y: -1 is less than 0: poisson needs 0 or more"),
     ("poisson", lambda X, y, w: (X, with_(y, np.inf), w), "y: row 59, counted from 0: NaN, infinity"),
-    (
-        "squared-error",
-        lambda X, y, w: (X, with_(y, np.nan), w),
-        "y: row 59, counted from 0: NaN, infinity",
-    ),
+    ("squared-error", lambda X, y, w: (X, with_(y, np.nan), w), "y: row 59, counted from 0: NaN, infinity"),
     ("squared-error", lambda X, y, w: (X, with_(y, 1e200), w), "y: 1e+200 is too large"),
     ("squared-error", lambda X, y, w: (X, y.astype(str), w), "y: str_ where there must be numbers"),
     ("squared-error", lambda X, y, w: (X, np.ma.masked_less(y, 0), w), "y: masked"),
     ("squared-error", lambda X, y, w: (X, y.astype(complex), w), "y: complex128 where there must be numbers"),
     ("binary-cross-entropy", lambda X, y, w: (X, with_(y, 2), w), "y: labels must be 0 or 1, not 2"),
     ("binary-cross-entropy", lambda X, y, w: (X, with_(y, 0.5), w), "y: labels must be 0 or 1, not 0.5"),
-    (
-        "cross-entropy",
-        lambda X, y, w: (X, y[:, None], w),
-        "y has shape (60, 1): class numbers have shape (rows,)",
-    ),
+    ("cross-entropy", lambda X, y, w: (X, y[:, None], w), "y has shape (60, 1): class numbers have shape (r"),
     ("cross-entropy", lambda X, y, w: (X, with_(y, 0.5), w), "y: float64 labels; they must be whole numbers"),
     ("cross-entropy", lambda X, y, w: (X, with_(y, -1), w), "y: label -1 is outside the classes 0 … 2"),
     ("cross-entropy", lambda X, y, w: (X, np.ma.masked_equal(y, 2), w), "y: masked"),
+    ("cross-entropy", lambda X, y, w: (X, [None] * 60, w), "y: object labels; they must be whole"),
     ("poisson", lambda X, y, w: (X, y, w[1:]), "sample_weight has shape (59,)"),
     ("poisson", lambda X, y, w: (X, y, w[:, None]), "sample_weight has shape (60, 1)"),
     ("poisson", lambda X, y, w: (X, y, w.astype(str)), "sample_weight has shape (60,) of <U32"),
-    (
-        "poisson",
-        lambda X, y, w: (X, y, with_(w, -0.5)),
-        "sample_weight: row 59 weighs -0.5; weights are 0 or more",
-    ),
+    ("poisson", lambda X, y, w: (X, y, with_(w, -0.5)), "sample_weight: row 59 weighs -0.5; weights are 0 o"),
     ("poisson", lambda X, y, w: (X, y, with_(w, np.nan)), "sample_weight: row 59 weighs nan"),
     ("poisson", lambda X, y, w: (X, y, with_(w, 1e39)), "sample_weight: a weight of 1e+39 is too large for"),
     ("poisson", lambda X, y, w: (X, y, 0 * w), "sample_weight: every row weighs 0"),
@@ -318,14 +278,41 @@ def test_examples_that_do_not_fit_are_refused(loss: str, change: Change, said: s
     assert refused(validation).startswith(re.sub(r"\b(X|y|sample_weight)\b", r"\1_val", said))
 
 
-@pytest.mark.parametrize("values", [3, "ab", None], ids=repr)
-def test_what_is_no_array_is_no_example(values: Any) -> None:
+@pytest.mark.parametrize("values", [3, "ab", None, {"a": 1}], ids=repr)
+def test_what_is_no_array_and_no_network_is_named(values: Any) -> None:
     X, y, _ = example()
-    calls = [lambda: train(MLP(SIZES), values, y), lambda: train(MLP(SIZES), X, values)]
-    if values is not None:
-        calls += [lambda: train(MLP(SIZES), X, y, sample_weight=values)]
-    for call, what in zip(calls, ("X", "y", "sample_weight"), strict=False):
-        assert refused(call, UsageError) == f"{what} must be an array, not {values!r}"
+    for call in (train, evaluate):
+        for said, what in (
+            (refused(partial(call, MLP(SIZES), values, y), UsageError), "X"),
+            (refused(partial(call, MLP(SIZES), X, values), UsageError), "y"),
+        ):
+            assert said == f"{what} must be an array, not {values!r}"
+        assert refused(partial(call, values, X, y), UsageError).startswith("model must be an xpnet.MLP, not ")
+        if values is not None:
+            said = refused(partial(call, MLP(SIZES), X, y, sample_weight=values), UsageError)
+            assert said == f"sample_weight must be an array, not {values!r}"
+
+
+DEVICE: list[tuple[Callable[[np.ndarray, np.ndarray], tuple[Any, Any]], str]] = [
+    (lambda X, y: (X[:, :3], y), "X has shape (60, 3): this network takes (rows, 4)"),
+    (lambda X, y: (X[:0], y[:0]), "X has shape (0, 4)"),
+    (lambda X, y: (with_(X, np.nan), y), "NaN"),
+    (lambda X, y: (with_(X, -np.inf), y), "infinity"),
+    (lambda X, y: (X.astype(np.int64), y), "int64 numbers"),
+    (lambda X, y: (X, np.where(y == 2, 3, y)), "label 3 is outside the classes 0 … 2"),
+    (lambda X, y: (X, y + 0.5), "float64 labels"),
+    (lambda X, y: (X, y[:-1]), "y has shape (59,): X of 60 rows needs as many"),
+]
+
+
+def test_examples_on_the_device_that_do_not_fit_are_refused(backend: Backend) -> None:
+    model = MLP(SIZES, dtype="float64", backend=backend)
+    before = bits(model)
+    for change, said in DEVICE:
+        X, y = (backend.asarray(array) for array in change(*example()[:2]))
+        for call in (train, evaluate):
+            assert said in refused(partial(call, model, X, y))
+    assert bits(model) == before
 
 
 @pytest.mark.parametrize("holder", ["torch", "jax", "mlx"])
@@ -344,31 +331,23 @@ def test_targets_and_weights_of_bfloat16_are_refused_and_may_be_cast(backend: Ba
 # --- in memory and streamed ---------------------------------------------------------------------------------
 
 
-@each_loss
+@pytest.mark.parametrize("loss", LOSSES)
 def test_weights_and_targets_streamed_are_those_in_memory(
-    backend: Backend, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, loss: str
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, loss: str
 ) -> None:
     monkeypatch.setattr("xpnet.data.blocks.BLOCK", 2 * 4 * FEATURES)  # 2 rows of float32
     X, y, weights = (np.concatenate([array] * 5) for array in example(loss))
-    names = NAMES if loss == "cross-entropy" else None
+    options: dict[str, Any] = {"class_names": NAMES if loss == "cross-entropy" else None, "loss": loss}
     files = [mapped(tmp_path / f"{i}.npy", array) for i, array in enumerate((X, y, weights))]
     memory = 3 * (4 * FEATURES + 16) * 40 + X.nbytes // 10
     assert memory < X.nbytes
-    model = MLP(SIZES, loss=loss, class_names=names, backend=backend)
+    model, streamed = MLP(SIZES, **options), MLP(SIZES, **options)
     train(model, X, y, sample_weight=weights, epochs=1, lr=0.01, standardize=True)
     expected = evaluate(model, X, y, sample_weight=weights)
     assert_same(evaluate(model, *files[:2], sample_weight=files[2], memory=memory), expected)
 
-    options: dict[str, Any] = {
-        "epochs": 3,
-        "batch_size": 8,
-        "lr": 0.01,
-        "memory": memory,
-        "standardize": True,
-    }
-    held = (*files[:2], files[2])
-    streamed = MLP(SIZES, loss=loss, class_names=names, backend=backend)
-    history = train(streamed, *files[:2], sample_weight=files[2], validation=held, **options)
+    more: dict[str, Any] = {"sample_weight": files[2], "memory": memory, "standardize": True}
+    history = train(streamed, *files[:2], validation=tuple(files), epochs=3, batch_size=8, lr=0.01, **more)
     for name, columns in streamed.columns.items():  # as in memory
         np.testing.assert_array_equal(columns.mean, model.columns[name].mean)
         np.testing.assert_array_equal(columns.std, model.columns[name].std)

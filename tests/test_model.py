@@ -64,12 +64,6 @@ def test_what_comes_out_is_of_the_library_and_dtype_of_the_network(
     assert backend.to_numpy(y).tolist() == host.argmax(axis=1).tolist()
 
 
-def test_prediction_leaves_the_rows_as_they_were(backend: Backend) -> None:
-    X = backend.asarray(np.full((3, 4), 200, dtype=np.uint8))
-    MLP(SIZES, backend=backend, scale=255.0).predict_proba(X)
-    assert backend.to_numpy(X).tolist() == [[200] * 4] * 3
-
-
 def test_integers_are_divided_by_the_scale_and_floats_are_not(backend: Backend) -> None:
     model = by_hand(backend, scale=255.0)
     integers = np.array([[255, 0], [51, 102]], dtype=np.uint8)
@@ -86,16 +80,13 @@ def test_integers_are_divided_by_the_scale_and_floats_are_not(backend: Backend) 
         )
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])
-@pytest.mark.parametrize("activation", ["relu", "identity"])
-def test_rows_without_a_class_are_refused_and_have_no_probabilities(
-    backend: Backend, activation: str, value: float
-) -> None:
-    model = MLP((2, 3, 2), activation=activation, seed=4, backend=backend)
+@pytest.mark.parametrize("value", [np.nan, 1e39])
+def test_rows_without_a_class_are_refused_and_have_no_probabilities(backend: Backend, value: float) -> None:
+    model = MLP((2, 3, 2), seed=4, backend=backend)
     host = np.ones((9000, 2))
     host[8500, 1] = value
     X = backend.asarray(host)
-    said = "X: row 8,500, counted from 0, has no answer: it holds NaN, infinity or a number too large for"
+    said = "X, or the weights: row 8,500, counted from 0: NaN, infinity or a number too large for"
     assert refused(lambda: model.predict(X)).startswith(said)
     A = backend.to_numpy(model.predict_proba(X))
     if np.isnan(value):
@@ -110,22 +101,20 @@ def test_logits_whose_sum_overflows_have_classes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "said"),
-    [("uint16", "integers up to 255"), ("int8", "integers up to 255"), ("int32", "uint8 or uint16")],
+    ("scale", "dtype", "said"),
+    [
+        (255.0, "uint16", "integers up to 255"),
+        (255.0, "int32", "uint8 or uint16"),
+        (1.0, "uint8", "trained on floating-point rows"),
+    ],
 )
 def test_integers_of_another_type_than_the_taught_ones_are_refused(
-    backend: Backend, dtype: str, said: str
+    backend: Backend, scale: float, dtype: str, said: str
 ) -> None:
-    model = MLP(SIZES, backend=backend, scale=255.0)
+    model = MLP(SIZES, backend=backend, scale=scale)
     message = refused(lambda: model.predict(backend.asarray(np.ones((2, 4), dtype=dtype))))
     assert dtype in message
     assert said in message
-
-
-def test_integers_are_refused_by_a_network_that_was_taught_floats(backend: Backend) -> None:
-    model = MLP(SIZES, backend=backend, scale=1.0)
-    message = refused(lambda: model.predict(backend.asarray(np.ones((2, 4), dtype=np.uint8))))
-    assert "trained on floating-point rows" in message
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (2, 5), (4,), (2, 4, 1), (0, 4), (2, 0)], ids=str)
@@ -140,17 +129,6 @@ def test_rows_of_another_shape_are_refused(backend: Backend, shape: tuple[int, .
 def test_what_is_no_array_is_refused(X: Any) -> None:
     for call in (MLP(SIZES).logits, MLP(SIZES).predict, MLP(SIZES).predict_proba):
         assert refused(partial(call, X), UsageError) == f"X must be an array, not {X!r}"
-
-
-@pytest.mark.parametrize("dtype", ["U1", "complex128", "object", "M8[s]"])
-def test_rows_of_no_real_numbers_are_refused(dtype: str) -> None:
-    refused(lambda: MLP(SIZES).predict(np.zeros((2, 4), dtype=dtype)))
-
-
-def test_masked_rows_are_refused() -> None:
-    X = np.ma.masked_equal([[1.0, 2.0, 3.0, 4.0]], 2.0)
-    assert refused(lambda: MLP(SIZES).predict(X)) == "X: masked numbers; fill them, or leave their rows out"
-    assert MLP(SIZES).predict(X.filled(0)).shape == (1,)
 
 
 def test_tensor_that_requires_grad_is_taken_and_floats_of_half_size_are_left_alone() -> None:
@@ -210,32 +188,10 @@ def test_given_parameters_are_copied(backend: Backend) -> None:
 
 
 WRONG: dict[str, list[Any]] = {
-    "sizes": [
-        (4,),
-        (),
-        (4, 0),
-        (4, -1),
-        (4.5, 3),
-        "784",
-        ["4", "3"],
-        3,
-        None,
-        {},
-        np.ones((2, 2)),
-        (4, True),
-    ],
+    "sizes": [(4,), (4, 0), (4, -1), (4.5, 3), (4, True), "784", ["4", "3"], 3, None, {}, np.ones((2, 2))],
     "activation": ["gelu", ["relu"], ["relu", "tanh"], ["gelu"], None, np.tanh],
     "loss": ["hinge", None, 3, ["cross-entropy"]],
-    "class_names": [
-        "abc",
-        [],
-        ["a", "b"],
-        ["a", "b", "b"],
-        [1, 2, 1.0],
-        [1, 2, float("nan")],
-        3,
-        [[1, 2, 3]],
-    ],
+    "class_names": ["abc", ["a", "b"], ["a", "b", "b"], [1, 2, 1.0], [1, 2, float("nan")], 3, [[1, 2, 3]]],
     "inputs": [3, (np.zeros(4), np.ones(4)), Columns(np.zeros(3), np.ones(3))],
     "targets": [3, Columns(np.zeros(3), np.ones(3))],
     "dtype": ["float16", np.float32, None, ["float32"]],
@@ -243,11 +199,10 @@ WRONG: dict[str, list[Any]] = {
     "scale": [0.0, -1.0, 100.0, float("nan"), float("inf"), "255", True, 10**400, np.ones(2)],
     "parameters": [3, [np.ones((4, 3))], {}, {"W1": np.ones((3, 4)), "b1": np.ones(3)}, {"b1": np.ones(3)}],
 }
-WRONG["parameters"] += [
-    {"W1": np.ones((4, 3)), "b1": np.ones((1, 3))},
-    {"w1": np.ones((4, 3)), "b1": np.ones(3)},
-]
-WRONG["parameters"] += [{"W1": "a", "b1": "b"}, {"W1": [[1.0], []], "b1": np.ones(3)}]
+WRONG["parameters"] += [{"w1": np.ones((4, 3)), "b1": np.ones(3)}, {"W1": [[1.0], []], "b1": np.ones(3)}]
+MASKED = np.ma.array(np.zeros(3), mask=True)
+BIASES = (np.ones((1, 3)), "b", [10**5000, 1, 2], np.full(3, np.nan), np.zeros(3, complex), MASKED)
+WRONG["parameters"] += [{"W1": np.ones((4, 3)), "b1": b1} for b1 in BIASES]
 WRONG["inputs"] += [Columns(np.zeros(4), np.zeros(4)), Columns(np.full(4, np.inf), np.ones(4))]
 WRONG["sizes"] += [(2**31, 3), (2**31 - 1, 2**31 - 1), (10**30, 3)]
 
@@ -332,21 +287,15 @@ def test_network_says_what_it_is(backend: Backend) -> None:
 def test_network_moves_to_another_library_as_a_copy(backend: Backend) -> None:
     model = by_hand(scale=255.0)
     there = model.to(backend=backend)
-    back = there.to(backend="numpy")
-    for moved in (there, back):
+    back, same = there.to(backend="numpy"), model.to()
+    for moved in (there, back, same):
         assert moved.network == model.network
         assert (moved.dtype, moved.scale) == ("float64", 255.0)
     for array in model.parameters.values():
         array += 1.0
-    assert there.host_parameters()["W1"].tolist() == [[1.0, -1.0], [2.0, 1.0]]
-    assert back.parameters["b2"].tolist() == [0.0, 1.0]
-
-
-def test_copy_on_the_same_library_shares_nothing(backend: Backend) -> None:
-    model = by_hand(backend)
-    copy = model.to(backend=backend)
-    model.parameters["W1"] += 1.0
-    assert copy.host_parameters()["W1"].tolist() == [[1.0, -1.0], [2.0, 1.0]]
+    there.host_parameters()["W1"][:] = 7.0  # a copy too
+    for moved in (there, back, same):
+        assert moved.host_parameters()["W1"].tolist() == [[1.0, -1.0], [2.0, 1.0]]
 
 
 def test_a_device_that_contradicts_the_backend_is_refused() -> None:
@@ -379,12 +328,6 @@ def test_network_moves_no_further_than_asked(monkeypatch: pytest.MonkeyPatch) ->
     assert MLP((3, 2), backend="array-api-strict").to(device="cpu").backend.name == "array-api-strict"
 
 
-def test_host_parameters_are_copies(backend: Backend) -> None:
-    model = MLP((3, 2), dtype="float64", backend=backend)
-    model.host_parameters()["W1"][:] = 7.0
-    assert not (model.host_parameters()["W1"] == 7.0).any()
-
-
 def test_a_network_can_be_copied_and_pickled(backend: Backend) -> None:
     model = MLP((3, 2), dtype="float64", backend=get_backend("cpu", backend.name))
     for again in (copy.deepcopy(model.backend), pickle.loads(pickle.dumps(model.backend))):
@@ -399,19 +342,16 @@ def test_reduced_products_are_of_float32_alone() -> None:
     assert MLP((3, 2), backend=backend).backend.precision == "bf16"
 
 
-def test_a_network_that_moves_keeps_its_precision_within_its_library() -> None:
+def test_a_network_that_moves_keeps_how_it_computes_within_its_library() -> None:
     model = MLP((3, 2), backend=get_backend("cpu", "jax", precision="bf16"))
     for same in (model.to(device="cpu"), model.to(backend="jax"), copy.deepcopy(model)):
         assert (same.backend.name, same.backend.precision) == ("jax", "bf16")
     other = model.to(backend="numpy")
     assert (other.backend.name, other.backend.precision) == ("numpy", "float32")
     assert other.to(backend="jax").backend.precision == "float32"
-
-
-def test_a_network_that_moves_keeps_how_its_steps_run_within_its_library() -> None:
-    model = MLP((3, 2), backend=get_backend("cpu", "numpy", execution="eager"))
-    assert model.to(device="cpu").backend.execution.asked == "eager"
-    assert model.to(backend="jax").backend.execution.asked == "auto"
+    eager = MLP((3, 2), backend=get_backend("cpu", "numpy", execution="eager"))
+    assert eager.to(device="cpu").backend.execution.asked == "eager"
+    assert eager.to(backend="jax").backend.execution.asked == "auto"
 
 
 def test_a_network_leaves_behind_what_the_other_device_has_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,7 +179,8 @@ def test_no_factor_that_is_given_lies_half_way(precision: str) -> None:
     """Not even the pixels that dropout scales, nor the weights before a single step."""
     inputs, singles = reference(20, precision).inputs, reference(20, precision).singles
     pixels = (np.arange(256) / 255).astype(np.float32)
-    rates = {case.dropout[0] for case in (FREE_RUN, *CASES.values()) if case.dropout}
+    settings = [case.settings for case in (FREE_RUN, *CASES.values())]
+    rates = {chosen.dropout[0] for chosen in settings if chosen.dropout}
     nearly = np.nextafter(pixels[1:], np.float32(2))  # multiplied by 1 / 255 instead of divided by 255
     given = [inputs.arrays[name] for name in ("X", "W", "dZ")] + [inputs.parameters["W1"]]
     given += [single.before["W1"].astype(np.float32) for single in singles]

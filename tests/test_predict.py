@@ -199,7 +199,7 @@ def test_the_backend_computes(tmp_path: Path, backend: Backend) -> None:
     model = MLP((4, 5, 3), class_names=NAMES, backend=backend)
     answers = module.Answers(model, 2, "csv")
     host = module.Answers(MLP((4, 5, 3), class_names=NAMES), 2, "csv")
-    found, wanted = (a.lines(map(str, range(100)), 0, HUNDRED) for a in (answers, host))
+    found, wanted = (a.lines(map(str, range(100)), HUNDRED, "X", 0) for a in (answers, host))
     for ours, theirs in zip(rows_of(found), rows_of(wanted), strict=True):
         assert [ours[i] for i in (0, 1, 3)] == [theirs[i] for i in (0, 1, 3)]
         assert float(ours[2]) == pytest.approx(float(theirs[2]), rel=1e-5)
@@ -214,7 +214,7 @@ def test_the_backend_computes(tmp_path: Path, backend: Backend) -> None:
         ("nothing.npy", 1, "nothing.npy: no such file"),
         (".", 1, ".: a folder"),
         ("wide.npy", 1, "wide.npy: X has shape (2, 5): this network takes (rows, 4)"),
-        ("nan.npy", 1, "nan.npy: row 70, counted from 0, has no answer"),
+        ("nan.npy", 1, "nan.npy: row 70, counted from 0: NaN, infinity"),
         ("two.npz", 1, "two.npz: must hold one array, or X or x_test; it holds a, b"),
         ("text.npy", 1, "text.npy: cut off, damaged"),
         ("objects.npy", 1, "objects.npy: cut off, damaged, or no numbers"),

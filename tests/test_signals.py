@@ -68,8 +68,9 @@ def test_a_signal_while_a_run_begins(
             assert b"resume with: " in err
 
 
-@pytest.mark.parametrize("module", ["numpy", "click", "xpnet.training"])
-@pytest.mark.parametrize("kind", [INTERRUPT, TERMINATE])
+@pytest.mark.parametrize(
+    ("module", "kind"), [("numpy", INTERRUPT), ("click", TERMINATE), ("xpnet.training", INTERRUPT)]
+)
 def test_a_signal_within_an_import(tmp_path: Path, kind: signal.Signals, module: str) -> None:
     at_import = f"""
 import signal, sys

@@ -4,7 +4,6 @@ import gc
 import json
 import os
 import re
-import subprocess
 import sys
 import threading
 import time
@@ -19,12 +18,11 @@ import numpy as np
 import pytest
 
 from tests.helpers import Interrupting, bits, losses, mapped, posix, refused, timeless
-from tests.process import PATIENCE, environment, run, succeed, write_idx
+from tests.process import run, succeed, wait, write_idx
 from xpnet import MLP, Checkpoint, History, Progress, evaluate, train
 from xpnet.backends import Backend, get_backend
 from xpnet.backends.base import State, Step
 from xpnet.backends.numpy import NumPyBackend
-from xpnet.data import load_data
 from xpnet.data.blocks import Blocks
 from xpnet.errors import UsageError
 from xpnet.training.feed import Part, Resident, Streamed, make_feed
@@ -139,7 +137,7 @@ def test_rows_are_read_as_they_would_be_moved_at_once(
 
 
 @pytest.mark.parametrize("in_file", [True, False], ids=["in a file", "in memory"])
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300, -1e39], ids=str)
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 1e39], ids=str)
 @pytest.mark.usefixtures("small_blocks")
 def test_a_number_that_is_not_finite_is_found_and_named_when_its_block_is_read(
     tmp_path: Path, value: float, in_file: bool
@@ -156,17 +154,13 @@ def test_a_number_that_is_not_finite_is_found_and_named_when_its_block_is_read(
     assert message == f"{where}: row 25, counted from 0: {said}"
 
 
-@pytest.mark.parametrize("place", [0, 57, 99])
 def test_labels_outside_the_classes_are_found_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("xpnet.data.checks.AT_ONCE", 32)
-    for wrong, said in (
-        (3, "label 3 is outside the classes 0 … 2"),
-        (np.nan, "float64 labels; they must be"),
-    ):
-        y = np.zeros(100)
-        y[place] = wrong
+    y = np.zeros(100)
+    for wrong, said in ((3, "label 3 is outside the classes 0 … 2"), (np.nan, "float64 labels; they must")):
+        y[57] = wrong
         given = mapped(tmp_path / "y.npy", y)
         message = refused(partial(enter, MLP((8, 3)), np.zeros((100, 8), np.uint8), given))
         assert message.startswith(f"y: {said}")
@@ -314,22 +308,6 @@ def test_steps_and_reported_rows_are_those_of_a_run_in_memory(rows: int, batch_s
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_orders_differ_from_epoch_to_epoch_and_are_those_of_the_seed() -> None:
-    def order(seed: int) -> list[int]:
-        feed = feed_of(3000, 500, 32, 0.1, seed=1)
-        numbers = np.concatenate(handed_out(feed.parts(feed.training, np.random.default_rng(seed)), 3000))
-        return [int(number) for number in numbers]
-
-    first, second = order(1), order(2)
-    assert first == order(1)
-    assert sorted(first) == sorted(second)
-    same = np.mean(np.equal(first, second))
-    following = np.mean(np.diff(first) == 1)
-    assert same < 0.01
-    assert following < 0.05
-
-
-@pytest.mark.usefixtures("small_blocks")
 def test_run_draws_another_order_in_every_epoch() -> None:
     noted = [Noted() for _ in range(3)]
     for progress, seed in zip(noted, (0, 0, 1), strict=True):
@@ -350,14 +328,6 @@ def test_held_back_blocks_depend_on_the_seed_and_nothing_else() -> None:
     ]
     assert held[0] == held[1] != held[2]
     assert len(held[0]) == 60
-
-
-@pytest.mark.usefixtures("small_blocks")
-def test_rows_come_in_their_own_order_where_none_is_drawn() -> None:
-    feed = feed_of(3000, 500, 1)
-    parts = handed_out(feed.parts(feed.training), 3000)
-    assert np.concatenate(parts).tolist() == list(range(3000))
-    assert len(parts) == 6
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -388,11 +358,13 @@ def rows_of(kind: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def run_of(backend: Backend, kind: str) -> tuple[MLP, History]:
-    """Two streamed epochs."""
+    """Two streamed epochs, of the floating-point numbers with weights."""
     X, y = rows_of(kind)
     model = MLP(SIZES, dtype="float64", backend=backend)
     memory = memory_for(LEAST, 16, row_bytes=X.nbytes // len(X))
     options: dict[str, Any] = {"batch_size": 16, "momentum": 0.5, "lr": 0.3}
+    if kind == "floats":
+        options["sample_weight"] = np.arange(len(y)) % 3
     return model, train(model, X, y, epochs=2, memory=memory, **options)
 
 
@@ -425,31 +397,6 @@ def test_evaluation_streamed_is_that_of_the_rows_in_memory(backend: Backend, kin
     assert streamed.loss == pytest.approx(whole.loss, rel=1e-12)
 
 
-@pytest.mark.parametrize("stored", ["uint8", ">i2", "bool", ">f4"])
-def test_rows_of_a_file_that_fit_are_those_in_memory(backend: Backend, tmp_path: Path, stored: str) -> None:
-    X, y = learnable()
-    X = X.astype(stored)
-    files = mapped(tmp_path / "X.npy", X), mapped(tmp_path / "y.npy", y.astype(">i4"))
-    model = MLP(SIZES, dtype="float64", backend=backend)
-    found, expected = evaluate(model, *files, memory=10**9), evaluate(model, X, y)
-    assert (found.loss, found.confusion.tolist()) == (expected.loss, expected.confusion.tolist())
-
-
-@pytest.mark.usefixtures("small_blocks")
-def test_validation_is_on_the_rows_that_were_held_back() -> None:
-    X, y = learnable()
-    model = MLP(SIZES, dtype="float64")
-    memory = memory_for(LEAST, 16)
-    history = train(model, X, y, epochs=1, validation=0.3, seed=4, memory=memory, batch_size=16)
-    feed = make_feed(model, enter(model, X, y), memory=memory, batch_size=16, validation=0.3, seed=4)
-    assert isinstance(feed, Streamed)
-    held = np.concatenate([np.arange(len(X))[i * BLOCK_ROWS : (i + 1) * BLOCK_ROWS] for i in feed.held])
-    assert len(held) == 450
-    result = evaluate(model, X[held], y[held])
-    assert history.epochs[0].validation_loss == pytest.approx(result.loss, rel=1e-12)
-    assert history.epochs[0].validation_accuracy == result.accuracy
-
-
 @pytest.mark.parametrize("memory", [96_000, 10**12], ids=["just enough", "plenty"])
 def test_run_whose_rows_fit_into_memory_is_one_without_the_limit(tmp_path: Path, memory: int) -> None:
     X, y = learnable()
@@ -461,13 +408,9 @@ def test_run_whose_rows_fit_into_memory_is_one_without_the_limit(tmp_path: Path,
 
 
 @pytest.mark.parametrize(("epoch", "look"), [(1, 1), (2, 3), (3, 7)], ids=str)
-@pytest.mark.parametrize("patience", [None, 5])
 @pytest.mark.usefixtures("small_blocks")
-def test_resumed_run_equals_an_unbroken_one_bit_for_bit(
-    tmp_path: Path, epoch: int, look: int, patience: int | None
-) -> None:
-    options: dict[str, Any] = {"epochs": 3, "batch_size": 16, "memory": memory_for(LEAST, 16)}
-    options |= {"patience": patience}
+def test_resumed_run_equals_an_unbroken_one_bit_for_bit(tmp_path: Path, epoch: int, look: int) -> None:
+    options: dict[str, Any] = {"epochs": 3, "batch_size": 16, "memory": memory_for(LEAST, 16), "patience": 5}
     X, y = learnable()
     files = mapped(tmp_path / "X.npy", X), mapped(tmp_path / "y.npy", y)
     whole, resumed = MLP(SIZES), MLP(SIZES, seed=9)
@@ -494,65 +437,24 @@ def test_resuming_with_another_memory_is_refused(tmp_path: Path) -> None:
     assert len(history.epochs) == 2
 
 
-def test_mnist_sorted_by_class_is_learned_streamed(tmp_path: Path) -> None:
-    data = load_data()
-    order = np.argsort(data.y_train, kind="stable")
-    np.save(tmp_path / "x_train.npy", data.X_train[order].reshape(-1, 28, 28))
-    np.save(tmp_path / "y_train.npy", data.y_train[order].astype(np.uint8))
-    np.save(tmp_path / "x_test.npy", data.X_test)
-    np.save(tmp_path / "y_test.npy", data.y_test)
-    memory = 15 * 2**20  # a third of the training rows: a chunk is a ninth
-    sorted_data = load_data(tmp_path, memory=memory)
-    model = MLP()
-    history = train(model, sorted_data.X_train, sorted_data.y_train, epochs=2, memory=memory)
-    assert evaluate(model, sorted_data.X_test, sorted_data.y_test, memory=memory).accuracy > 0.95
-    assert history.epochs[-1].validation_accuracy is not None
-    assert history.epochs[-1].validation_accuracy > 0.95
-
-
-class Watched(NumPyBackend):
-    """NumPy that keeps what it was asked to run: the batches and the very data of every scan and warm-up."""
-
-    def __init__(self) -> None:
-        super().__init__("cpu")
-        self.scans: list[tuple[np.ndarray, State]] = []
-        self.warm_ups: list[tuple[np.ndarray, State, np.ndarray]] = []
-
-    def scan(self, step: Step, state: State, batches: np.ndarray, data: State) -> State:
-        self.scans.append((batches, dict(data)))
-        return super().scan(step, state, batches, data)
-
-    def warm_up(self, step: Step, state: State, batches: np.ndarray, data: State) -> None:
-        self.warm_ups.append((batches, dict(data), data["X"].copy()))
-
-
-@pytest.mark.parametrize("batch_size", [16, 300], ids=["a batch", "more than a chunk"])
-@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "at once"])
 @pytest.mark.usefixtures("small_blocks")
-def test_warm_up_is_on_training_rows_that_differ(streamed: bool, batch_size: int) -> None:
-    X, y = numbered(3000)
-    backend = Watched()
-    model = MLP((FEATURES, 3), backend=backend)
-    memory = memory_for(LEAST, batch_size) if streamed else None
-    options: dict[str, Any] = {"batch_size": batch_size, "validation": 0.1, "seed": 0}
-    train(model, X, y, epochs=1, memory=memory, **options)
-    (batches, _, rows), *others = backend.warm_ups
-    assert others == []
-    assert batches.shape[1] == backend.scans[0][0].shape[1] == batch_size
-    numbers = numbers_of(rows)[batches[0]]
-    assert len(set(numbers.tolist())) == min(batch_size, LEAST if streamed else batch_size)
-    feed = make_feed(model, enter(model, X, y), memory=memory, **options)
-    training = np.concatenate([numbers_of(data["X"][order]) for data, order, _ in feed.parts(feed.training)])
-    assert set(numbers.tolist()) <= set(training.tolist())
+def test_every_part_of_a_run_lies_where_the_first_lay_and_has_batches_of_its_size() -> None:
+    found: list[State] = []
+    shapes: list[int] = []
 
+    class Watched(NumPyBackend):
+        def scan(self, step: Step, state: State, batches: np.ndarray, data: State) -> State:
+            found.append(dict(data))
+            return super().scan(step, state, batches, data)
 
-@pytest.mark.usefixtures("small_blocks")
-def test_every_part_of_a_run_lies_where_the_first_lay() -> None:
-    X, y = learnable()
-    backend = Watched()
+        def warm_up(self, step: Step, state: State, batches: np.ndarray, data: State) -> None:
+            assert not found  # before the first
+            found.append(dict(data))
+            shapes.append(batches.shape[1])
+
     options: dict[str, Any] = {"batch_size": 16, "validation": 0.3, "memory": memory_for(LEAST, 16)}
-    train(MLP(SIZES, backend=backend), X, y, epochs=3, **options)
-    found = [data for _, data in backend.scans] + [data for _, data, _ in backend.warm_ups]
+    train(MLP(SIZES, backend=Watched("cpu")), *learnable(), epochs=3, **options)
+    assert shapes == [16]
     assert len(found) > 3 * (7 + 3)  # chunks to learn from, and chunks that are held back
     for name in ("X", "y", "classes"):
         assert len({id(data[name]) for data in found}) == 1
@@ -645,62 +547,23 @@ def test_too_little_memory_is_told_how_much_is_enough(batch_size: int) -> None:
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_memory_in_which_training_fits_is_enough_to_evaluate() -> None:
-    model, memory = MLP(SIZES), memory_for(LEAST, 1)
-    train(model, *learnable(), epochs=1, batch_size=1, memory=memory)
-    assert evaluate(model, *learnable(), memory=memory).rows == 1500
-
-
-def test_too_little_memory_for_few_rows_is_told_to_hold_them_all() -> None:
-    said = refused(lambda: train(MLP(SIZES), *learnable(), memory=95_999))
-    assert said.endswith("give 96,000 or more")
-
-
-WRONG: dict[str, tuple[Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]], str]] = {
-    "a label too large": (lambda X, y: (X, y + 1), "label 3 is outside the classes 0 … 2"),
-    "fewer labels": (lambda X, y: (X, y[:-1]), "y has shape (1499,): X of 1500 rows needs as many"),
-    "another width": (lambda X, y: (X[:, 1:], y), "X has shape (1500, 63): this network takes (rows, 64)"),
-    "integers of four bytes": (lambda X, y: (X.astype(np.int32), y), "int32 numbers"),
-    "a NaN": (
-        lambda X, y: (np.where(np.eye(1500, FEATURES) > 0, np.nan, X), y),
-        "NaN, infinity or a number too",
-    ),
-    "a number too large": (lambda X, y: (X * 1e300, y), "a number too large for float32"),
-}
-
-
-@pytest.mark.parametrize(("change", "said"), WRONG.values(), ids=WRONG)
-@pytest.mark.usefixtures("small_blocks")
-def test_data_that_do_not_fit_are_refused(
-    tmp_path: Path, change: Callable[..., tuple[np.ndarray, np.ndarray]], said: str
-) -> None:
-    X, y = change(*learnable())
-    given = mapped(tmp_path / "X.npy", X), mapped(tmp_path / "y.npy", y)
-    model = MLP(SIZES)
+def test_a_number_that_is_not_finite_ends_the_run_when_it_is_read(tmp_path: Path) -> None:
+    X, y = learnable()
+    model, given = MLP(SIZES), mapped(tmp_path / "X.npy", np.where(np.eye(1500, FEATURES) > 0, np.nan, X))
     before = bits(model)
     for call in (train, evaluate):
-        assert said in refused(partial(call, model, *given, memory=90_000))
+        assert "NaN, infinity or a number too" in refused(partial(call, model, given, y, memory=90_000))
     assert bits(model) == before
     assert readers() == []
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_masked_rows_and_labels_are_refused() -> None:
-    X, y = learnable()
-    for given in ((np.ma.masked_equal(X, 128), y), (X, np.ma.masked_equal(y, 2))):
-        message = refused(partial(evaluate, MLP(SIZES), *given, memory=90_000))
-        assert message.startswith(("X: masked numbers", "y: masked"))
-
-
-@pytest.mark.usefixtures("small_blocks")
-def test_labels_to_learn_that_leave_most_classes_out_are_refused(backend: Backend) -> None:
+def test_labels_to_learn_that_leave_most_classes_out_are_refused() -> None:
     X, y = learnable()[0], np.where(learnable()[1] == 2, 9999, learnable()[1])
-    model = MLP((FEATURES, 10_000), backend=backend)
-    moved = X if backend.name == "numpy" else backend.asarray(X), y
+    model = MLP((FEATURES, 10_000))
     said = "y: labels 0, 1 and 9999 leave 9,997 of 10,000 classes without a row: is 9999 a missing value? "
-    for given, memory in (((X, y), None), (moved, None), ((X, y), 90_000)):
-        message = refused(partial(train, model, *given, memory=memory))
-        assert message.startswith(said)
+    for memory in (None, 90_000):
+        assert refused(partial(train, model, X, y, memory=memory)).startswith(said)
     assert evaluate(model, X[:2], y[:2]).rows == 2
 
 
@@ -828,24 +691,19 @@ def write_rows(folder: Path, rows: int) -> Path:
 
 def needed(folder: Path, memory: int) -> int:
     """The bytes that a process needs to train on the rows in a folder; a memory of 0 is none."""
-    command = [sys.executable, "-c", MEASURE, str(folder), str(memory)]
-    ended = subprocess.run(
-        command, env=environment(), capture_output=True, text=True, check=False, timeout=PATIENCE
-    )
-    assert ended.returncode == 0, ended.stderr
-    return int(ended.stdout)
+    ended = wait([sys.executable, "-c", MEASURE, str(folder), str(memory)])
+    assert ended.code == 0, ended.err
+    return int(ended.out)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
 def test_memory_that_is_needed_does_not_grow_with_the_rows(tmp_path: Path) -> None:
-    few, many = write_rows(tmp_path / "few", ROWS), write_rows(tmp_path / "many", 6 * ROWS)
-    more_rows = 5 * ROWS * 784
+    few, many = write_rows(tmp_path / "few", ROWS), write_rows(tmp_path / "many", 4 * ROWS)
     streamed = [needed(folder, MEMORY) for folder in (few, many)]
     assert streamed[1] - streamed[0] < 20e6
     assert max(streamed) < 2 * MEMORY
     # and it is not that all rows would have fitted into as little
-    in_memory = [needed(folder, 0) for folder in (few, many)]
-    assert in_memory[1] - in_memory[0] > 0.9 * more_rows
+    assert needed(many, 0) > 0.9 * 4 * ROWS * 784
 
 
 # --- the command line ---------------------------------------------------------------------------------------
@@ -854,34 +712,22 @@ SETTINGS = ("--hidden", "8", "--lr", "0.05", "--schedule", "constant", "--thread
 TRAIN = ("train", "--memory", "13MB", *SETTINGS)
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The same data as .npy files and as IDX files: each part is 15 MB, and labels can be learned from it."""
-    rng = np.random.default_rng(1)
-    arrays: dict[str, np.ndarray] = {}
+def read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def test_files_larger_than_memory_are_trained_on_evaluated_and_resumed(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    arrays: dict[str, np.ndarray] = {}  # sorted by class; each part has 15 MB
     for part in ("train", "test"):
         y = labels_of(np.arange(20_000), 20_000).astype(np.uint8)
         X = rng.integers(0, 200, (20_000, 784), dtype=np.uint8)
         for label in range(3):
             X[y == label, 100 * label : 100 * (label + 1)] += 55
         arrays |= {f"x_{part}": X, f"y_{part}": y}
-    folder = tmp_path_factory.mktemp("folders")
-    (folder / "npy").mkdir()
-    for key, array in arrays.items():
-        np.save(folder / "npy" / f"{key}.npy", array)
-    return {"npy": folder / "npy", "idx": write_idx(folder / "idx", arrays)}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
-
-
-@pytest.mark.parametrize("kind", ["npy", "idx"])
-def test_files_larger_than_memory_are_trained_on_evaluated_and_resumed(
-    folders: dict[str, Path], tmp_path: Path, kind: str
-) -> None:
-    arguments = (*TRAIN, "--data", str(folders[kind]))
+    arguments = (*TRAIN, "--data", str(write_idx(tmp_path / "idx", arrays)))
     succeed(tmp_path, *arguments, "--epochs", "2", "--out", "unbroken")
     succeed(tmp_path, *arguments, "--epochs", "1", "--out", "out")
     assert read_json(tmp_path / "out" / "config.json")["memory"] == 13 * 2**20

@@ -1,7 +1,6 @@
 """Training and evaluation: what a run learns and reports, what it refuses, and what it leaves unchanged."""
 
 import tracemalloc
-from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -11,14 +10,13 @@ import pytest
 from tests.helpers import Interrupting, bits, losses, refused
 from xpnet import MLP, Checkpoint, History, Progress, evaluate, train
 from xpnet.arrays import dtype_name
-from xpnet.backends import LIBRARIES, Backend, backend_class, get_backend
+from xpnet.backends import Backend, get_backend
 from xpnet.backends.numpy import NumPyBackend
 from xpnet.data.rows import split, stream
 from xpnet.errors import DivergedError, UsageError
 from xpnet.training.settings import settings_of
 
 SIZES = (4, 8, 3)
-ON_CPU = [name for name in LIBRARIES if "cpu" in backend_class(name).kinds]
 
 
 @cache
@@ -39,10 +37,9 @@ def pixels(rows: int = 60) -> tuple[np.ndarray, np.ndarray]:
     return ((X + 2.0) * 50.0).clip(0, 255).astype(np.uint8), y
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_defaults_learn_a_separable_problem(backend: Backend, dtype: str) -> None:
+def test_defaults_learn_a_separable_problem(backend: Backend) -> None:
     X, y = separable()
-    model = MLP(SIZES, dtype=dtype, backend=backend)
+    model = MLP(SIZES, backend=backend)
     before = evaluate(model, X, y)
     history = train(model, X, y)
     after = evaluate(model, X, y)
@@ -54,11 +51,9 @@ def test_defaults_learn_a_separable_problem(backend: Backend, dtype: str) -> Non
 
 
 RUNS: dict[str, dict[str, Any]] = {
-    "sgd": {"lr": 0.1, "schedule": "constant"},
     "momentum": {"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-3},
-    "nesterov": {"lr": 0.05, "momentum": 0.9, "nesterov": True},
+    "nesterov, cosine": {"momentum": 0.9, "nesterov": True, "schedule": "cosine", "warmup": 5},
     "adam": {"lr": 0.01, "optimizer": "adam", "weight_decay": 1e-3},
-    "cosine with warm-up": {"lr": 0.2, "schedule": "cosine", "warmup": 5},
 }
 
 
@@ -88,11 +83,10 @@ def test_every_library_trains_to_the_same_numbers(backend: Backend, name: str) -
         np.testing.assert_allclose(array, expected_model.parameters[key], rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", ["floats", "bytes"])
-@pytest.mark.parametrize("batch_size", [7, 20, 60, 1000])
-def test_first_epoch_is_the_one_of_a_plain_loop(batch_size: int, kind: str) -> None:
-    given, y = separable(60) if kind == "floats" else pixels(60)
-    X = given / 255.0 if kind == "bytes" else given
+@pytest.mark.parametrize("batch_size", [7, 60, 1000])
+def test_first_epoch_is_the_one_of_a_plain_loop(batch_size: int) -> None:
+    given, y = pixels()
+    X = given / 255.0
     model = MLP((4, 5, 3), dtype="float64", seed=1)
     W1, b1, W2, b2 = (model.parameters[name].copy() for name in ("W1", "b1", "W2", "b2"))
 
@@ -136,9 +130,9 @@ class Recorder(Progress):
         self.told.append(("epoch", len(history.epochs)))
 
 
-def test_progress_is_told_in_order_and_of_every_row(backend: Backend) -> None:
+def test_progress_is_told_in_order_and_of_every_row() -> None:
     recorder = Recorder()
-    model = MLP(SIZES, dtype="float64", backend=backend)
+    model = MLP(SIZES, dtype="float64")
     # 150 steps an epoch, seen in two halves, the last batch of one row
     history = train(model, *separable(299), epochs=2, batch_size=2, validation=0, progress=recorder)
     halves = [("chunk", 150), ("chunk", 149)]
@@ -222,10 +216,9 @@ def test_patience_stops_early_and_keeps_the_best_weights(backend: Backend) -> No
     assert bits(same) == bits(model)
 
 
-@pytest.mark.parametrize(("patience", "epochs"), [(50, 9), (3, 4)])
-def test_first_of_equally_good_epochs_is_the_best(patience: int, epochs: int) -> None:
-    history = train(MLP(SIZES), *separable(100), epochs=9, patience=patience, lr=1e-30)
-    assert (history.best, len(history.epochs)) == (1, epochs)
+def test_first_of_equally_good_epochs_is_the_best() -> None:
+    history = train(MLP(SIZES), *separable(100), epochs=9, patience=3, lr=1e-30)
+    assert (history.best, len(history.epochs)) == (1, 4)
 
 
 ARRAY = np.eye(3)
@@ -242,16 +235,6 @@ OUT_OF_RANGE: dict[str, list[Any]] = {
     "dropout": [1.0, -0.1, "0.5", [0.1, 2.0], [0.1, 0.1, 0.1], None],
     "monitor": ["auc", 3, ["loss"]],
     "training_metrics": ["yes", 2, None],
-    "class_weight": [
-        "even",
-        {3: 1.0},
-        {"a": 1.0},
-        {0: -1.0},
-        {0: float("nan")},
-        {0: "1"},
-        [1.0, 1.0, 1.0],
-        2,
-    ],
     "start": [3, {}, Checkpoint("x")],
     "standardize": [2, "yes", None],
     "weight_decay": [-1e-4, float("nan"), float("inf"), 10**400],
@@ -278,34 +261,17 @@ def test_argument_that_makes_no_sense_is_named(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "what", [None, "rows", 3, {"a": 1}, object()], ids=["None", "text", "number", "dict", "object"]
-)
-def test_what_is_no_array_and_no_network_is_named(what: Any) -> None:
-    model, (X, y) = MLP(SIZES), separable(40)
-    for call in (train, evaluate):
-        assert refused(partial(call, model, what, y), UsageError).startswith("X must be an array, not ")
-        assert refused(partial(call, model, X, what), UsageError).startswith("y must be an array, not ")
-        assert refused(partial(call, what, X, y), UsageError).startswith("model must be an xpnet.MLP, not ")
-
-
-@pytest.mark.parametrize(
     ("settings", "said"),
     [
         ({"optimizer": "adam", "momentum": 0.9}, "momentum and nesterov belong to sgd"),
-        ({"optimizer": "adam", "nesterov": True}, "momentum and nesterov belong to sgd"),
         ({"patience": 3, "validation": 0}, "patience needs validation rows"),
         ({"resume": True}, "resume needs a checkpoint"),
-        ({"epoch": 3}, "unknown setting 'epoch': did you mean epochs?"),
-        ({"bach_size": 3}, "unknown setting 'bach_size': did you mean batch_size?"),
-        ({"learning_rate": 3}, "unknown setting 'learning_rate': did you mean lr?"),
+        ({"epoch": 3}, "unknown argument 'epoch': did you mean epochs?"),
         ({"learning_rate_init": 3}, "did you mean lr?"),
-        ({"max_iter": 3}, "did you mean epochs?"),
-        ({"alpha": 3}, "did you mean weight_decay?"),
-        ({"n_iter_no_change": 3}, "did you mean patience?"),
-        ({"random_state": 3}, "did you mean seed?"),
+        ({"x" * 5000: 1}, "unknown argument 'xxx"),
         ({"verbose": True}, "did you mean progress?"),
         ({"hidden_layer_sizes": (3,)}, "it belongs to xpnet.MLP"),
-        ({"shuffle": False}, "unknown setting 'shuffle': xpnet has none yet"),
+        ({"shuffle": False}, "unknown argument 'shuffle': xpnet has none yet"),
         ({"validation_data": ()}, "give validation=(X, y)"),
         ({"monitor": "r2"}, "monitor r2: cross-entropy measures loss, accuracy"),
         ({"monitor": "accuracy", "validation": 0}, "monitor needs validation rows"),
@@ -315,7 +281,9 @@ def test_what_is_no_array_and_no_network_is_named(what: Any) -> None:
 def test_settings_that_contradict_each_other_or_are_unknown_are_refused(
     settings: dict[str, Any], said: str
 ) -> None:
-    assert said in refused(lambda: train(MLP(SIZES), *separable(40), **settings), UsageError)
+    message = refused(lambda: train(MLP(SIZES), *separable(40), **settings), UsageError)
+    assert said in message
+    assert len(message) < 500
 
 
 def test_unknown_keywords_of_evaluate_are_told_the_known_ones() -> None:
@@ -361,7 +329,7 @@ def test_learning_rate_has_a_default_for_each_loss_and_optimizer(settings: dict[
 def test_settings_that_are_numpy_numbers_can_be_saved(tmp_path: Any) -> None:
     numbers: dict[str, Any] = {"lr": np.float32(0.1), "epochs": np.int64(1), "momentum": np.float64(0.5)}
     numbers |= {"nesterov": np.bool_(True)}
-    train(MLP(SIZES), *separable(40), checkpoint=tmp_path / "run", **numbers)
+    train(MLP(SIZES), *separable(40), checkpoint=str(tmp_path / "run"), **numbers)
     config = Checkpoint(tmp_path / "run").load_config()
     assert {name: config[name] for name in numbers} == pytest.approx(numbers)
 
@@ -370,11 +338,8 @@ DIVERGING: dict[str, Any] = {"weight_decay": 1001.0, "lr": 1.0, "schedule": "con
 """Every step makes the weights a thousand times larger."""
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_divergence_is_said_and_leaves_the_last_good_state(
-    backend: Backend, tmp_path: Any, dtype: str
-) -> None:
-    model = MLP(SIZES, dtype=dtype, backend=backend)
+def test_divergence_is_said_and_leaves_the_last_good_state(backend: Backend, tmp_path: Any) -> None:
+    model = MLP(SIZES, backend=backend)
     before = bits(model)
     checkpoint = Checkpoint(tmp_path / "checkpoint")
     recorder = Recorder()
@@ -390,14 +355,6 @@ def test_divergence_is_said_and_leaves_the_last_good_state(
     for array in standing.state.values():
         assert np.isfinite(array).all()
     assert np.abs(standing.state["W1"]).max() > 1e3
-
-
-def test_divergence_in_the_first_step_is_said(backend: Backend) -> None:
-    model = MLP(SIZES, dtype="float64", backend=backend)
-    before = bits(model)
-    message = refused(lambda: train(model, *separable(60), epochs=2, lr=1e300, batch_size=10), DivergedError)
-    assert "learning rate 1e+300" in message
-    assert bits(model) == before
 
 
 @pytest.mark.parametrize(
@@ -416,76 +373,7 @@ def test_divergence_by_the_last_step_is_said(dtype: str, lr: float, validation: 
     assert bits(model) == before
 
 
-def with_value(X: np.ndarray, value: float) -> np.ndarray:
-    changed = X.copy()
-    changed[3, 2] = value
-    return changed
-
-
-WRONG: dict[str, tuple[Callable[[np.ndarray, np.ndarray], tuple[Any, Any]], str]] = {
-    "a label too large": (lambda X, y: (X, np.where(y == 2, 3, y)), "label 3 is outside the classes 0 … 2"),
-    "a label below 0": (lambda X, y: (X, y - 1), "label -1 is outside the classes 0 … 2"),
-    "labels that are not whole": (lambda X, y: (X, y + 0.5), "float64 labels"),
-    "fewer labels": (lambda X, y: (X, y[:-1]), "y has shape (59,): X of 60 rows needs as many"),
-    "a column of labels": (lambda X, y: (X, y[:, None]), "y has shape (60, 1)"),
-    "another width": (lambda X, y: (X[:, :3], y), "X has shape (60, 3): this network takes (rows, 4)"),
-    "images": (lambda X, y: (X.reshape(60, 2, 2), y), "X has shape (60, 2, 2)"),
-    "one row alone": (lambda X, y: (X[0], y[0]), "X has shape (4,)"),
-    "no rows": (lambda X, y: (X[:0], y[:0]), "X has shape (0, 4)"),
-    "a NaN": (lambda X, y: (with_value(X, np.nan), y), "NaN"),
-    "an infinity": (lambda X, y: (with_value(X, -np.inf), y), "infinity"),
-    "integers of eight bytes": (lambda X, y: (X.astype(np.int64), y), "int64 numbers"),
-}
-ON_HOST: dict[str, tuple[Callable[[np.ndarray, np.ndarray], tuple[Any, Any]], str]] = {
-    "objects": (lambda X, y: (X.astype(object), y), "where there must be numbers"),
-    "strings": (lambda X, y: (X.astype(str), y), "X: str_ where there must be numbers"),
-    "labels that are strings": (lambda X, y: (X, y.astype(str)), "y: <U21 labels; they must be whole"),
-    "labels that are None": (lambda X, y: (X, [None] * 60), "y: object labels; they must be whole"),
-    "rows of different lengths": (lambda X, y: ([[1.0], *X.tolist()[1:]], y), "X: rows of different lengths"),
-    "masked numbers": (lambda X, y: (np.ma.masked_less(X, 0), y), "X: masked numbers"),
-    "masked labels": (lambda X, y: (X, np.ma.masked_equal(y, 1)), "y: masked"),
-}
-
-
-@pytest.mark.parametrize("place", ["host", "device"])
-@pytest.mark.parametrize(("change", "said"), WRONG.values(), ids=WRONG)
-def test_data_that_do_not_fit_are_refused(
-    backend: Backend, place: str, change: Callable[..., tuple[Any, Any]], said: str
-) -> None:
-    X, y = (np.asarray(array) for array in change(*separable(60)))
-    if place == "device":
-        X, y = backend.asarray(X), backend.asarray(y)
-    model = MLP(SIZES, dtype="float64", backend=backend)
-    before = bits(model)
-    for call in (train, evaluate):
-        assert said in refused(partial(call, model, X, y))
-    assert bits(model) == before
-
-
-@pytest.mark.parametrize(("change", "said"), ON_HOST.values(), ids=ON_HOST)
-def test_host_data_of_other_kinds_are_refused(change: Callable[..., tuple[Any, Any]], said: str) -> None:
-    for call in (train, evaluate):
-        assert said in refused(partial(call, MLP(SIZES), *change(*separable(60))))
-
-
-@pytest.mark.parametrize("mine", ON_CPU)
-@pytest.mark.parametrize("other", ON_CPU)
-def test_arrays_of_another_library_on_the_same_device_are_taken(mine: str, other: str) -> None:
-    if mine == other:
-        return
-    X, y = separable(60)[0].astype(np.float32), separable(60)[1]
-    there = get_backend("cpu", other)
-    found, expected = MLP(SIZES, backend=mine), MLP(SIZES, backend=mine)
-    train(found, there.asarray(X), there.asarray(y), epochs=1)
-    train(expected, X, y, epochs=1)
-    assert bits(found) == bits(expected)
-    result = evaluate(found, there.asarray(X), there.asarray(y), sample_weight=there.asarray(y))
-    assert result.confusion.tolist() == evaluate(expected, X, y, sample_weight=y).confusion.tolist()
-    answers = (found.backend.to_numpy(found.predict(rows)).tolist() for rows in (there.asarray(X), X))
-    assert next(answers) == next(answers)
-
-
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("dtype", ["int8", "uint16", "float32"])
 def test_rows_on_the_device_give_what_rows_of_the_host_give(backend: Backend, dtype: str) -> None:
     X, y = pixels()
     X = (X // 2).astype(dtype)
@@ -500,18 +388,6 @@ def test_rows_on_the_device_give_what_rows_of_the_host_give(backend: Backend, dt
     assert evaluate(there, *device).confusion.tolist() == evaluate(here, X, y).confusion.tolist()
 
 
-def test_rows_and_labels_may_be_of_any_small_type(backend: Backend) -> None:
-    X, y = pixels()
-    expected = evaluate(MLP(SIZES, dtype="float64", backend=backend), X / 255.0, y).loss
-    for dtype in ("uint8", "int8", "int16", "uint16"):
-        # as large in their own type as the bytes are in theirs
-        most = np.iinfo(dtype).max
-        rows = (X / 255.0 * most).astype(dtype)
-        for given in (rows, backend.asarray(rows)):
-            loss = evaluate(MLP(SIZES, dtype="float64", backend=backend), given, y).loss
-            assert loss == pytest.approx(expected, rel=0.02)
-
-
 def test_labels_on_the_device_may_be_of_any_integer_type(backend: Backend) -> None:
     X, y = separable(60)
     model = MLP(SIZES, dtype="float64", backend=backend)
@@ -522,26 +398,8 @@ def test_labels_on_the_device_may_be_of_any_integer_type(backend: Backend) -> No
         assert result.loss == expected.loss
 
 
-def test_float32_network_takes_wider_arrays_of_its_library(backend: Backend) -> None:
+def test_training_leaves_the_rows_and_labels_as_they_were(backend: Backend) -> None:
     X, y = separable(60)
-    model = MLP(SIZES, dtype="float32", backend=backend)
-    history = train(model, backend.asarray(X), backend.asarray(y), epochs=1)
-    assert np.isfinite(history.epochs[0].loss)
-    assert dtype_name(model.parameters["W1"]) == "float32"
-
-
-def test_lists_are_taken_as_arrays() -> None:
-    X, y = separable(60)
-    models = [MLP(SIZES, dtype="float64") for _ in range(2)]
-    train(models[0], X.tolist(), y.tolist(), epochs=1)
-    train(models[1], X, y, epochs=1)
-    assert bits(models[0]) == bits(models[1])
-    assert evaluate(models[0], X.tolist(), y.tolist()).loss == evaluate(models[1], X, y).loss
-
-
-@pytest.mark.parametrize("kind", ["floats", "bytes"])
-def test_training_leaves_the_rows_and_labels_as_they_were(backend: Backend, kind: str) -> None:
-    X, y = separable(60) if kind == "floats" else pixels()
     host, device = (X.copy(), y.copy()), (backend.asarray(X), backend.asarray(y))
     model = MLP(SIZES, dtype="float64", backend=backend)
     for mine in (host, device):
@@ -580,17 +438,22 @@ def test_tensors_that_require_grad_are_taken_and_get_none() -> None:
 def test_parameters_that_a_user_kept_are_not_overwritten(backend: Backend) -> None:
     model = MLP(SIZES, dtype="float64", backend=backend)
     kept, before = dict(model.parameters), bits(model)
-    train(model, *separable(60), epochs=2, momentum=0.9)
+    options: dict[str, Any] = {"epochs": 2, "batch_size": 16, "momentum": 0.9}
+    with pytest.raises(KeyboardInterrupt):
+        train(model, *pixels(), progress=Interrupting(2, 1), **options)
+    assert all(model.parameters[name] is array for name, array in kept.items())
+    assert model.scale is None
+    train(model, *pixels(), **options)
     assert {name: backend.to_numpy(array).tobytes() for name, array in kept.items()} == before
     assert bits(model) != before
 
 
-def test_training_again_goes_on_from_the_weights(backend: Backend) -> None:
+def test_training_again_goes_on_from_the_weights() -> None:
     X, y = separable(60)
     options: dict[str, Any] = {"epochs": 2, "lr": 0.1, "schedule": "constant"}
-    model = MLP(SIZES, dtype="float64", backend=backend)
+    model = MLP(SIZES, dtype="float64")
     first = train(model, X, y, **options)
-    other = MLP(SIZES, dtype="float64", backend=backend, parameters=model.host_parameters())
+    other = MLP(SIZES, dtype="float64", parameters=model.host_parameters())
     second = train(model, X, y, seed=1, **options)
     train(other, X, y, seed=1, **options)
     assert second.epochs[0].loss < first.epochs[0].loss
@@ -598,34 +461,12 @@ def test_training_again_goes_on_from_the_weights(backend: Backend) -> None:
     assert bits(model) == bits(other)
 
 
-@pytest.mark.parametrize(
-    "settings", [{"momentum": 0.9, "weight_decay": 1e-3}, {"optimizer": "adam"}], ids=str
-)
-def test_float32_stays_float32(backend: Backend, settings: dict[str, Any]) -> None:
+def test_float32_stays_float32(backend: Backend) -> None:
     model = MLP(SIZES, dtype="float32", backend=backend)
-    train(model, *separable(60), epochs=2, schedule="cosine", warmup=1, **settings)
+    train(model, *separable(60), epochs=2, optimizer="adam", schedule="cosine", warmup=1)
     assert {dtype_name(array) for array in model.parameters.values()} == {"float32"}
     assert {array.dtype.name for array in model.host_parameters().values()} == {"float32"}
     assert tuple(model.parameters) == ("W1", "b1", "W2", "b2")
-
-
-def test_equal_seeds_train_alike_and_others_do_not() -> None:
-    made = []
-    for seed in (0, 0, 1):
-        model = MLP(SIZES, dtype="float64")
-        train(model, *separable(60), epochs=1, seed=seed)
-        made.append(bits(model))
-    assert made[0] == made[1] != made[2]
-
-
-def test_interrupted_run_leaves_the_parameters_as_they_were(backend: Backend) -> None:
-    model = MLP(SIZES, dtype="float64", backend=backend)
-    kept, before = dict(model.parameters), bits(model)
-    with pytest.raises(KeyboardInterrupt):
-        train(model, *pixels(), epochs=5, optimizer="adam", progress=Interrupting(2, 1))
-    assert bits(model) == before
-    assert all(model.parameters[name] is array for name, array in kept.items())
-    assert model.scale is None
 
 
 def test_callbacks_see_the_weights_of_the_epoch_and_may_keep_or_change_them(backend: Backend) -> None:
@@ -643,12 +484,12 @@ def test_callbacks_see_the_weights_of_the_epoch_and_may_keep_or_change_them(back
             model.parameters = {name: array * 0.0 for name, array in model.parameters.items()}
 
     model, same = (MLP(SIZES, dtype="float64", backend=backend) for _ in range(2))
-    options: dict[str, Any] = {"epochs": 3, "validation": 0.2, "lr": 0.1}
+    options: dict[str, Any] = {"epochs": 2, "validation": 0.2, "lr": 0.1}
     train(model, X, y, progress=Evaluating(), **options)
     train(same, X, y, **options)
     assert bits(model) == bits(same)
-    assert len({backend.to_numpy(parameters["W1"]).tobytes() for parameters in kept}) == 3
-    assert backend.to_numpy(kept[2]["W1"]).tobytes() == bits(model)["W1"]
+    assert len({backend.to_numpy(parameters["W1"]).tobytes() for parameters in kept}) == 2
+    assert backend.to_numpy(kept[1]["W1"]).tobytes() == bits(model)["W1"]
 
 
 @pytest.mark.parametrize("patience", [None, 2])
@@ -661,11 +502,9 @@ def test_run_without_a_checkpoint_copies_no_weights_to_the_host(patience: int | 
             return super().to_numpy(array)
 
     model = MLP((4, 2000, 3), backend=Watched("cpu"))
-    rows = [array[:50] for array in separable()]
-    train(model, *rows, epochs=3, optimizer="adam", patience=patience, batch_size=5)
-    outcomes = 32 * 6  # of the rows held back
-    assert max(sizes) <= outcomes
-    assert len(sizes) == 3 * 6  # an epoch: the loss, a look at the weights, the four sums of the validation
+    train(model, *separable(), epochs=3, optimizer="adam", patience=patience, batch_size=1)
+    # of an epoch: the loss of each of three chunks, a look at the weights, four sums of the rows held back
+    assert sizes == [1, 1, 1, 14, 1, 3, 3, 9] * 3
 
 
 def known(backend: Backend, dtype: str = "float64") -> tuple[MLP, np.ndarray, np.ndarray]:
@@ -698,37 +537,16 @@ def test_evaluation_of_many_rows_is_that_of_each(backend: Backend) -> None:
         assert many.confusion.tolist() == (few.confusion * times).tolist()
 
 
-def test_evaluation_leaves_the_network_as_it_was(backend: Backend) -> None:
-    model, X, y = known(backend, "float32")
-    kept = model.parameters["W1"]
-    evaluate(model, X, y)
-    assert model.parameters["W1"] is kept
-    assert backend.to_numpy(kept).tolist() == np.eye(4).tolist()
-
-
-def test_evaluation_refuses_integers_of_another_type_than_the_taught_ones(backend: Backend) -> None:
-    model = MLP(SIZES, backend=backend, scale=255.0)
-    X, y = pixels()
-    assert "integers up to 255" in refused(lambda: evaluate(model, X.astype(np.uint16), y))
-    assert evaluate(model, X, y).loss == pytest.approx(evaluate(model, X / 255.0, y).loss, rel=1e-5)
-
-
-@pytest.mark.parametrize("rows", ["float32", "float64"])
-@pytest.mark.parametrize("place", ["host", "device"])
-def test_floats_that_were_not_divided_are_refused_by_a_network_trained_on_integers(
-    backend: Backend, rows: str, place: str
-) -> None:
-    model = MLP(SIZES, dtype="float64", backend=backend)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_floats_that_were_not_divided_are_refused_by_a_network_trained_on_integers(dtype: str) -> None:
+    model = MLP(SIZES, dtype="float64")
     X, y = pixels()
     train(model, X, y, epochs=1)
-    expected = evaluate(model, X, y).loss
-    divided, undivided = (X / 255.0).astype(rows), X.astype(rows)
-    if place == "device":
-        divided, undivided = backend.asarray(divided), backend.asarray(undivided)
+    divided, undivided = (X / 255.0).astype(dtype), X.astype(dtype)
     message = refused(lambda: evaluate(model, undivided, y))
     largest = f"X: floats up to {X.max()}, but the network was trained on integers divided by 255"
     assert message == f"{largest}: divide X likewise"
-    assert evaluate(model, divided, y).loss == pytest.approx(expected, rel=1e-5)
+    assert evaluate(model, divided, y).loss == pytest.approx(evaluate(model, X, y).loss, rel=1e-5)
     train(model, undivided, y, epochs=1, lr=1e-6)  # which is training on floats from now on
     evaluate(model, undivided, y)
 
@@ -772,13 +590,3 @@ def test_confusion_table_of_many_classes() -> None:
     np.add.at(expected, (y, model.predict(X)), 1)
     assert (result.confusion == expected).all()
     assert result.accuracy == np.trace(expected) / 3000
-
-
-def test_a_checkpoint_may_be_a_path(tmp_path: Any) -> None:
-    X, y = separable(60)
-    whole, again = (MLP(SIZES, dtype="float64") for _ in range(2))
-    path = tmp_path / "run.safetensors"
-    train(whole, X, y, epochs=3, schedule="constant")
-    train(again, X, y, epochs=1, schedule="constant", checkpoint=str(path))
-    train(again, X, y, epochs=3, schedule="constant", checkpoint=path, resume=True)
-    assert bits(whole) == bits(again)

@@ -16,12 +16,24 @@ TYPE_CHECKING = False  # as in typing, whose import would take longer than all t
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from xpnet.backends import get_backend
-    from xpnet.data import Dataset, load_data
-    from xpnet.errors import DivergedError, UsageError, XpnetError
-    from xpnet.exchange import export, import_model
-    from xpnet.model import MLP, load, save
-    from xpnet.training import Checkpoint, Evaluation, History, Progress, Settings, evaluate, train
+    from xpnet.backends import get_backend as get_backend
+    from xpnet.data import Dataset as Dataset
+    from xpnet.data import load_data as load_data
+    from xpnet.errors import DivergedError as DivergedError
+    from xpnet.errors import UsageError as UsageError
+    from xpnet.errors import XpnetError as XpnetError
+    from xpnet.exchange import export as export
+    from xpnet.exchange import import_model as import_model
+    from xpnet.model import MLP as MLP
+    from xpnet.model import load as load
+    from xpnet.model import save as save
+    from xpnet.training import Checkpoint as Checkpoint
+    from xpnet.training import Evaluation as Evaluation
+    from xpnet.training import History as History
+    from xpnet.training import Progress as Progress
+    from xpnet.training import Settings as Settings
+    from xpnet.training import evaluate as evaluate
+    from xpnet.training import train as train
 
 _HOMES = {
     "backends": ["get_backend"],
@@ -32,26 +44,7 @@ _HOMES = {
     "training": ["Checkpoint", "Evaluation", "History", "Progress", "Settings", "evaluate", "train"],
 }
 
-__all__ = [
-    "MLP",
-    "Checkpoint",
-    "Dataset",
-    "DivergedError",
-    "Evaluation",
-    "History",
-    "Progress",
-    "Settings",
-    "UsageError",
-    "XpnetError",
-    "evaluate",
-    "export",
-    "get_backend",
-    "import_model",
-    "load",
-    "load_data",
-    "save",
-    "train",
-]
+__all__ = [name for names in _HOMES.values() for name in names]
 
 
 def __getattr__(name: str) -> object:

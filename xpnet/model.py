@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.arguments import brief, choice, instance, meant, number, whole
+from xpnet.arguments import brief, choice, instance, known_names, number, whole
 from xpnet.arrays import SCALES, dtype_name, host_array, is_floating, scale_of, taken
 from xpnet.backends import Backend, get_backend
-from xpnet.data.checks import check_type
+from xpnet.data.checks import check_finite, check_type
 from xpnet.data.mapped import read
 from xpnet.data.rows import stream
 from xpnet.errors import UsageError, XpnetError
+from xpnet.files import FilePath
+from xpnet.model_file import DESCRIPTION, read_model, write_model
 from xpnet.model_file import DTYPES as DTYPES
-from xpnet.model_file import read_model, write_model
 from xpnet.nn.activations import ACTIVATIONS
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.network import Network, forward, initial_parameters
@@ -109,9 +110,7 @@ class MLP:
         targets: Columns | None = None,
         **unknown: Any,
     ) -> None:
-        for name in unknown:
-            known = [*signature(MLP).parameters][:-1]
-            raise UsageError(f"unknown argument {brief(name)}: {meant(name, known)}")
+        known_names(unknown, [*signature(MLP).parameters][:-1])
         self.network = _network(sizes, activation)
         self.loss = choice("loss", loss.replace("_", "-") if isinstance(loss, str) else loss, LOSSES)
         self.dtype = choice("dtype", dtype, DTYPES)
@@ -170,17 +169,9 @@ class MLP:
     @property
     def description(self) -> dict[str, Any]:
         """The arguments of `xpnet.MLP` that describe this network, as JSON can hold them."""
-        activation = self.network.activation
-        return {
-            "sizes": list(self.network.sizes),
-            "activation": activation if isinstance(activation, str) else list(activation),
-            "loss": self.loss,
-            "dtype": self.dtype,
-            "scale": self.scale,
-            "class_names": None if self.class_names is None else list(self.class_names),
-            "feature_names": None if self.feature_names is None else list(self.feature_names),
-            "image_shape": None if self.image_shape is None else list(self.image_shape),
-        }
+        known = vars(self.network) | vars(self)
+        found = {name: known[name] for name in DESCRIPTION}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
     @property
     def columns(self) -> dict[str, Columns]:
@@ -287,12 +278,7 @@ class MLP:
         with backend.running(self.dtype):
             logits = self.logits(X)
             if not isfinite(float(backend.to_numpy(xp.sum(logits)))):  # the cheapest look at all of them
-                finite = np.isfinite(backend.to_numpy(logits)).all(axis=1)
-                if not finite.all():
-                    raise XpnetError(
-                        f"X: row {int(np.argmin(finite)):,}, counted from 0, has no answer: it holds NaN, "
-                        f"infinity or a number too large for {self.dtype}, or the weights do"
-                    )
+                check_finite(backend.to_numpy(logits), "X, or the weights")
             if self.kind == "classes":
                 return xp.argmax(logits, axis=1)
             labels = self.kind == "labels"
@@ -428,7 +414,15 @@ def load(path: str | Path, *, device: str | None = None, backend: str | Backend 
     XpnetError
         The file is missing, damaged, not an xpnet model, or holds other shapes than it says.
     """
-    return MLP(device=device, backend=backend, **read_model(path))
+    return made_of(path, read_model(path), _backend(device, backend))
+
+
+def made_of(path: FilePath, arguments: Mapping[str, Any], backend: Backend) -> MLP:
+    """Make a network of the arguments that a file holds; where they make no sense, the error names it."""
+    try:
+        return MLP(backend=backend, **arguments)
+    except UsageError as error:
+        raise XpnetError(f"{path}: {error}") from error
 
 
 def rows_at_once(network: Network, most: int) -> int:

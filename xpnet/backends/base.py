@@ -306,8 +306,8 @@ class Backend:
         return self.from_numpy(x)
 
     def to_numpy(self, array: Array) -> np.ndarray:
-        """Copy an array to the host, after waiting for the device. On a CPU it may share memory."""
-        return np.asarray(self.exported(array))
+        """Copy an array to the host, after waiting for the device. PyTorch on a CPU shares memory instead."""
+        return np.array(self.exported(array))
 
     @classmethod
     def exported(cls, array: Array) -> Array:

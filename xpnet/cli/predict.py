@@ -22,6 +22,7 @@ from xpnet.cli.folder import model_of
 from xpnet.cli.options import JSON, PLACE, Command, option
 from xpnet.cli.tables import printable
 from xpnet.data import Form
+from xpnet.data.checks import check_finite
 from xpnet.data.idx import read_idx
 from xpnet.data.images import read_image
 from xpnet.data.mapped import pieces
@@ -71,10 +72,7 @@ def predict(path: Path, inputs: tuple[str, ...], top: int, as_json: bool, as_csv
     sys.stdout.write(answers.header)
     with _files(inputs) as files:
         for source, first, names, X in _pieces(files, model, answers.quote):
-            try:
-                sys.stdout.write(answers.lines(names, first, X))
-            except XpnetError as error:
-                raise XpnetError(f"{source}: {error}") from error
+            sys.stdout.write(answers.lines(names, X, source, first))
             if streams.flush_output():  # nobody reads on
                 return
 
@@ -120,10 +118,11 @@ def _pieces(
                 yield "images", start, [quote(source) for source, _ in some], X
             continue
         for source, path in group:
-            start, name = FIRST if form in TABLES else 0, quote(source.replace("%", "%%") + ":%d")
             rows = _table(path, model) if form in TABLES else pieces(_array(path, form, features), at_once)
+            start, name = 0, quote(source.replace("%", "%%") + ":%d")
             for X in rows:
-                yield source, start, map(name.__mod__, range(start, start + len(X))), X
+                number = start + (FIRST if form in TABLES else 0)
+                yield source, start, map(name.__mod__, range(number, number + len(X))), X
                 start += len(X)
 
 
@@ -203,8 +202,8 @@ class Answers:
         templates = {"csv": ",".join(["%s", *cells]), "json": f'{{"input": %s, {entries}}}'}
         self.template = templates.get(style, "  ".join(["%s", *text])) + "\n"
 
-    def lines(self, names: Iterable[str], first: int, X: np.ndarray) -> str:
-        """The answers to rows, a line for each. `first` is the number of the first row, for messages.
+    def lines(self, names: Iterable[str], X: np.ndarray, source: str, first: int) -> str:
+        """The answers to rows, a line for each. Messages name the source and the number of the row.
 
         Raises
         ------
@@ -212,12 +211,13 @@ class Answers:
             The rows do not fit the network, or one has no answer.
         """
         model = self.model
-        logits = model.logits(X)
+        try:
+            logits = model.logits(X)
+        except XpnetError as error:
+            raise XpnetError(f"{source}: {error}") from error
         Z, A = (model.backend.to_numpy(array) for array in (logits, model.output(logits)))
-        sound = np.isfinite(Z).all(axis=1) & np.isfinite(A).all(axis=1)
-        if not sound.all():
-            row = f"row {first + int(np.argmin(sound)):,}, counted from 0, has no answer"
-            raise XpnetError(f"{row}: it holds NaN, infinity or a number too large for {model.dtype}")
+        check_finite(Z, source, first)
+        check_finite(A, source, first)
         cells: list[Iterable[Any]] = [names]
         if model.kind == "classes":
             pairs = self._best(Z, A)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from xpnet.arguments import choice, instance
-from xpnet.backends import Backend
-from xpnet.errors import UsageError, XpnetError
+from xpnet.backends import Backend, get_backend
+from xpnet.errors import XpnetError
 from xpnet.files import FilePath
-from xpnet.model import MLP
+from xpnet.model import MLP, made_of
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".safetensors", "npz": ".npz"}
 """The formats, and how the names of their files end."""
@@ -67,11 +67,8 @@ def import_model(
     if name not in ("npz", "torch"):
         forms = "a .safetensors file, as safetensors.torch.save_file(net.state_dict(), …) writes it"
         raise XpnetError(f"{path}: cannot be imported; give {forms}, or an .npz file with W1, b1, …")
-    found = import_module(f"xpnet.exchange.{name}").read(path)
-    try:
-        return MLP(**found | described, device=device, backend=backend)
-    except UsageError as error:
-        raise XpnetError(f"{path}: {error}") from error
+    backend = backend if isinstance(backend, Backend) else get_backend(device, backend)
+    return made_of(path, import_module(f"xpnet.exchange.{name}").read(path) | described, backend)
 
 
 def _format(path: FilePath) -> str:
