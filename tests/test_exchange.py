@@ -3,6 +3,7 @@
 import json
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -209,12 +210,22 @@ def test_names_of_modules_are_sorted_by_their_numbers(tmp_path: Path, rng: np.ra
     assert bits(xpnet.import_model(tmp_path / "net.safetensors")) == bits(model)
 
 
-def test_weights_of_keras_are_an_archive_of_numpy(tmp_path: Path, rng: np.random.Generator) -> None:
-    model = drawn(rng, (4, 5, 3))
-    weights = [*model.host_parameters().values()]  # as get_weights() of Dense layers
-    named: dict[str, Any] = {f"{'Wb'[i % 2]}{i // 2 + 1}": w for i, w in enumerate(weights)}
-    np.savez(tmp_path / "keras.npz", **named)
-    assert bits(xpnet.import_model(tmp_path / "keras.npz")) == bits(model)
+def test_the_program_in_the_readme_takes_a_network_to_other_programs_and_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = drawn(rng, (784, 512, 512, 10), scale=255.0)
+    model.save("runs/wide/model.safetensors")
+    xpnet.export(model, "runs/wide/model.onnx")
+    set_again: list[np.ndarray] = []
+    keras = SimpleNamespace(get_weights=model.host_parameters().values, set_weights=set_again.extend)
+    pictures = rng.integers(0, 256, (5, 784), dtype=np.uint8)
+    names: dict[str, Any] = {"keras_model": keras, "pictures": pictures}
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    exec(readme.split("```py\n")[1].partition("```")[0], names)
+    compare({n: names[n] for n in ("label", "probabilities")}, expected(model, pictures), 1e-5)
+    assert bits(names["model"]) == bits(model) == bits(xpnet.load("digits.safetensors"))
+    assert [a.tobytes() for a in set_again] == [*bits(model).values()]
 
 
 def test_commands_export_and_import(tmp_path: Path, rng: np.random.Generator) -> None:
