@@ -247,6 +247,19 @@ def test_a_run_that_has_not_ended_says_how_to_end_it(tmp_path: Path) -> None:
     assert "no such file" in run(tmp_path, "predict", "nowhere", "x").err
 
 
+def test_a_row_that_overflows_has_no_answer_although_its_probability_is_1(tmp_path: Path) -> None:
+    saved(tmp_path, (1, 1), loss="binary-cross-entropy")
+    np.save(tmp_path / "x.npy", np.array([[1.0], [1e300]]))
+    assert "x.npy: row 1, counted from 0: NaN, infinity" in run(tmp_path, "predict", ".", "x.npy").err
+
+
+def test_a_standard_input_that_is_closed_is_said(tmp_path: Path) -> None:
+    saved(tmp_path)
+    before = "import sys\nsys.stdin = None"  # as Python has it after <&-
+    ended = run(tmp_path, "predict", ".", "-", before=before)
+    assert (ended.code, ended.err) == (1, "xpnet: error: -: standard input is closed\n")
+
+
 def test_control_characters_do_not_reach_a_terminal(tmp_path: Path) -> None:
     saved(tmp_path, class_names=["\x1b[31mred", "b", "c"])
     np.save(tmp_path / "x.npy", HUNDRED)
@@ -257,7 +270,7 @@ def test_control_characters_do_not_reach_a_terminal(tmp_path: Path) -> None:
 def test_reading_stops_when_nobody_reads_the_answers(tmp_path: Path) -> None:
     saved(tmp_path)
     np.save(tmp_path / "x.npy", np.zeros((3_000_000, 4), np.float16))
-    line = subprocess.list2cmdline(command("predict", ".", "x.npy"))
+    line = subprocess.list2cmdline(command("predict", ".", "x.npy", "nowhere.npy"))
     ended = subprocess.run(
         f"{line} | head -1", shell=True, cwd=tmp_path, env=environment(), capture_output=True, check=False
     )

@@ -80,6 +80,11 @@ def predict(path: Path, inputs: tuple[str, ...], top: int, as_json: bool, as_csv
 @contextmanager
 def _files(inputs: Iterable[str]) -> Iterator[list[tuple[str, Path]]]:
     """The files of inputs, with their names: standard input, which ``-`` means, is copied into one."""
+    if "-" not in inputs:
+        yield [(source, Path(source)) for source in inputs]
+        return
+    if sys.stdin is None:  # closed by the caller, as by <&-
+        raise XpnetError("-: standard input is closed")
     with TemporaryDirectory(prefix="xpnet-") as folder:
 
         def removed() -> str:
@@ -87,10 +92,9 @@ def _files(inputs: Iterable[str]) -> Iterator[list[tuple[str, Path]]]:
             return ""
 
         held, signals.last_words = Path(folder) / "standard input", removed
-        if "-" in inputs:
-            with held.open("wb") as file:
-                copyfileobj(sys.stdin.buffer, file)
-            held = held.rename(f"{held}{_form(held)}")
+        with held.open("wb") as file:
+            copyfileobj(sys.stdin.buffer, file)
+        held = held.rename(f"{held}{_form(held)}")
         yield [(source, held if source == "-" else Path(source)) for source in inputs]
 
 
