@@ -36,6 +36,7 @@ ROOMS = {
         *("errors", "model"),
     },
     "parity": {"nn", "backends", "data", "files", "errors", "model", "training", "xpnet"},
+    "estimators": {"nn", "backends", "arrays", "errors", "model", "training"},
     "exchange": {
         *("nn", "backends", "arguments", "arrays", "data", "files", "schema", "scaling", "model_file"),
         *("errors", "model", "xpnet"),

@@ -84,7 +84,7 @@ def test_a_table_is_read_with_its_names(tmp_path: Path, kind: str) -> None:
     assert data.class_names == ("no", "yes, sir")
     assert data.form.feature_names == ("age", "colour=blue", "colour=red")
     assert (len(data.X_train), len(data.X_test)) == (45, 15)
-    assert (data.classes, data.features, data.X_train.dtype) == (2, 3, np.float64)
+    assert (data.classes, data.features, str(data.X_train.dtype)) == (2, 3, "float64")
     assert [np.bincount(y).tolist() for y in (data.y_train, data.y_test)] == [[30, 15], [10, 5]]
     for X, y in ((data.X_train, data.y_train), (data.X_test, data.y_test)):
         age = X[:, 0].astype(int)
@@ -155,7 +155,7 @@ BAD_TABLES: dict[str, tuple[bytes, str]] = {
         "row 3, column 'b': 'red' where a number is expected; give --one-hot b",
     ),
     "mixed types": (b"a,y\n" + b"1,u\n" * 500_000 + b"x,u\n", "row 500,002, column 'a': 'x'"),
-    "missing": (b"a,b,y\n1,2,u\n3, ,v\n", "row 3, column 'b': a missing value, ''"),
+    "missing": (b"a,b,y\n1,2,u\n3, ,v\n", "row 3, column 'b': a missing value, ' '"),
     "NaN": (b"a,b,y\n1,nan,u\n3,4,v\n", "row 2, column 'b': a missing value, 'nan'"),
     "infinite": (b"a,b,y\n1,2,u\n1e999,4,v\n", "row 3, column 'a': '1e999'"),
     "missing label": (b"a,y\n1,u\n2,\n3,u\n", "row 3: a missing label"),
@@ -164,7 +164,7 @@ BAD_TABLES: dict[str, tuple[bytes, str]] = {
     "latin-1 below": (b"a,y\n" + b"1,u\n" * 9999 + "1,é\n".encode("latin-1"), "not UTF-8 text"),
     "utf-16": ("a,y\n1,u\n".encode("utf-16"), "not UTF-8 text"),
     "open quote": (b'a,y\n1,"u\n' + b"2,v\n" * BLOCK, "is a quote not closed?"),
-    "one class": (b"a,y\n1,u\n2,u\n", "1 training rows of 1 classes"),
+    "one class": (b"a,y\n1,u\n2,u\n", "2 training rows of 1 classes"),
     "one column": (b"y\n1\n2\n", "no column besides the label"),
     "names as labels": (
         b"a,y\n" + b"".join(b"1,n%d\n" % i for i in range(50)),
@@ -198,7 +198,7 @@ def test_the_advice_of_a_refused_text_column_is_right(tmp_path: Path) -> None:
     [
         (pa.array([[1.0], [2.0], [3.0]]), "column 'a' holds 'list<"),
         (pa.array([{"b": 1}] * 3), "column 'a' holds 'struct<"),
-        (pa.array([0, 1, 2]).cast(pa.timestamp("s")), "column 'a' holds 'timestamp[s]', not numbers"),
+        (pa.array([0, 1, 2]).cast(pa.timestamp("s")), "column 'a' holds 'timestamp[ms]', not numbers"),
         (pa.array([1, None, 3]), "row 3, column 'a': a missing value, None"),
         (pa.array(["1", "red", "3"]), "row 3, column 'a': 'red' where a number is expected"),
         (pa.array([1.0, np.inf, 3.0]), "row 3, column 'a': inf is not finite"),
@@ -228,7 +228,7 @@ def test_unknown_columns_values_and_labels_are_named(tmp_path: Path) -> None:
     assert "no column 'size'; it has ['age', 'colour', 'kind']" in refused(
         lambda: load_data(path, form=Form(label="size"))
     )
-    for name, rows, said in (
+    cases: list[tuple[str, list[list[Any]], str]] = [
         ("value", [["age", "colour", "kind"], [1, "violet", "no"]], "column 'colour': 'violet' is none of"),
         (
             "label",
@@ -236,7 +236,8 @@ def test_unknown_columns_values_and_labels_are_named(tmp_path: Path) -> None:
             "row 2: label 'maybe' is none of the classes",
         ),
         ("column", [["colour", "kind"], ["red", "no"]], "no column 'age'"),
-    ):
+    ]
+    for name, rows, said in cases:
         test = write_csv(tmp_path / f"{name}.csv", rows)
         message = refused(lambda test=test: load_data(path, form=COLOURED, test=test))  # type: ignore[misc]
         assert message.startswith(str(test))
@@ -330,15 +331,15 @@ BAD_IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut off": (lambda path: path.write_bytes(path.read_bytes()[:50]), "cut off or damaged"),
     "empty": (lambda path: path.write_bytes(b""), "not an image that Pillow reads"),
     "text": (lambda path: path.write_text("no image"), "not an image that Pillow reads"),
-    "bomb": (lambda path: path.write_bytes(bomb(2**16, 2**15)), "65536 x 32768 pixels"),
-    "large bomb": (lambda path: path.write_bytes(bomb(2**30, 2**30)), ""),
+    "bomb": (lambda path: path.write_bytes(bomb(2**16, 2**15)), "has too many pixels"),
+    "large bomb": (lambda path: path.write_bytes(bomb(2**30, 2**30)), "has too many pixels"),
     "postscript": (
         lambda path: path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
         "not an image",
     ),
     "other size": (
         lambda path: Image.new("L", (9, 9)).save(path),
-        "9 x 9 pixels, the others 4 x 3; give --size 4x3",
+        "9 x 9 pixels, the others 4 x 3 pixels; give --size 4x3",
     ),
     "a folder": (folder_instead, "a folder, device or pipe"),
 }
@@ -363,7 +364,7 @@ def test_the_advice_of_an_image_of_another_size_is_right(tmp_path: Path) -> None
 def test_a_bomb_takes_no_memory(tmp_path: Path) -> None:
     (write_images(tmp_path / "data") / "2" / "0.png").write_bytes(bomb(2**15, MOST_PIXELS // 2**15 + 1))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert "pixels are too many" in refused(lambda: load_data(tmp_path / "data"))
+    assert "has too many pixels" in refused(lambda: load_data(tmp_path / "data"))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
 
@@ -413,12 +414,8 @@ def test_a_table_is_trained_on_and_evaluated_by_commands_alone(tmp_path: Path) -
     trained = succeed(tmp_path, "train", *options)
     assert f"test rows      15: 25% of {path.name}, by seed 0\n" in trained.out
     config = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert (config["standardize"], config["optimizer"], config["lr"], config["epochs"]) == (
-        True,
-        "adam",
-        0.001,
-        2000,
-    )
+    expected = {"standardize": True, "optimizer": "adam", "lr": 0.001, "batch_size": 16, "epochs": 667}
+    assert {name: config[name] for name in expected} == expected
     model = xpnet.load(tmp_path / "run" / "model.safetensors")
     assert (model.class_names, model.feature_names) == (
         ("no", "yes, sir"),
@@ -491,7 +488,7 @@ def test_no_reader_is_imported_before_it_is_used(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("rows", "given", "epochs"),
-    [(60, (), 2000), (60, ("--epochs", "3"), 3), (3000, (), 48), (60, ("--batch-size", "6"), 223)],
+    [(160, (), 223), (60, ("--epochs", "3"), 3), (3000, (), 47), (60, ("--batch-size", "6"), 223)],
 )
 def test_small_data_are_trained_on_for_two_thousand_steps(
     tmp_path: Path, rows: int, given: tuple[str, ...], epochs: int
@@ -612,7 +609,7 @@ def test_a_loss_of_numbers_is_not_taken_for_guessing() -> None:
 @pytest.mark.parametrize(
     ("X", "said"),
     [
-        ([[1000.0, 1.0], [3000.0, 2.0]], "column 'income' is 1,512 times as large as column 'age'"),
+        ([[1000.0, 1.0], [3000.0, 2.0]], "column 'income' is 1,414 times as large as column 'age'"),
         ([[50.0, 1.0], [90.0, 2.0]], None),
         ([[0.0, 1.0], [0.0, 2.0]], None),
         (np.array([[255, 1], [200, 0]], np.uint8), None),

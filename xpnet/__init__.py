@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from xpnet.errors import DivergedError as DivergedError
     from xpnet.errors import UsageError as UsageError
     from xpnet.errors import XpnetError as XpnetError
+    from xpnet.estimators import MLPClassifier as MLPClassifier
+    from xpnet.estimators import MLPRegressor as MLPRegressor
     from xpnet.exchange import export as export
     from xpnet.exchange import import_model as import_model
     from xpnet.model import MLP as MLP
@@ -39,6 +41,7 @@ _HOMES = {
     "backends": ["get_backend"],
     "data": ["Dataset", "load_data"],
     "errors": ["DivergedError", "UsageError", "XpnetError"],
+    "estimators": ["MLPClassifier", "MLPRegressor"],
     "exchange": ["export", "import_model"],
     "model": ["MLP", "load", "save"],
     "training": ["Checkpoint", "Evaluation", "History", "Progress", "Settings", "evaluate", "train"],

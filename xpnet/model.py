@@ -230,7 +230,8 @@ class MLP:
                 rows = X[start : min(start + size, X.shape[0]), :]
                 if held is not None:  # on the host, and perhaps mapped from a file
                     with np.errstate(over="ignore"):
-                        rows = backend.asarray(np.asarray(read(rows), held))
+                        rows = np.asarray(read(rows), held)
+                    rows = rows if backend.name == "numpy" else backend.asarray(rows)  # which would copy them
                 divisor, part = input_scale(self, rows), xp.astype(rows, dtype, copy=False)
                 part = part / divisor if divisor != 1 else part
                 part = part if self.inputs is None else self.inputs.scaled(part, self._place)

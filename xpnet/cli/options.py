@@ -57,6 +57,8 @@ def option(name: str, text: str = "", kind: Any = None, default: Any = None, **s
         kind = click.Choice(list(kind))
     if default is not None:
         settings |= {"default": default, "show_default": True}
+    elif "/" in name:  # a flag that may be left open
+        settings["default"] = None
     return click.Option(name.split(), type=kind, help=text, **settings)
 
 

@@ -54,7 +54,6 @@ GROUPS = {
         option(
             "--standardize/--no-standardize",
             "Scale each column to mean 0 and deviation 1.  [default: tables only]",
-            default=None,
         ),
     ),
     "Network": (
@@ -65,7 +64,7 @@ GROUPS = {
     ),
     "Training": (
         option("--epochs", "Passes over the training rows.  [default: 10, or more for 2,000 steps]", int),
-        setting("batch_size", "Rows in a step."),
+        option("--batch-size", "Rows in a step.  [default: 64, or fewer of small data]", int),
         setting("lr", "Learning rate.  [default: 0.001; sgd: by loss, such as 0.5 (1 - momentum)]", float),
         option("--optimizer", "How weights follow from gradients.  [default: sgd; tables: adam]", OPTIMIZERS),
         setting("momentum", "Momentum of sgd."),
@@ -199,13 +198,16 @@ def completed(settings: Settings, options: Mapping[str, Any], data: Dataset) -> 
     """Fill in the defaults that depend on the data.
 
     Adam trains on tables unless something is said of the optimizer, because a value that few rows have is
-    large once it is standardized. Small data are seen so often that the run has `FEWEST_STEPS`.
+    large once it is standardized. An epoch of small data has about ten steps, of 16 rows or more, and there
+    are so many epochs that the run has `FEWEST_STEPS`.
     """
+    rows = max(1, round(len(data.X_train) * (1 - (settings.validation or 0))))
+    if options["batch_size"] is None:
+        settings = replace(settings, batch_size=min(settings.batch_size, max(16, rows // 10)))
     said = [options[name] for name in ("optimizer", "lr", "momentum", "nesterov")]
     if data.form.feature_names and not any(said):
         settings = settings_of(asdict(settings) | {"optimizer": "adam", "lr": None}, options["loss"])
     if options["epochs"] is None:
-        rows = max(1, round(len(data.X_train) * (1 - (settings.validation or 0))))
         steps = -(-rows // min(settings.batch_size, rows))
         settings = replace(settings, epochs=max(settings.epochs, -(-FEWEST_STEPS // steps)))
     return settings

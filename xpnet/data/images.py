@@ -1,12 +1,12 @@
 """Folders of images, with a subfolder for each class, read by Pillow."""
 
+import logging
 import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from xpnet.files import opened
 MOST_PIXELS = 2**25
 """An image of more is refused before it is unpacked."""
 
+GREY = ("1", "L", "LA", "I;16", "I;16B", "I;16L")
+"""Pillow's modes of images without colours. The first image of a folder decides for all."""
+
 RUN = {"EPS", "WMF", "MPEG", "FPX", "MIC", "HDF5", "BUFR", "GRIB"}
 """Formats that Pillow hands to other programs, or cannot unpack."""
 
@@ -25,6 +28,8 @@ DAMAGE = (
     *(SyntaxError, EOFError, RuntimeError, NotImplementedError, AttributeError, struct.error),
 )
 """The exceptions of Pillow's decoders for damaged files."""
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs of damage is in the error
 
 IGNORED = ("thumbs.db", "desktop.ini")
 
@@ -58,24 +63,24 @@ def read_image(path: Path, form: Form) -> tuple[np.ndarray, tuple[int, ...]]:
     XpnetError
         Pillow is not installed, the file is no image or a damaged one, or has another shape.
     """
-    with opened(path) as file, _decoding(path):
-        pillow, ops = library("PIL.Image", "images", "images"), library("PIL.ImageOps", "images", "images")
-        pillow.init()
-        with pillow.open(file, formats=[kind for kind in pillow.OPEN if kind not in RUN]) as image:
-            width, height = image.size
-            if width * height > MOST_PIXELS:
-                raise XpnetError(f"{path}: {width} x {height} pixels are too many")
-            image = ops.exif_transpose(image)
-            grey = image.mode in ("1", "L", "LA", "I;16", "I;16B", "I;16L")
-            shape = form.image_shape
-            grey, resized = (grey, form.size) if shape is None else (len(shape) == 2, form.size)
-            if image.mode.startswith("I;16"):
-                image = pillow.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
-            if image.has_transparency_data:
-                paper = pillow.new("RGBA", image.size, "white")
-                image = pillow.alpha_composite(paper, image.convert("RGBA"))
-            image = image.convert("L" if grey else "RGB")
-            pixels = np.asarray(image.resize(resized) if resized else image)
+    pillow, ops = (library(name, "images", "images") for name in ("PIL.Image", "PIL.ImageOps"))
+    pillow.init()
+    kinds = [kind for kind in pillow.OPEN if kind not in RUN]
+    bomb = pillow.DecompressionBombError
+    with opened(path) as file, _decoding(path, bomb), pillow.open(file, formats=kinds) as image:
+        width, height = image.size
+        if width * height > MOST_PIXELS:
+            raise bomb
+        image = ops.exif_transpose(image)
+        shape, size = form.image_shape, form.size
+        grey = image.mode in GREY if shape is None else len(shape) == 2
+        if image.mode.startswith("I;16"):
+            image = pillow.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+        if image.has_transparency_data:
+            paper = pillow.new("RGBA", image.size, "white")
+            image = pillow.alpha_composite(paper, image.convert("RGBA"))
+        image = image.convert("L" if grey else "RGB")
+        pixels = np.asarray(image.resize(size) if size else image)
     if shape is not None and pixels.shape != tuple(shape):
         have, want = (f"{s[1]} x {s[0]} pixels" for s in (pixels.shape, shape))
         raise XpnetError(f"{path}: {have}, the others {want}; give --size {shape[1]}x{shape[0]}")
@@ -117,13 +122,13 @@ def read_images(folder: Path, form: Form, targets: str, memory: int | None) -> R
 
 
 @contextmanager
-def _decoding(path: Path) -> Iterator[Any]:
+def _decoding(path: Path, bomb: type[Exception]) -> Iterator[None]:
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
     except XpnetError:
         raise
-    except MemoryError as error:
-        raise XpnetError(f"{path}: needs too much memory") from error
+    except (bomb, MemoryError) as error:
+        raise XpnetError(f"{path}: has too many pixels") from error
     except DAMAGE as error:
         raise XpnetError(f"{path}: not an image that Pillow reads, or cut off or damaged") from error

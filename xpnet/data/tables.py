@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from io import BufferedReader, TextIOWrapper
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ FIRST = 2
 
 AT_ONCE = 2**20
 """About as many numbers of a Parquet file are read at a time."""
+
+LONGEST = 120
+"""The most characters of an error of pyarrow, which may quote a row, that a message shows."""
 
 MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
 """How missing values are written in columns of numbers, in lower case."""
@@ -54,15 +58,12 @@ class Table:
         self.path, self.parquet = str(path), str(path).endswith(".parquet")
         self.pa, self.pc = (library(name, "tables", "tables") for name in ("pyarrow", "pyarrow.compute"))
         with opened(path) as file, self._reading():
-            self.names = self._parquet(file).schema_arrow.names if self.parquet else self._header(file)
-        seen = {""}
-        for number, name in enumerate(self.names, 1):
-            if name in seen:
-                raise XpnetError(
-                    f"{path}: column {number} is named {brief(name)}: the first line must name every column, "
-                    "each by another name"
-                )
-            seen.add(name)
+            self.names = self._opened(file).schema_arrow.names if self.parquet else self._header(file)
+        self.places: dict[str, int] = {}
+        for place, name in enumerate(self.names):
+            if not name or self.places.setdefault(name, place) != place:
+                said = "the first line must name every column, each by another name"
+                raise XpnetError(f"{path}: column {place + 1} is named {brief(name)}: {said}")
 
     def feature_names(self, form: Form) -> tuple[str, ...]:
         """The columns that rows will have: one for each column of numbers, and for each value of a `one_hot`.
@@ -129,18 +130,17 @@ class Table:
                     row = chosen.is_null().to_pylist().index(True)
                     raise self._wrong(first, row, name, found[row].as_py(), f"none of {brief(list(values))}")
                 X[np.arange(len(X)), np.array(list(values.values()))[chosen.to_numpy()]] = 1
-            y = None if label is None else (self._texts if texts else self._of(first))(batch, label)
+            y = None
+            if label is not None:
+                y = self._texts(batch, label) if texts else self._numbers(first, batch, label)
             yield X, y
-
-    def _of(self, first: int) -> Any:
-        return lambda batch, name: self._numbers(first, batch, name)
 
     def label(self, form: Form) -> str:
         """The name of the column of the targets: the one asked for, or the last that is no feature."""
         if form.label:
             return self.names[self._index(form.label)]
         known = set(form.feature_names or ())
-        known |= {name.partition("=")[0] for name in known - set(self.names)}
+        known |= set(self._columns(form.feature_names or ())[1])
         others = [name for name in self.names if name not in known]
         if not others:
             raise XpnetError(f"{self.path}: no column of labels besides the columns of the rows")
@@ -148,11 +148,10 @@ class Table:
 
     def _columns(self, features: tuple[str, ...]) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
         """The places of the columns of numbers and, for other columns, those of each of their values."""
-        names, numbers = set(self.names), dict[str, int]()
-        choices: dict[str, dict[str, int]] = {}
+        numbers, choices = dict[str, int](), dict[str, dict[str, int]]()
         for place, feature in enumerate(features):
-            cuts = [at for at, letter in enumerate(feature) if letter == "=" and feature[:at] in names]
-            if feature in names:
+            cuts = [at for at, letter in enumerate(feature) if letter == "=" and feature[:at] in self.places]
+            if feature in self.places:
                 numbers[feature] = place
             elif cuts:
                 choices.setdefault(feature[: cuts[0]], {})[feature[cuts[0] + 1 :]] = place
@@ -161,9 +160,9 @@ class Table:
         return numbers, choices
 
     def _index(self, name: str) -> int:
-        if name not in self.names:
+        if name not in self.places:
             raise XpnetError(f"{self.path}: no column {name!r}; it has {brief(self.names)}")
-        return self.names.index(name)
+        return self.places[name]
 
     def _texts(self, batch: Any, name: str) -> Any:
         column = batch.column(self._index(name))
@@ -212,15 +211,15 @@ class Table:
         """The rows as Arrow batches, each with the number of its first row."""
         first = FIRST
         with opened(self.path) as file, self._reading():
-            for batch in self._parquet_batches(file) if self.parquet else self._csv(file):
+            for batch in self._parquet(file) if self.parquet else self._csv(file):
                 yield first, batch
                 first += len(batch)
 
     def _parquet(self, file: BufferedReader) -> Any:
-        return library("pyarrow.parquet", "tables", "tables").ParquetFile(file)
+        return self._opened(file).iter_batches(max(1, AT_ONCE // len(self.names)), use_threads=False)
 
-    def _parquet_batches(self, file: BufferedReader) -> Any:
-        return self._parquet(file).iter_batches(max(1, AT_ONCE // len(self.names)), use_threads=False)
+    def _opened(self, file: BufferedReader) -> Any:
+        return library("pyarrow.parquet", "tables", "tables").ParquetFile(file)
 
     def _csv(self, file: BufferedReader) -> Any:
         csv_, names = library("pyarrow.csv", "tables", "tables"), self.names
@@ -237,13 +236,7 @@ class Table:
         text = TextIOWrapper(file, "utf-8-sig", newline="")
         line = text.readline(BLOCK)
         self.delimiter = max(",;\t", key=line.count)
-
-        def lines() -> Iterator[str]:
-            yield line
-            while more := text.readline(BLOCK):
-                yield more
-
-        reader = csv.reader(lines(), delimiter=self.delimiter)
+        reader = csv.reader(chain([line], iter(lambda: text.readline(BLOCK), "")), delimiter=self.delimiter)
         names = [name.strip() for name in next(reader, [])]
         self.lines = reader.line_num
         text.detach()
@@ -270,7 +263,7 @@ class Table:
                 said = f"a row of more than {BLOCK:,} bytes: is a quote not closed?"
             elif "short" in said or "Empty" in said:
                 said = "no rows behind the line of names"
-            raise XpnetError(f"{self.path}: {brief(said)[1:-1]}") from error
+            raise XpnetError(f"{self.path}: {said.removeprefix('CSV parse error: ')[:LONGEST]}") from error
 
 
 def read_table(path: Path, form: Form, targets: str, memory: int | None) -> Rows:

@@ -29,6 +29,7 @@ class SGD:
     momentum: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0
+    decoupled: bool = False
 
     def memory(self, xp: Namespace, parameters: State) -> State:
         """Create a velocity of zeros for each parameter, or nothing without momentum."""
@@ -39,9 +40,7 @@ class SGD:
     def update(self, xp: Namespace, state: State, gradients: State, lr: Array) -> State:
         """Change the parameters once, and return the new state. `lr` is an array of shape (1,)."""
         for name, dW in gradients.items():
-            W = state[name]
-            if self.weight_decay and is_weight(name):
-                dW += self.weight_decay * W
+            W, dW = decay(self, name, state[name], dW, lr)
             dW *= lr  # in place: lr * dW would be another array as large as W
             if self.momentum:
                 v = state[f"velocity.{name}"]
@@ -102,12 +101,7 @@ class Adam:
         c2 += 1.0 - self.beta2
         state |= {"mean.correction": c1, "square.correction": c2}
         for name, dW in gradients.items():
-            W = state[name]
-            if self.weight_decay and is_weight(name):
-                if self.decoupled:
-                    W -= lr * self.weight_decay * W
-                else:
-                    dW += self.weight_decay * W
+            W, dW = decay(self, name, state[name], dW, lr)
             m, s = state[f"mean.{name}"], state[f"square.{name}"]
             m *= self.beta1
             m += (1.0 - self.beta1) * dW
@@ -122,6 +116,16 @@ class Adam:
 
 
 Optimizer: TypeAlias = SGD | Adam
+
+
+def decay(optimizer: Optimizer, name: str, W: Array, dW: Array, lr: Array) -> tuple[Array, Array]:
+    """Let a weight decay, by itself or by its gradient. Biases stay as they are."""
+    if optimizer.weight_decay and is_weight(name):
+        if optimizer.decoupled:
+            W -= lr * optimizer.weight_decay * W
+        else:
+            dW += optimizer.weight_decay * W
+    return W, dW
 
 
 def clip_by_norm(xp: Namespace, gradients: State, largest: float) -> State:
