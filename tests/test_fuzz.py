@@ -321,8 +321,20 @@ def readers(folder: Path) -> dict[str, Reader]:
     }
 
 
-READERS = ("idx", "idx.gz", "npy", "npz", "model", "checkpoint", "weights", "state_dict", "config.json")
-READERS += ("csv", "parquet", "images")
+READERS = (
+    "idx",
+    "idx.gz",
+    "npy",
+    "npz",
+    "model",
+    "checkpoint",
+    "weights",
+    "state_dict",
+    "config.json",
+    "csv",
+    "parquet",
+    "images",
+)
 
 
 # --- the process --------------------------------------------------------------------------------------------
