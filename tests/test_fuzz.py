@@ -203,7 +203,26 @@ def run_files(folder: Path) -> dict[str, bytes]:
     settings |= {"standardize": True, "checkpoint": folder / "checkpoint"}
     train(model, data["x_train"], data["y_train"], **settings)
     model.save(folder / "model")
-    return {name: (folder / name).read_bytes() for name in ("model", "checkpoint")}
+    for name in ("a.npz", "a.safetensors"):
+        xpnet.export(model, folder / name)
+    return {name: (folder / name).read_bytes() for name in ("model", "checkpoint", "a.npz", "a.safetensors")}
+
+
+def weights_damaged(whole: bytes, rng: Rng) -> bytes:
+    """An archive of weights, damaged as an archive or in its description."""
+    if rng.random() < 0.5:
+        return zip_damaged(whole, rng)
+    arrays = dict(np.load(io.BytesIO(whole)))
+    text = json_damaged(json.loads(str(arrays["xpnet"])), rng).encode(errors="replace")
+    return saved(np.savez, **arrays | {"xpnet": np.asarray(text.decode())})
+
+
+def read_weights(folder: Path) -> None:
+    xpnet.import_model(folder / "a.npz")
+
+
+def read_state_dict(folder: Path) -> None:
+    xpnet.import_model(folder / "a.safetensors")
 
 
 def read_npz(folder: Path) -> None:
@@ -293,6 +312,8 @@ def readers(folder: Path) -> dict[str, Reader]:
         "npz": ({"a.npz": saved(np.savez_compressed, **floats)}, zip_damaged, [read_npz]),
         "model": ({"model": run["model"]}, tensors_damaged, [read_model]),
         "checkpoint": ({"checkpoint": run["checkpoint"]}, tensors_damaged, [read_checkpoint, read_settings]),
+        "weights": ({"a.npz": run["a.npz"]}, weights_damaged, [read_weights]),
+        "state_dict": ({"a.safetensors": run["a.safetensors"]}, tensors_damaged, [read_state_dict]),
         "config.json": ({"config.json": json.dumps(config).encode()}, config_damaged, [of_run]),
         "csv": ({"a.csv": table_csv()}, csv_damaged, [partial(read_table, "a.csv")]),
         "parquet": ({"a.parquet": table_parquet()}, damaged, [partial(read_table, "a.parquet")]),
@@ -300,7 +321,20 @@ def readers(folder: Path) -> dict[str, Reader]:
     }
 
 
-READERS = ("idx", "idx.gz", "npy", "npz", "model", "checkpoint", "config.json", "csv", "parquet", "images")
+READERS = (
+    "idx",
+    "idx.gz",
+    "npy",
+    "npz",
+    "model",
+    "checkpoint",
+    "weights",
+    "state_dict",
+    "config.json",
+    "csv",
+    "parquet",
+    "images",
+)
 
 
 # --- the process --------------------------------------------------------------------------------------------

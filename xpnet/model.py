@@ -16,6 +16,7 @@ from xpnet.data.checks import check_finite, check_type
 from xpnet.data.mapped import read
 from xpnet.data.rows import stream
 from xpnet.errors import UsageError, XpnetError
+from xpnet.files import FilePath
 from xpnet.model_file import DESCRIPTION, read_model, write_model
 from xpnet.model_file import DTYPES as DTYPES
 from xpnet.nn.activations import ACTIVATIONS
@@ -249,8 +250,13 @@ class MLP:
         """
         if self.kind == "numbers":
             raise XpnetError(f"a network with {self.loss} has no probabilities; ask predict for its numbers")
+        return self.output(self.logits(X))
+
+    def output(self, logits: Array) -> Array:
+        """Compute what logits (m, outputs) mean: probabilities, or numbers in the units of the targets."""
         with self.backend.running(self.dtype):
-            return LOSSES[self.loss].output(self.backend.xp, self.logits(X))
+            A = LOSSES[self.loss].output(self.backend.xp, logits)
+            return A if self.targets is None else self.targets.restored(A, self._place)
 
     def predict(self, X: Array) -> Array:
         """Find the most probable class, the labels or the numbers of every row; see `logits`.
@@ -276,11 +282,8 @@ class MLP:
                 check_finite(backend.to_numpy(logits), "X, or the weights")
             if self.kind == "classes":
                 return xp.argmax(logits, axis=1)
-            if self.kind == "labels":
-                answer = xp.astype(logits > 0, xp.int32)
-            else:
-                answer = LOSSES[self.loss].output(xp, logits)
-                answer = answer if self.targets is None else self.targets.restored(answer, self._place)
+            labels = self.kind == "labels"
+            answer = xp.astype(logits > 0, xp.int32) if labels else self.output(logits)
             return answer[:, 0] if self.outputs == 1 else answer
 
     def _place(self, column: np.ndarray) -> Array:
@@ -412,7 +415,11 @@ def load(path: str | Path, *, device: str | None = None, backend: str | Backend 
     XpnetError
         The file is missing, damaged, not an xpnet model, or holds other shapes than it says.
     """
-    arguments, backend = read_model(path), _backend(device, backend)
+    return made_of(path, read_model(path), _backend(device, backend))
+
+
+def made_of(path: FilePath, arguments: Mapping[str, Any], backend: Backend) -> MLP:
+    """Make a network of the arguments that a file holds; where they make no sense, the error names it."""
     try:
         return MLP(backend=backend, **arguments)
     except UsageError as error:

@@ -10,12 +10,11 @@ import click
 import numpy as np
 
 from xpnet.backends import get_backend
-from xpnet.cli.folder import CHECKPOINT, MODEL, way_on
+from xpnet.cli.folder import model_of
 from xpnet.cli.options import JSON, MEMORY, PLACE, Command, option
 from xpnet.cli.source import LABEL, of_run, read
 from xpnet.cli.tables import columns, lay_out, place, print_table, print_title, shown
 from xpnet.data import Form, load_test
-from xpnet.errors import XpnetError
 from xpnet.model import load
 from xpnet.training import Evaluation
 from xpnet.training import evaluate as evaluate_model
@@ -37,10 +36,7 @@ def evaluate(
     MODEL is a file model.safetensors, or the folder of a run.
     """
     backend = get_backend(**where)
-    if path.is_dir():
-        path = path / MODEL
-        if not path.exists() and path.with_name(CHECKPOINT).exists():
-            raise XpnetError(f"{path.parent}: this run has not ended; {way_on(path.parent)}")
+    path = model_of(path)
     model = load(path, backend=backend)
     if data is None:
         options = of_run(path.parent)
