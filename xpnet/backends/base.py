@@ -62,11 +62,6 @@ class Execution:
     actual: str
     reason: str = ""
 
-    @property
-    def fell_back(self) -> bool:
-        """Whether steps run eager although the user did not ask for that."""
-        return bool(self.reason)
-
     def __str__(self) -> str:
         ran = "captured graph" if self.actual == "captured" else self.actual
         return f"{ran} ({self.reason})" if self.reason else ran
