@@ -1,7 +1,6 @@
 """What both estimators share: their parameters, how they learn, and what they have learned."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -260,13 +259,13 @@ class BaseMLP(Convertible, Travelling):
         X, host = predict_rows(self, X, method)
         model, backend = self.model_, self.model_.backend
         network, xp, parameters = model.network, backend.xp, model.parameters
-        moved, many = host and backend.name != "numpy", X.shape[0] > backend.rows_at_once
+        moved = host and backend.name != "numpy"
 
         def answer(rows: Array) -> Array:
             rows = backend.asarray(rows) if moved else rows
             return output(xp, forward(xp, network, parameters, rows).Z[network.depth])
 
-        with backend.running(model.dtype), few_threads(2**10 * network.size) if many else nullcontext():
+        with backend.running(model.dtype):
             A = in_parts(model, X, answer)
             return backend.to_numpy(A) if moved else A, host
 

@@ -45,7 +45,7 @@ def same(one: Backend, other: Backend) -> bool:
 
 def opened(array: Any) -> Any:
     """Take arrays and frames that belong to none of our libraries, and share the memory of those on a GPU."""
-    if owner(array) is not None:
+    if isinstance(array, np.ndarray) or owner(array) is not None:
         return array
     if hasattr(array, "to_cupy"):  # a frame of cuDF
         return array.to_cupy()
