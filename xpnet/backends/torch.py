@@ -37,8 +37,12 @@ class TorchBackend(RecordingBackend):
 
     def namespace(self) -> Patched:
         """array-api-compat's, with short cuts."""
-        matmul = _rounded(self.module) if self.precision == "bf16" else self.module.matmul
-        return _short_cuts(self.module, import_module("array_api_compat.torch"), matmul)
+        compat = import_module("array_api_compat.torch")
+        if self.precision == "bf16":
+            return Patched(_short_cuts(self.module, compat), matmul=_rounded(self.module))
+        short = _short_cuts(self.module, compat)
+        # TF32 would round lr dZ on a GPU, and not dZ as the definition does
+        return Patched(short, descend) if self.precision == "float32" else short
 
     def supports(self, dtype: str) -> bool:
         """Apple's GPUs have no float64."""
@@ -165,7 +169,7 @@ class TorchBackend(RecordingBackend):
         return {name: array.clone() if array.is_inference() else array for name, array in state.items()}
 
 
-def _short_cuts(torch: Any, compat: Any, matmul: Callable[..., Array]) -> Patched:
+def _short_cuts(torch: Any, compat: Any) -> Patched:
     """array-api-compat's namespace, but with PyTorch's own functions where a step calls them most often.
 
     A wrapper takes longer than a small operation itself. `take` counts no rows from the end, which the
@@ -201,7 +205,21 @@ def _short_cuts(torch: Any, compat: Any, matmul: Callable[..., Array]) -> Patche
     def matrix_transpose(x: Array, /) -> Array:
         return x.mT
 
-    return Patched(compat, astype, matrix_transpose, max, maximum, minimum, sum, take, matmul=matmul)
+    return Patched(compat, astype, matrix_transpose, max, maximum, minimum, sum, take, matmul=torch.matmul)
+
+
+def descend(W: Array, A: Array, dZ: Array, lr: Array, kept: Array | float | None = None) -> Array:
+    """W <- kept W - lr A^T dZ, as ``nn`` defines it, in one product.
+
+    A product takes its factors as numbers. On a GPU the host would have to wait for them, so there `lr` goes
+    into dZ, which is smaller than W.
+    """
+    if W.device.type == "cpu":
+        share = 1.0 if kept is None else float(kept)
+        return W.addmm_(A.mT, dZ, beta=share, alpha=-lr.item())
+    if kept is not None:
+        W *= kept
+    return W.addmm_(A.mT, dZ * lr, alpha=-1.0)
 
 
 def _rounded(torch: Any) -> Callable[[Array, Array], Array]:

@@ -13,8 +13,36 @@ W <- W - lr weight_decay W, changes the weight directly, so it never enters the 
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from xpnet.nn.dense import Product
 from xpnet.nn.network import is_weight
 from xpnet.nn.typing import Array, Namespace, State
+
+
+def descend(xp: Namespace, W: Array, dW: Array, lr: Array, kept: Array | None = None) -> Array:
+    """W <- kept W - lr dW, where None keeps W whole.
+
+    A library that can add a product straight to a matrix never makes dW: the namespace of its backend has a
+    ``descend`` of its own, for the factors of dW. This function is the definition, and the way of all others.
+
+    Parameters
+    ----------
+    W
+        Weights or a velocity; it is changed in place where the library can.
+    dW
+        The gradient, which may be overwritten, or its factors.
+    lr : (1,)
+    kept : (1,)
+        An array or a number.
+    """
+    if isinstance(dW, Product):
+        if hasattr(xp, "descend"):
+            return xp.descend(W, dW.A, dW.dZ, lr, kept)
+        dW = xp.matmul(xp.matrix_transpose(dW.A), dW.dZ)
+    if kept is not None:
+        W *= kept
+    dW *= lr  # in place: lr * dW would be another array as large as W
+    W -= dW
+    return W
 
 
 @dataclass(frozen=True)
@@ -23,7 +51,10 @@ class SGD:
 
     With momentum mu there is a velocity v <- mu v - lr dW, and W <- W + v (Polyak, 1964). Nesterov's momentum
     looks ahead: W <- W + mu v - lr dW (Sutskever et al., "On the importance of initialization and momentum",
-    2013).
+    2013). It is computed as W + (1 + mu) v less mu times the velocity before, which is the same and needs lr dW
+    only once.
+
+    An update is linear in the gradient, so `descend` may be given dW as its factors.
     """
 
     momentum: float = 0.0
@@ -40,22 +71,18 @@ class SGD:
         """Change the parameters once, and return the new state. `lr` is an array of shape (1,)."""
         for name, dW in gradients.items():
             W = state[name]
-            if self.weight_decay and is_weight(name):
-                dW += self.weight_decay * W
-            dW *= lr  # in place: lr * dW would be another array as large as W
+            pull = lr * self.weight_decay if self.weight_decay and is_weight(name) else None
             if self.momentum:
-                v = state[f"velocity.{name}"]
-                v *= self.momentum
-                v -= dW
-                state[f"velocity.{name}"] = v
+                v, decay = state[f"velocity.{name}"], None if pull is None else pull * W
                 if self.nesterov:
-                    W += self.momentum * v
-                    W -= dW
-                else:
-                    W += v
+                    W -= self.momentum * v
+                v = descend(xp, v, dW, lr, self.momentum)
+                if decay is not None:
+                    v -= decay
+                W += (1.0 + self.momentum) * v if self.nesterov else v
+                state |= {name: W, f"velocity.{name}": v}
             else:
-                W -= dW
-            state[name] = W
+                state[name] = descend(xp, W, dW, lr, None if pull is None else 1.0 - pull)
         return state
 
 

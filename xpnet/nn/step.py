@@ -28,7 +28,7 @@ from xpnet.nn.dropout import dropout_masks
 from xpnet.nn.losses import Loss
 from xpnet.nn.metrics import CLASSES, one_hot
 from xpnet.nn.network import Network, backward, forward, is_weight
-from xpnet.nn.optimizers import Optimizer, clip_by_norm
+from xpnet.nn.optimizers import SGD, Optimizer, clip_by_norm
 from xpnet.nn.typing import Array, Namespace, State
 
 
@@ -94,11 +94,16 @@ class TrainingStep:
     def __call__(self, state: State, rows: Array, data: State) -> State:
         """Take one step on the rows with the numbers `rows` (m,), and return the new state."""
         state = dict(state)
-        gradients = self.gradients(state, rows, data)
+        # whoever looks at a gradient as a whole needs dW itself
+        factors = isinstance(self.optimizer, SGD) and not self.clip and "penalty" not in data
+        gradients = self.gradients(state, rows, data, factors=factors)
         return self.apply(state, gradients)
 
-    def gradients(self, state: State, rows: Array, data: State) -> State:
-        """Compute the gradient of the mean loss of a batch, and add its losses to the running sums."""
+    def gradients(self, state: State, rows: Array, data: State, *, factors: bool = False) -> State:
+        """Compute the gradient of the mean loss of a batch, and add its losses to the running sums.
+
+        With `factors`, the gradients of weights stay products, as for `backward`.
+        """
         xp = self.xp
         X, T, weights = gather(xp, rows, data, self.loss, self.scale, state["W1"].dtype)
         masks = self.masks(state, data, X.shape[0])
@@ -111,7 +116,7 @@ class TrainingStep:
             total = xp.where(total > 0, total, xp.full_like(total, inf))
 
         dZ = self.loss.backward(xp, A, T, weights / total)
-        gradients = backward(xp, self.network, state, computed, dZ, masks)
+        gradients = backward(xp, self.network, state, computed, dZ, factors=factors)
         if "penalty" in data:
             for name in filter(is_weight, gradients):
                 W = state[name]

@@ -12,11 +12,11 @@ from xpnet.backends import Backend
 from xpnet.data import load_data
 from xpnet.data.rows import stream
 from xpnet.nn.activations import ACTIVATIONS
-from xpnet.nn.dense import dense, dense_backward, dense_backward_input
+from xpnet.nn.dense import Product, dense, dense_backward, dense_backward_input
 from xpnet.nn.dropout import dropout_masks
 from xpnet.nn.losses import LOSSES, canonical_backward, softmax
 from xpnet.nn.network import Network, backward, forward, initial_parameters, is_weight
-from xpnet.nn.optimizers import SGD, Adam, Optimizer, clip_by_norm
+from xpnet.nn.optimizers import SGD, Adam, Optimizer, clip_by_norm, descend
 from xpnet.nn.step import TrainingStep
 from xpnet.nn.typing import Array, State
 
@@ -147,6 +147,10 @@ def operations(backend: Backend, inputs: Inputs, dtype: str) -> Iterator[tuple[s
     yield "dense dW", dW
     yield "dense db", db
     yield "dense dA", dense_backward_input(xp, dZ, W)
+    lr, kept = (backend.asarray(np.full(1, number, dtype)) for number in (LR, 0.875))
+    for name, share in (("whole", None), ("a number", 0.875), ("an array", kept)):
+        # W + 0 is a copy, because the product may be added in place
+        yield f"descend W, kept {name}", descend(xp, W + 0.0, Product(X, dZ), lr, share)
     for name, (f, f_backward) in ACTIVATIONS.items():
         A = f(xp, Z)
         yield f"{name} A", A
