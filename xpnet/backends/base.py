@@ -93,11 +93,11 @@ class Patched:
         return self  # modules cannot be copied
 
 
-HOOKS = ("descend",)
-"""The functions of ``nn`` of which a namespace may have a form of its own that its library computes faster.
+HOOKS = ("subtract_product",)
+"""Functions beyond the standard that a namespace may have, where its library computes them faster.
 
-Where it has none, ``nn`` computes by the standard's operations. That is the definition, and both are compared
-by parity, by the tests, and when a step is first recorded.
+Where it has none, ``nn`` does the same by the standard's operations. That is the definition, and both are
+compared by parity, by the tests, and when a step is first recorded.
 """
 
 

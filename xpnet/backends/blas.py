@@ -25,7 +25,7 @@ FORMS = {
 """The names under which builds of OpenBLAS have the function, and the type of a size there."""
 
 TYPES = {"f": ("s", ctypes.c_float), "d": ("d", ctypes.c_double)}
-"""For the dtypes that it multiplies, by their characters: the letter in its name, and the type of a factor."""
+"""For the character of each dtype that it multiplies: the letter in its name, and the type of a factor."""
 
 Memory: Any = ctypes.c_char * 0
 """The memory of an array that is in C order and may be written to. Of others it cannot be made."""
@@ -87,11 +87,11 @@ def add_product(gemm: Gemm, C: Array, A: Array, B: Array, alpha: float, beta: fl
     return True
 
 
-def descend(W: Array, A: Array, dZ: Array, lr: Array, kept: Array | float | None = None) -> Array:
-    """W <- kept W - lr A^T dZ, as ``nn`` defines it: in one product, or in the plain way where that fails."""
-    rate, share = lr.item(), 1.0 if kept is None else np.asarray(kept).item()
+def subtract_product(W: Array, A: Array, B: Array, kept: Array | float | None = None) -> Array:
+    """W <- kept W - A^T B, as ``nn`` defines it: in one product, or in the plain way where that fails."""
+    share = 1.0 if kept is None else np.asarray(kept).item()
     gemm = load().get(W.dtype.char)
-    if gemm is None or not add_product(gemm, W, A, dZ, -rate, share):
+    if gemm is None or not add_product(gemm, W, A, B, -1.0, share):
         W *= share
-        W -= rate * (A.T @ dZ)
+        W -= A.T @ B
     return W

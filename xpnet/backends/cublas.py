@@ -80,7 +80,7 @@ class CuBLAS:
             "uint32 x", "uint16 y", f"{TO_BFLOAT16};", "xpnet_to_bfloat16"
         )
         # made before anything is recorded, because a recording would have to copy a number to the device
-        self._ones = {dtype: module.ones(1, dtype=dtype) for dtype in TYPES}
+        self._minus_one = {dtype: -module.ones(1, dtype=dtype) for dtype in TYPES}
         self._call("cublasCreate_v2", ctypes.byref(self.handle))
 
     def matmul(self, A: Array, B: Array, /) -> Array:
@@ -99,25 +99,20 @@ class CuBLAS:
         self._multiply(A, B, C, ON_HOST, ctypes.byref(scalar(1.0)), ctypes.byref(scalar(0.0)))
         return C
 
-    def descend(self, W: Array, A: Array, dZ: Array, lr: Array, kept: Array | float | None = None) -> Array:
-        """W <- kept W - lr A^T dZ, as ``nn`` defines it, in one product that is added straight to W.
+    def subtract_product(self, W: Array, A: Array, B: Array, kept: Array | float | None = None) -> Array:
+        """W <- kept W - A^T B, as ``nn`` defines it, in one product that is added straight to W.
 
-        Its factors stay on the device, where cuBLAS reads them when it multiplies: the host need not wait for
-        them, and a recording multiplies by what they are when it is launched.
-
-        Parameters
-        ----------
-        W : (k, n)
-            Changed in place.
-        A : (m, k)
-        dZ : (m, n)
-        lr, kept : (1,)
-            `kept` may be a number, or None to keep W whole.
+        `kept` may be an array, which stays on the device. cuBLAS reads it there when it multiplies: the host
+        need not wait, and a recording multiplies by what it is when it is launched.
         """
-        one = self._ones[W.dtype.name]
-        alpha, beta = -lr, one if kept is None else one * kept
         C = W if W.flags.c_contiguous else self.module.ascontiguousarray(W)
-        self._multiply(A.T, dZ, C, ON_DEVICE, _address(alpha.data), _address(beta.data))
+        if kept is None or isinstance(kept, float):
+            scalar = TYPES[C.dtype.name][1]
+            alpha, beta = scalar(-1.0), scalar(1.0 if kept is None else kept)
+            self._multiply(A.T, B, C, ON_HOST, ctypes.byref(alpha), ctypes.byref(beta))
+        else:
+            minus_one = self._minus_one[C.dtype.name]
+            self._multiply(A.T, B, C, ON_DEVICE, _address(minus_one.data), _address(kept.data))
         if C is not W:
             W[...] = C
         return W

@@ -8,7 +8,7 @@ import numpy as np
 import threadpoolctl
 
 from xpnet.backends.base import Array, Backend, Patched
-from xpnet.backends.blas import descend
+from xpnet.backends.blas import subtract_product
 
 
 class NumPyBackend(Backend):
@@ -94,4 +94,4 @@ def _short_cuts() -> Patched:
     def take(x: Array, indices: Array, /, *, axis: int | None = None) -> Array:
         return x.take(indices, axis)
 
-    return Patched(np, astype, descend, matrix_transpose, max, maximum, sum, take)
+    return Patched(np, astype, matrix_transpose, max, maximum, subtract_product, sum, take)

@@ -37,12 +37,10 @@ class TorchBackend(RecordingBackend):
 
     def namespace(self) -> Patched:
         """array-api-compat's, with short cuts."""
-        compat = import_module("array_api_compat.torch")
+        short = _short_cuts(self.module, import_module("array_api_compat.torch"))
         if self.precision == "bf16":
-            return Patched(_short_cuts(self.module, compat), matmul=_rounded(self.module))
-        short = _short_cuts(self.module, compat)
-        # TF32 would round lr dZ on a GPU, and not dZ as the definition does
-        return Patched(short, descend) if self.precision == "float32" else short
+            return Patched(short, matmul=_rounded(self.module))
+        return Patched(short, subtract_product)
 
     def supports(self, dtype: str) -> bool:
         """Apple's GPUs have no float64."""
@@ -208,18 +206,15 @@ def _short_cuts(torch: Any, compat: Any) -> Patched:
     return Patched(compat, astype, matrix_transpose, max, maximum, minimum, sum, take, matmul=torch.matmul)
 
 
-def descend(W: Array, A: Array, dZ: Array, lr: Array, kept: Array | float | None = None) -> Array:
-    """W <- kept W - lr A^T dZ, as ``nn`` defines it, in one product.
-
-    A product takes its factors as numbers. On a GPU the host would have to wait for them, so there `lr` goes
-    into dZ, which is smaller than W.
-    """
-    if W.device.type == "cpu":
-        share = 1.0 if kept is None else float(kept)
-        return W.addmm_(A.mT, dZ, beta=share, alpha=-lr.item())
-    if kept is not None:
-        W *= kept
-    return W.addmm_(A.mT, dZ * lr, alpha=-1.0)
+def subtract_product(W: Array, A: Array, B: Array, kept: Array | float | None = None) -> Array:
+    """W <- kept W - A^T B, as ``nn`` defines it, in one product that is added straight to W."""
+    share = 1.0 if kept is None else kept
+    if not isinstance(share, float) and W.device.type == "cpu":
+        share = float(share)
+    if not isinstance(share, float):  # a product takes a number, for which the host would wait for a GPU
+        W *= share
+        share = 1.0
+    return W.addmm_(A.mT, B, beta=share, alpha=-1.0)
 
 
 def _rounded(torch: Any) -> Callable[[Array, Array], Array]:

@@ -29,10 +29,10 @@ def dense(xp: Namespace, A: Array, W: Array, b: Array) -> Array:
 
 
 class Product(NamedTuple):
-    """The gradient dW = A^T dZ of weights as its two factors, which nobody has multiplied yet."""
+    """A^T B as its two factors, which nobody has multiplied yet. dW is one, with B = dZ."""
 
     A: Array
-    dZ: Array
+    B: Array
 
 
 def dense_backward(xp: Namespace, dZ: Array, A: Array, *, factors: bool = False) -> tuple[Array, Array]:
@@ -48,7 +48,7 @@ def dense_backward(xp: Namespace, dZ: Array, A: Array, *, factors: bool = False)
     A : (m, fan_in)
         The input of `dense`.
     factors
-        Return dW as a `Product`, for `descend`.
+        Return dW as a `Product`, which can be subtracted from W without being made.
 
     Returns
     -------

@@ -18,29 +18,27 @@ from xpnet.nn.network import is_weight
 from xpnet.nn.typing import Array, Namespace, State
 
 
-def descend(xp: Namespace, W: Array, dW: Array, lr: Array, kept: Array | None = None) -> Array:
-    """W <- kept W - lr dW, where None keeps W whole.
+def subtract(xp: Namespace, W: Array, dW: Array, kept: Array | None = None) -> Array:
+    """W <- kept W - dW, where None keeps W whole.
 
     A library that can add a product straight to a matrix never makes dW: the namespace of its backend has a
-    ``descend`` of its own, for the factors of dW. This function is the definition, and the way of all others.
+    ``subtract_product`` of its own. This function is the definition, and the way of all others.
 
     Parameters
     ----------
     W
         Weights or a velocity; it is changed in place where the library can.
     dW
-        The gradient, which may be overwritten, or its factors.
-    lr : (1,)
+        An array, or a `Product`.
     kept : (1,)
         An array or a number.
     """
     if isinstance(dW, Product):
-        if hasattr(xp, "descend"):
-            return xp.descend(W, dW.A, dW.dZ, lr, kept)
-        dW = xp.matmul(xp.matrix_transpose(dW.A), dW.dZ)
+        if hasattr(xp, "subtract_product"):
+            return xp.subtract_product(W, dW.A, dW.B, kept)
+        dW = xp.matmul(xp.matrix_transpose(dW.A), dW.B)
     if kept is not None:
         W *= kept
-    dW *= lr  # in place: lr * dW would be another array as large as W
     W -= dW
     return W
 
@@ -51,10 +49,7 @@ class SGD:
 
     With momentum mu there is a velocity v <- mu v - lr dW, and W <- W + v (Polyak, 1964). Nesterov's momentum
     looks ahead: W <- W + mu v - lr dW (Sutskever et al., "On the importance of initialization and momentum",
-    2013). It is computed as W + (1 + mu) v less mu times the velocity before, which is the same and needs lr dW
-    only once.
-
-    An update is linear in the gradient, so `descend` may be given dW as its factors.
+    2013), computed as W + (1 + mu) v less mu times the velocity before, which is the same and needs dW once.
     """
 
     momentum: float = 0.0
@@ -63,26 +58,27 @@ class SGD:
 
     def memory(self, xp: Namespace, parameters: State) -> State:
         """Create a velocity of zeros for each parameter, or nothing without momentum."""
-        if not self.momentum:
-            return {}
-        return {f"velocity.{name}": xp.zeros_like(W) for name, W in parameters.items()}
+        return {f"velocity.{name}": xp.zeros_like(W) for name, W in parameters.items() if self.momentum}
 
     def update(self, xp: Namespace, state: State, gradients: State, lr: Array) -> State:
         """Change the parameters once, and return the new state. `lr` is an array of shape (1,)."""
-        for name, dW in gradients.items():
+        return self.descend(xp, state, {name: lr * dW for name, dW in gradients.items()}, lr)
+
+    def descend(self, xp: Namespace, state: State, steps: State, lr: Array) -> State:
+        """The same for gradients times `lr`, where those of weights may be products."""
+        for name, dW in steps.items():
             W = state[name]
             pull = lr * self.weight_decay if self.weight_decay and is_weight(name) else None
             if self.momentum:
-                v, decay = state[f"velocity.{name}"], None if pull is None else pull * W
-                if self.nesterov:
-                    W -= self.momentum * v
-                v = descend(xp, v, dW, lr, self.momentum)
-                if decay is not None:
-                    v -= decay
-                W += (1.0 + self.momentum) * v if self.nesterov else v
+                v = state[f"velocity.{name}"]
+                before = v * self.momentum if self.nesterov else None
+                v = subtract(xp, v, dW, self.momentum)
+                if pull is not None:
+                    v -= pull * W
+                W += v if before is None else (1.0 + self.momentum) * v - before
                 state |= {name: W, f"velocity.{name}": v}
             else:
-                state[name] = descend(xp, W, dW, lr, None if pull is None else 1.0 - pull)
+                state[name] = subtract(xp, W, dW, None if pull is None else 1.0 - pull)
         return state
 
 

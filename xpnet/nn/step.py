@@ -93,16 +93,22 @@ class TrainingStep:
 
     def __call__(self, state: State, rows: Array, data: State) -> State:
         """Take one step on the rows with the numbers `rows` (m,), and return the new state."""
-        state = dict(state)
-        # whoever looks at a gradient as a whole needs dW itself
-        factors = isinstance(self.optimizer, SGD) and not self.clip and "penalty" not in data
-        gradients = self.gradients(state, rows, data, factors=factors)
-        return self.apply(state, gradients)
+        xp, state = self.xp, dict(state)
+        lr = xp.take(state["rates"], state["t"], axis=0)
+        # clipping, a penalty and Adam need the gradient itself
+        if isinstance(self.optimizer, SGD) and not self.clip and "penalty" not in data:
+            state = self.optimizer.descend(xp, state, self.gradients(state, rows, data, lr), lr)
+        else:
+            state = self.apply(state, self.gradients(state, rows, data), lr)
+        state["t"] += 1
+        state["step"] += 1
+        return state
 
-    def gradients(self, state: State, rows: Array, data: State, *, factors: bool = False) -> State:
+    def gradients(self, state: State, rows: Array, data: State, lr: Array | None = None) -> State:
         """Compute the gradient of the mean loss of a batch, and add its losses to the running sums.
 
-        With `factors`, the gradients of weights stay products, as for `backward`.
+        With `lr` (1,), the gradient is multiplied by it, by way of the few shares of the rows, and those of
+        weights stay products, as for `backward`.
         """
         xp = self.xp
         X, T, weights = gather(xp, rows, data, self.loss, self.scale, state["W1"].dtype)
@@ -114,9 +120,11 @@ class TrainingStep:
         state["loss"] += xp.sum(weights * losses)
         if "weights" in data:  # a batch that weighs nothing has no gradient
             total = xp.where(total > 0, total, xp.full_like(total, inf))
+        if lr is not None:
+            total = total / lr
 
         dZ = self.loss.backward(xp, A, T, weights / total)
-        gradients = backward(xp, self.network, state, computed, dZ, factors=factors)
+        gradients = backward(xp, self.network, state, computed, dZ, factors=lr is not None)
         if "penalty" in data:
             for name in filter(is_weight, gradients):
                 W = state[name]
@@ -131,16 +139,11 @@ class TrainingStep:
         key, dtype = (data["seed"], state["step"]), state["W1"].dtype
         return dropout_masks(self.xp, self.dropout, self.network.sizes, key, data["places"], m, dtype)
 
-    def apply(self, state: State, gradients: State) -> State:
-        """Clip the gradient, update the parameters, and count the step."""
-        xp = self.xp
+    def apply(self, state: State, gradients: State, lr: Array) -> State:
+        """Clip the gradient, and update the parameters at the learning rate `lr` (1,)."""
         if self.clip:
-            gradients = clip_by_norm(xp, gradients, self.clip)
-        lr = xp.take(state["rates"], state["t"], axis=0)
-        state = self.optimizer.update(xp, state, gradients, lr)
-        state["t"] += 1
-        state["step"] += 1
-        return state
+            gradients = clip_by_norm(self.xp, gradients, self.clip)
+        return self.optimizer.update(self.xp, state, gradients, lr)
 
 
 @dataclass(frozen=True)
