@@ -135,7 +135,8 @@ class Adam:
             m *= self.beta1
             m += (1.0 - self.beta1) * dW
             s *= self.beta2
-            s += (1.0 - self.beta2) * dW * dW
+            dW *= dW
+            s += (1.0 - self.beta2) * dW
             if self.corrected_epsilon:
                 W -= lr / c1 * m / (xp.sqrt(s / c2) + self.epsilon)
             else:

@@ -52,7 +52,7 @@ def gather(
         weights *= xp.take(data["weights"], rows, axis=0)
     X = xp.astype(xp.take(data["X"], rows, axis=0), dtype, copy=False)
     if scale != 1.0:
-        X /= scale
+        X *= 1.0 / scale  # a product takes half as long as a quotient
     if "mean" in data:
         X = (X - data["mean"]) / data["std"]
     y = xp.take(data["y"], rows, axis=0)
