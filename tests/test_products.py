@@ -124,7 +124,7 @@ def test_what_the_blas_cannot_take_is_left_to_numpy(rng: np.random.Generator) ->
     A, B, W = (rng.standard_normal(shape) for shape in ((6, 5), (6, 4), (5, 4)))
     fixed = W.copy()
     fixed.flags.writeable = False
-    for given in (
+    for C, left, right in (
         (W.astype(np.float32), A, B),
         (W, A.astype(np.float32), B),
         (np.asfortranarray(W), A, B),
@@ -133,9 +133,9 @@ def test_what_the_blas_cannot_take_is_left_to_numpy(rng: np.random.Generator) ->
         (W, A[0], B),
         (fixed, A, B),
     ):
-        before = given[0].copy()
-        assert not blas.add_product(gemm, *given, -1.0, 1.0)
-        assert (given[0] == before).all()
+        before = C.copy()
+        assert not blas.add_product(gemm, C, left, right, -1.0, 1.0)
+        assert (before == C).all()
 
 
 POOL = {"user_api": "blas", "internal_api": "openblas", "filepath": "/usr/lib/libopenblas.so"}
@@ -162,7 +162,12 @@ def test_only_the_openblas_of_numpy_is_used(
 ) -> None:
     loaded: list[str] = []
     monkeypatch.setattr("threadpoolctl.threadpool_info", lambda: pools)
-    monkeypatch.setattr(ctypes, "CDLL", lambda path: loaded.append(path) or SimpleNamespace())
+
+    def load(path: str) -> Any:
+        loaded.append(path)
+        return SimpleNamespace()
+
+    monkeypatch.setattr(ctypes, "CDLL", load)
     assert blas.load.__wrapped__() == {}  # such a library has no function
     assert loaded == ([found["filepath"]] if found else [])
 

@@ -5,7 +5,6 @@ Source: Dongarra, Du Croz, Hammarling and Duff, "A set of level 3 basic linear a
 """
 
 import ctypes
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -30,7 +29,8 @@ TYPES = {"f": ("s", ctypes.c_float), "d": ("d", ctypes.c_double)}
 Memory: Any = ctypes.c_char * 0
 """The memory of an array that is in C order and may be written to. Of others it cannot be made."""
 
-Gemm: TypeAlias = Callable[..., None]
+Gemm: TypeAlias = Any
+"""A function of a library that ctypes has loaded."""
 
 
 @cache

@@ -208,13 +208,14 @@ def _short_cuts(torch: Any, compat: Any) -> Patched:
 
 def subtract_product(W: Array, A: Array, B: Array, kept: Array | float | None = None) -> Array:
     """W <- kept W - A^T B, as ``nn`` defines it, in one product that is added straight to W."""
-    share = 1.0 if kept is None else kept
-    if not isinstance(share, float) and W.device.type == "cpu":
-        share = float(share)
-    if not isinstance(share, float):  # a product takes a number, for which the host would wait for a GPU
-        W *= share
-        share = 1.0
-    return W.addmm_(A.mT, B, beta=share, alpha=-1.0)
+    if kept is None:
+        kept = 1.0
+    elif W.device.type == "cpu":
+        kept = float(kept)
+    elif not isinstance(kept, float):  # a product takes a number, for which the host would wait for a GPU
+        W *= kept
+        kept = 1.0
+    return W.addmm_(A.mT, B, beta=kept, alpha=-1.0)
 
 
 def _rounded(torch: Any) -> Callable[[Array, Array], Array]:

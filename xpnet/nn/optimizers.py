@@ -2,7 +2,8 @@
 
 An optimizer is a frozen value with two methods. `memory` creates the arrays that it remembers between steps;
 they go into the state under names of their own. `update` changes the parameters once. The step owns the
-parameters and the memory, so `update` changes them in place where the library can.
+parameters and the memory, so `update` changes them in place where the library can. An update of SGD is linear
+in the gradient; so it has `descend` besides, which takes lr dW and need not make the gradients of weights.
 
 Weight decay pulls every weight towards zero; biases do not decay. SGD and Adam add weight_decay * W to the
 gradient of a weight, as in torch.optim. This is the gradient of (weight_decay / 2) |W|^2, a term that the
@@ -31,7 +32,7 @@ def subtract(xp: Namespace, W: Array, dW: Array, kept: Array | None = None) -> A
     dW
         An array, or a `Product`.
     kept : (1,)
-        An array or a number.
+        The part of W that is kept: an array, or a number.
     """
     if isinstance(dW, Product):
         if hasattr(xp, "subtract_product"):
