@@ -191,14 +191,21 @@ def test_a_function_that_computes_something_else_is_left_out(
     assert right.argtypes[3] is blas.FORMS[form]  # type: ignore[attr-defined]
 
 
-def test_without_a_blas_the_steps_are_the_same(
-    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+def test_what_the_blas_does_not_take_is_computed_in_the_plain_way(rng: np.random.Generator) -> None:
+    for dtype in ("float16", "longdouble"):
+        W, A, B = (rng.standard_normal(shape).astype(dtype) for shape in ((5, 4), (6, 5), (6, 4)))
+        for kept in (None, 0.75, np.full(1, 0.75)):
+            found = blas.subtract_product(W.copy(), A, B, kept)
+            assert found.dtype == dtype
+            np.testing.assert_allclose(found, W * (1.0 if kept is None else 0.75) - A.T @ B, atol=0.02)
+
+
+def test_without_a_blas_that_is_known_steps_are_computed_by_the_definition(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    A, B, W = (rng.standard_normal(shape) for shape in ((6, 5), (6, 4), (5, 4)))
-    monkeypatch.setattr(blas, "load", dict)
-    for kept in (None, 0.75, np.full(1, 0.75)):
-        share = 1.0 if kept is None else 0.75
-        assert_close(blas.subtract_product(W.copy(), A, B, kept), share * W - A.T @ B, 1e-15)
+    assert hasattr(get_backend("cpu", "numpy").xp, "subtract_product")
+    monkeypatch.setattr("xpnet.backends.numpy.load", dict)
+    assert not hasattr(get_backend("cpu", "numpy").xp, "subtract_product")
 
 
 def test_parity_compares_with_the_definition() -> None:
