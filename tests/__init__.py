@@ -6,3 +6,6 @@ import os
 # every core would wait for one another.
 for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NPROC"):
     os.environ.setdefault(variable, "1")
+
+# scikit-learn takes arrays of other libraries only if SciPy does, which reads this when it is imported.
+os.environ.setdefault("SCIPY_ARRAY_API", "1")

@@ -66,8 +66,8 @@ def make_state(rng: np.random.Generator, optimizer: Optimizer, dtype: str = "flo
 
 def make_sums(state: Host) -> Host:
     """The parameters of a state with the sums of an evaluation, all zero."""
-    sums = {"loss": (1,)} | LOSS.kind.shapes(NETWORK.sizes[-1])
-    zeros = {name: np.zeros(shape, state["W1"].dtype) for name, shape in sums.items()}
+    sums = {"loss": np.zeros(1)} | LOSS.kind.zeros(np, NETWORK.sizes[-1])
+    zeros = {name: zero.astype(state["W1"].dtype) for name, zero in sums.items()}
     return {name: state[name] for name in NETWORK.shapes} | zeros
 
 

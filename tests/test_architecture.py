@@ -36,6 +36,7 @@ ROOMS = {
         *("errors", "model"),
     },
     "parity": {"nn", "backends", "data", "files", "errors", "model", "training", "xpnet"},
+    "estimators": {"nn", "backends", "arrays", "errors", "model", "training"},
     "cli": {"nn", "backends", "data", "files", "schema", "errors", "model", "training", "parity", "xpnet"},
     "__main__": {"cli"},
 }

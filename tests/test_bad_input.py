@@ -16,6 +16,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import xpnet
+from tests.helpers import tensors, write_tensors
 from tests.process import Ended, idx, run, small_data, succeed, without, write_idx, write_npz
 from xpnet.cli.commands import LONGEST
 from xpnet.data.idx import NAMES
@@ -232,10 +233,9 @@ def test_a_run_that_cannot_be_used(finished: Path, tmp_path: Path, case: Case) -
 
 def test_a_damaged_setting_is_not_the_fault_of_the_command_line(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    content = (tmp_path / CHECKPOINT).read_bytes()
-    (tmp_path / CHECKPOINT).write_bytes(
-        content.replace(b'\\"device\\": \\"cpu\\"', b'\\"device\\": \\"cpo\\"')
-    )
+    arrays, described = tensors(tmp_path / CHECKPOINT)
+    described["config"]["device"] = "cpo"
+    write_tensors(tmp_path / CHECKPOINT, arrays, described)
     check(tmp_path, 1, (AGAIN, "unknown device 'cpo'"))
     check(tmp_path, 2, (f"{AGAIN} --threads 0", ""))
 

@@ -97,16 +97,16 @@ def halved(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32)
 
 
-OTHERS = "arrays are not those of this network"
+OTHERS, UNFIT = "arrays are not those of this network", ": its arrays are {'"
 DAMAGES: dict[str, tuple[Change, str]] = {
     "another format": (says(format=2), "unexpected format: 2, not 3"),
     "settings that are none": (says(config=None), "unexpected config: None"),
     "settings of nothing": (says(config={}), "has no "),
     "notes that are a list": (says(notes=[]), "unexpected notes: []"),
-    "no weights": (array("W1"), OTHERS),
+    "no weights": (array("W1"), UNFIT),
     "no velocity": (array("velocity.b2"), OTHERS),
-    "weights of another shape": (array("W1", lambda W: W.T.copy()), OTHERS),
-    "weights of another type": (array("W1", halved), OTHERS),
+    "weights of another shape": (array("W1", lambda W: W.T.copy()), UNFIT),
+    "weights of another type": (array("W1", halved), UNFIT),
     "weights that are no numbers": (array("W1", not_finite), "'W1' holds NaN or infinity"),
     "no best weights": (array("best.W1"), OTHERS),
     "best weights of another shape": (array("best.W1", lambda W: W.T.copy()), OTHERS),
@@ -145,11 +145,10 @@ def test_damaged_checkpoint_is_named(path: Path, change: Change, said: str) -> N
     assert len(message) - len(str(path)) < 300
 
 
-def test_settings_are_read_without_the_arrays(path: Path) -> None:
-    arrays, described = tensors(path)
-    write_tensors(path, {"W1": np.full(3, np.nan)}, described)
+def test_settings_are_read_and_checked(path: Path) -> None:
     config = Checkpoint(path).load_config()
     assert {name: config[name] for name in SETTINGS} == SETTINGS
+    arrays, described = tensors(path)
     write_tensors(path, arrays, described | {"config": described["config"] | {"lr": "fast"}})
     assert "unexpected lr: 'fast'" in refused(Checkpoint(path).load_config)
 

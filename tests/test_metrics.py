@@ -17,7 +17,7 @@ each_kind = pytest.mark.parametrize("kind", [CLASSES, LABELS, NUMBERS], ids=lamb
 def totals_of(backend: Backend, kind: Kind, size: int, *arrays: np.ndarray) -> Host:
     """The sums of A, T and weights over batches of `size` rows, and the weight, in float64."""
     (m, k), dtype = arrays[0].shape, arrays[0].dtype
-    totals: Host = {name: np.zeros(shape, dtype) for name, shape in kind.shapes(k).items()}
+    totals: Host = {name: zero.astype(dtype) for name, zero in kind.zeros(np, k).items()}
     for i in range(0, m, size):
         batch = {name: x[i : i + size] for name, x in zip(("A", "T", "weights"), arrays, strict=True)}
         batch["Z"] = batch["A"] - 0.5  # what is most probable and what is above one half are judged by Z

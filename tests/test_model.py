@@ -86,7 +86,7 @@ def test_rows_without_a_class_are_refused_and_have_no_probabilities(backend: Bac
     host = np.ones((9000, 2))
     host[8500, 1] = value
     X = backend.asarray(host)
-    said = "X: row 8,500, counted from 0, has no answer: it holds NaN, infinity or a number too large for"
+    said = "X, or the weights: row 8,500, counted from 0: NaN, infinity or a number too large for"
     assert refused(lambda: model.predict(X)).startswith(said)
     A = backend.to_numpy(model.predict_proba(X))
     if np.isnan(value):

@@ -146,13 +146,13 @@ def columns_of(std: list[float], dtype: str = "float64", name: str = "inputs") -
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
-        (columns_of([1.0, 1.0, 0.0, 1.0]), "the scaling of its inputs is damaged"),
-        (columns_of([1.0, 1.0, 1.0]), "the scaling of its inputs is damaged"),
-        (columns_of([1.0] * 4, "float32"), "the scaling of its inputs is damaged"),
-        ({"inputs.std": np.ones(4)}, "the scaling of its inputs is damaged"),
+        (columns_of([1.0, 1.0, 0.0, 1.0]), "inputs must have a finite mean"),
+        (columns_of([1.0, 1.0, 1.0]), "inputs must have a finite mean"),
+        (columns_of([1.0] * 4, "float32"), "inputs must have a finite mean"),
+        ({"inputs.std": np.ones(4)}, "its arrays are"),
         (columns_of([1.0, 1.0, 1.0, np.inf]), "'inputs.std' holds NaN or infinity"),
         (columns_of([1.0] * 4, name="inpots"), "its arrays are"),
-        (columns_of([1.0] * 3, name="targets"), "the scaling of its targets is damaged"),
+        (columns_of([1.0] * 3, name="targets"), "targets must have a finite mean"),
     ],
 )
 def test_a_damaged_scaling_is_named(tmp_path: Path, arrays: dict[str, np.ndarray], said: str) -> None:
@@ -167,9 +167,9 @@ DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
     "names that are no list": ({"class_names": "abc"}, "unexpected class_names: 'abc'"),
     "names that are no numbers": ({"class_names": [1, 2, float("nan")]}, "unexpected class_names"),
     "names that are lists": ({"class_names": [["a"], ["b"], ["c"]]}, "unexpected class_names"),
-    "two names alike": ({"class_names": ["a", "b", "a"]}, "its activations, class names or loss"),
-    "fewer names": ({"class_names": ["a", "b"]}, "its activations, class names or loss"),
-    "fewer activations": ({"activation": []}, "its activations, class names or loss"),
+    "two names alike": ({"class_names": ["a", "b", "a"]}, "give 3 different strings or numbers"),
+    "fewer names": ({"class_names": ["a", "b"]}, "give 3 different strings or numbers"),
+    "fewer activations": ({"activation": []}, "activation (): give one name, or 1"),
     "a checkpoint": ({"kind": "checkpoint"}, "unexpected kind: 'checkpoint', not 'model'"),
     **{f"no {name}": ({name: ...}, f"has no {name}") for name in SOUND},
     "other sizes": ({"sizes": [4, 5, 3]}, "its sizes [4, 5, 3]"),

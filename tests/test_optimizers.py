@@ -27,6 +27,8 @@ BY_HAND: dict[str, Any] = {
     "weight decay": (SGD(weight_decay=0.5), GRADIENTS, RATES, [-0.46875, -1.125, 0.5]),
     # v is (-5/4, 1), then v / 2 - (1 - 1/8, 1 - 1/2) / 4; b as with momentum alone
     "both": (SGD(momentum=0.5, weight_decay=0.5), GRADIENTS, RATES, [-1.09375, -0.625, -1.5]),
+    # W loses a quarter, then an eighth, of itself; v is as with momentum alone
+    "decoupled": (SGD(0.5, weight_decay=0.5, decoupled=True), GRADIENTS, RATES, [-0.96875, -0.875, -1.5]),
     # beta1 = 1/2, beta2 = 3/4 and epsilon = 1; g is the gradient, 3 and then -3 for W1[0], with all signs
     # turned for W1[1]. Step 1: m / c1 = (3/2) / (1/2) = 3, s / c2 = (9/4) / (1/4) = 9, so the step is
     # 3 / (sqrt 9 + 1) = 3/4. Step 2: m = 3/4 - 3/2 = -3/4 and c1 = 3/4, so m / c1 = -1; s / c2 is still 9;

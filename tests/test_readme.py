@@ -26,10 +26,11 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 PROGRAMS = [block for language, block in BLOCKS if language == "python"]
 COMMANDS = [block for language, block in BLOCKS if language == "sh" and "\nxpnet " in f"\n{block}"]
+CHANGES = [block for language, block in BLOCKS if language == "diff"]
 OUTPUT = next(block for _, block in BLOCKS if "test accuracy" in block)
 CODE = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", README, flags=re.DOTALL | re.MULTILINE))
 FUNCTIONS = sorted(set(re.findall(r"^(?:nn|backends)\.[a-z_]+\.[A-Za-z_.]+$", "\n".join(CODE), re.MULTILINE)))
-SHORTER = {"train": ["--epochs", "1"], "parity": ["--run-steps", "20", "--dtype", "float32"]}
+SHORTER = {"train": ["--epochs", "1"], "parity": ["--run-steps", "2", "--dtype", "float32"]}
 """Options that are added to a command so that it takes seconds, unless its comment promises an accuracy."""
 
 
@@ -65,6 +66,30 @@ def test_the_programs_learn(
     shares += [float(n) / 100 for n in re.findall(r"([\d.]+)%", said)]
     assert max(shares) > 0.96
     assert number > 0 or len(re.findall(r"^step .* loss [\d.]+$", said, re.MULTILINE)) > 3
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("library", ["sklearn", "torch"])
+def test_programs_of_other_libraries_do_the_same_with_ours(
+    library: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change = next(block for block in CHANGES if f" {library}" in block.splitlines()[0])
+    said = []
+    for dropped in "+-":
+        importlib.import_module(library).__dict__.get("manual_seed", id)(0)
+        lines = [line[1:] for line in change.splitlines() if not line.startswith(dropped)]
+        exec("\n".join(lines), {})
+        said.append(float(capsys.readouterr().out))
+    assert said[0] == said[1] if library == "sklearn" else abs(said[0] - said[1]) < 0.02
+    assert min(said) > 0.95
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changes_are_short_and_programs_before_and_after(change: str) -> None:
+    for dropped in "+-":
+        program = "\n".join(line[1:] for line in change.splitlines() if not line.startswith(dropped))
+        compile(program, "README.md", "exec")
+        assert len(program.splitlines()) <= (10 if dropped == "-" else 14)
 
 
 def test_the_whole_training_is_short() -> None:
@@ -152,6 +177,7 @@ def test_every_option_exists() -> None:
 def test_every_keyword_and_public_name_exists() -> None:
     functions: list[Any] = [xpnet.train, xpnet.Settings, xpnet.MLP, xpnet.MLP.to, xpnet.get_backend]
     functions += [xpnet.load, np.unique]
+    functions += [xpnet.MLPClassifier]
     known = {name for function in functions for name in inspect.signature(function).parameters}
     code = "\n".join(CODE)
     assert set(re.findall(r"\b([a-z_]+)=", code)) - {"steps"} <= known

@@ -145,7 +145,7 @@ def test_one_output_gives_one_answer_a_row(backend: Backend, loss: str) -> None:
 def test_rows_without_a_number_are_named(backend: Backend) -> None:
     model = by_hand(backend, loss="squared-error")
     rows = np.concatenate([ROWS, [[np.nan, 1.0]]])
-    assert refused(lambda: model.predict(rows)).startswith("X: row 3, counted from 0, has no answer")
+    assert refused(lambda: model.predict(rows)).startswith("X, or the weights: row 3, counted from 0")
 
 
 def test_classes_cannot_be_one_and_labels_and_numbers_can() -> None:

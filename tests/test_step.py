@@ -104,7 +104,7 @@ def test_what_is_predicted_is_judged_even_where_rounding_makes_probabilities_equ
     data: Host = {"X": np.ones((1, 1), "f4"), "classes": np.arange(k, dtype=np.int32)}
     data["y"] = np.ones(1, np.int32) if k == 2 else np.ones((1, 1), "f4")
     state = {"W1": np.zeros((1, k), "f4"), "b1": np.array([0.0, 1e-9][-k:], "f4")}
-    state |= {sum_: np.zeros(shape, "f4") for sum_, shape in LOSSES[name].kind.shapes(k).items()}
+    state |= {sum_: zero.astype("f4") for sum_, zero in LOSSES[name].kind.zeros(np, k).items()}
     step = EvaluationStep(xp, Network((1, k)), LOSSES[name])
     after = scanned(backend, step, state | {"loss": np.zeros(1, "f4")}, [[0]], data)
     assert after["right" if k == 2 else "both"].tolist()[-1] == 1

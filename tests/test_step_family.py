@@ -18,11 +18,12 @@ from xpnet.nn.step import EvaluationStep, TrainingStep
 NETWORK = Network((4, 5, 3), "tanh")
 
 
-def batch(name: str, state: Host, rows: Any, data: Host, scale: float = 1.0) -> Host:
+def batch(name: str, state: Host, rows: Any, data: Host, scale: float = 1.0, **options: Any) -> Host:
     """The gradient of a batch, and the running sum of losses, on NumPy."""
     network = Network((4, 5, len(state["b2"])), "tanh")
     state = {key: array.copy() for key, array in state.items()}
-    found = TrainingStep(np, network, LOSSES[name], SGD(), scale).gradients(state, np.array(rows), data)
+    step = TrainingStep(np, network, LOSSES[name], SGD(), scale, **options)
+    found = step.gradients(state, np.array(rows), data)
     return found | {"loss": state["loss"]}
 
 
@@ -44,6 +45,17 @@ def test_a_batch_of_weight_zero_has_no_gradient(name: str, rng: Generator) -> No
     found = batch(name, state, [0, 1, 2, 3, -1, -1], data)
     assert np.isfinite(found.pop("loss"))
     assert not any(array.any() for array in found.values())
+
+
+@each_loss
+def test_a_mean_loss_counts_every_row_the_same(name: str, rng: Generator) -> None:
+    """The mean loss of the batch, penalty included, times its rows; its gradient is the same."""
+    data, state = draw_step(rng, name, NETWORK, SGD())
+    data |= {"weights": rng.uniform(0, 2, 17), "penalty": np.full(1, 0.3)}
+    plain, mean = (batch(name, state, [3, 11, 5, -1], data, mean_loss=mean) for mean in (False, True))
+    found, expected = (each.pop("loss") - state["loss"] for each in (mean, plain))
+    assert_close(found, expected * 3 / data["weights"][[3, 11, 5]].sum(), 1e-14)
+    assert_same(mean, plain, 1e-15)
 
 
 @each_loss
@@ -114,7 +126,7 @@ def test_evaluation_adds_up_its_sums(name: str, backend: Backend, rng: Generator
     """Three batches with weights and a row of padding, against all rows at once."""
     loss, (data, state) = LOSSES[name], draw_step(rng, name, NETWORK, SGD())
     data["weights"] = w = rng.uniform(0, 2, 17)
-    state |= {key: np.zeros(shape) for key, shape in loss.kind.shapes(3).items()}
+    state |= loss.kind.zeros(np, 3)
     batches = np.append(np.arange(17), -1).reshape(3, 6)
     found = scanned(backend, EvaluationStep(backend.xp, NETWORK, loss), state, batches, data)
 

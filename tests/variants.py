@@ -42,6 +42,10 @@ class FakeDeviceStrict(StrictBackend):
         *("__iter__", "__dlpack__", "__repr__", "__str__", "__array__", "__buffer__"),
     )
 
+    @classmethod
+    def device_of(cls, array: Array) -> str:
+        return "cpu"  # the only device that this backend can be asked for
+
     def from_numpy(self, x: np.ndarray) -> Array:
         return strict.asarray(np.array(x, order="C"), copy=True, device=self.device_object)
 

@@ -16,38 +16,35 @@ TYPE_CHECKING = False  # as in typing, whose import would take longer than all t
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from xpnet.backends import get_backend
-    from xpnet.data import Dataset, load_data
-    from xpnet.errors import DivergedError, UsageError, XpnetError
-    from xpnet.model import MLP, load, save
-    from xpnet.training import Checkpoint, Evaluation, History, Progress, Settings, evaluate, train
+    from xpnet.backends import get_backend as get_backend
+    from xpnet.data import Dataset as Dataset
+    from xpnet.data import load_data as load_data
+    from xpnet.errors import DivergedError as DivergedError
+    from xpnet.errors import UsageError as UsageError
+    from xpnet.errors import XpnetError as XpnetError
+    from xpnet.estimators import MLPClassifier as MLPClassifier
+    from xpnet.estimators import MLPRegressor as MLPRegressor
+    from xpnet.model import MLP as MLP
+    from xpnet.model import load as load
+    from xpnet.model import save as save
+    from xpnet.training import Checkpoint as Checkpoint
+    from xpnet.training import Evaluation as Evaluation
+    from xpnet.training import History as History
+    from xpnet.training import Progress as Progress
+    from xpnet.training import Settings as Settings
+    from xpnet.training import evaluate as evaluate
+    from xpnet.training import train as train
 
 _HOMES = {
     "backends": ["get_backend"],
     "data": ["Dataset", "load_data"],
     "errors": ["DivergedError", "UsageError", "XpnetError"],
+    "estimators": ["MLPClassifier", "MLPRegressor"],
     "model": ["MLP", "load", "save"],
     "training": ["Checkpoint", "Evaluation", "History", "Progress", "Settings", "evaluate", "train"],
 }
 
-__all__ = [
-    "MLP",
-    "Checkpoint",
-    "Dataset",
-    "DivergedError",
-    "Evaluation",
-    "History",
-    "Progress",
-    "Settings",
-    "UsageError",
-    "XpnetError",
-    "evaluate",
-    "get_backend",
-    "load",
-    "load_data",
-    "save",
-    "train",
-]
+__all__ = [name for names in _HOMES.values() for name in names]
 
 
 def __getattr__(name: str) -> object:

@@ -4,7 +4,7 @@ Every function returns the value, as a plain Python one, or raises a `UsageError
 argument.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from numbers import Integral, Real
 from reprlib import Repr
@@ -44,9 +44,13 @@ def choice(name: str, value: Any, known: Iterable[str]) -> str:
     return value
 
 
-def meant(word: str, known: Sequence[str]) -> str:
-    """A hint to the known word that an unknown one is closest to, or to all of them."""
-    return f"did you mean {', '.join(get_close_matches(word, known, 1, cutoff=0.4) or known)}?"
+def known_names(given: Iterable[str], known: Sequence[str], hints: Mapping[str, str] | None = None) -> None:
+    """Check the names of keywords. An unknown one gets its hint, or else the known one that it resembles."""
+    for name in given:
+        if name not in known:
+            close = ", ".join(get_close_matches(name, known, 1, cutoff=0.4) or known)
+            hint = (hints or {}).get(name, f"did you mean {close}?")
+            raise UsageError(f"unknown argument {brief(name)}: {hint}")
 
 
 def flag(name: str, value: Any) -> bool:

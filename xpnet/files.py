@@ -163,7 +163,6 @@ def write_tensors(
     """
     from safetensors.numpy import save
 
-    status(path)  # refuses what is no path
     _check_finite(arrays, path)
     # safetensors 0.8 writes an array that is not C-contiguous wrongly, and says nothing
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
@@ -172,15 +171,8 @@ def write_tensors(
     write_atomically(path, save(whole, metadata={METADATA: text}), parents=parents)
 
 
-def read_tensors(
-    path: FilePath, fields: Mapping[str, Kind], *, with_arrays: bool = True
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def read_tensors(path: FilePath, fields: Mapping[str, Kind]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read the arrays and the description that `write_tensors` wrote.
-
-    Parameters
-    ----------
-    with_arrays
-        Read the arrays too. The description alone costs little, however large they are.
 
     Raises
     ------
@@ -194,13 +186,13 @@ def read_tensors(
         try:
             with safe_open(path, framework="numpy") as file:
                 text = (file.metadata() or {}).get(METADATA, "")
-                names = file.keys() if with_arrays else []
+                names = file.keys()
                 arrays = {name: file.get_tensor(name) for name in names}
         except (SafetensorError, TypeError, AttributeError, KeyError) as error:
             raise XpnetError(f"{path}: not a safetensors file, or cut off") from error
     described = _parsed(text, path)
     check(described, fields, str(path))
-    if with_arrays and CHECKSUM in described:
+    if CHECKSUM in described:
         same = text == _text(described)  # a digit that makes no difference to a number is damage too
         if not same or described[CHECKSUM] != checksum_of(arrays, described):
             raise XpnetError(f"{path}: damaged: its checksum is not that of its content")

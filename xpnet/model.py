@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.arguments import brief, choice, instance, meant, number, whole
+from xpnet.arguments import brief, choice, instance, known_names, number, whole
 from xpnet.arrays import SCALES, dtype_name, host_array, is_floating, scale_of, taken
 from xpnet.backends import Backend, get_backend
-from xpnet.data.checks import check_type
+from xpnet.data.checks import check_finite, check_type
 from xpnet.data.mapped import read
 from xpnet.data.rows import stream
 from xpnet.errors import UsageError, XpnetError
+from xpnet.model_file import DESCRIPTION, read_model, write_model
 from xpnet.model_file import DTYPES as DTYPES
-from xpnet.model_file import read_model, write_model
 from xpnet.nn.activations import ACTIVATIONS
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.network import Network, forward, initial_parameters
@@ -104,9 +104,7 @@ class MLP:
         targets: Columns | None = None,
         **unknown: Any,
     ) -> None:
-        for name in unknown:
-            known = [*signature(MLP).parameters][:-1]
-            raise UsageError(f"unknown argument {brief(name)}: {meant(name, known)}")
+        known_names(unknown, [*signature(MLP).parameters][:-1])
         self.network = _network(sizes, activation)
         self.loss = choice("loss", loss.replace("_", "-") if isinstance(loss, str) else loss, LOSSES)
         self.dtype = choice("dtype", dtype, DTYPES)
@@ -163,15 +161,9 @@ class MLP:
     @property
     def description(self) -> dict[str, Any]:
         """The arguments of `xpnet.MLP` that describe this network, as JSON can hold them."""
-        activation = self.network.activation
-        return {
-            "sizes": list(self.network.sizes),
-            "activation": activation if isinstance(activation, str) else list(activation),
-            "loss": self.loss,
-            "dtype": self.dtype,
-            "scale": self.scale,
-            "class_names": None if self.class_names is None else list(self.class_names),
-        }
+        known = vars(self.network) | vars(self)
+        found = {name: known[name] for name in DESCRIPTION}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
     @property
     def columns(self) -> dict[str, Columns]:
@@ -230,7 +222,8 @@ class MLP:
                 rows = X[start : min(start + size, X.shape[0]), :]
                 if held is not None:  # on the host, and perhaps mapped from a file
                     with np.errstate(over="ignore"):
-                        rows = backend.asarray(np.asarray(read(rows), held))
+                        rows = np.asarray(read(rows), held)
+                    rows = rows if backend.name == "numpy" else backend.asarray(rows)  # which would copy them
                 divisor, part = input_scale(self, rows), xp.astype(rows, dtype, copy=False)
                 part = part / divisor if divisor != 1 else part
                 part = part if self.inputs is None else self.inputs.scaled(part, self._place)
@@ -273,12 +266,7 @@ class MLP:
         with backend.running(self.dtype):
             logits = self.logits(X)
             if not isfinite(float(backend.to_numpy(xp.sum(logits)))):  # the cheapest look at all of them
-                finite = np.isfinite(backend.to_numpy(logits)).all(axis=1)
-                if not finite.all():
-                    raise XpnetError(
-                        f"X: row {int(np.argmin(finite)):,}, counted from 0, has no answer: it holds NaN, "
-                        f"infinity or a number too large for {self.dtype}, or the weights do"
-                    )
+                check_finite(backend.to_numpy(logits), "X, or the weights")
             if self.kind == "classes":
                 return xp.argmax(logits, axis=1)
             if self.kind == "labels":
@@ -398,7 +386,11 @@ def load(path: str | Path, *, device: str | None = None, backend: str | Backend 
     XpnetError
         The file is missing, damaged, not an xpnet model, or holds other shapes than it says.
     """
-    return MLP(device=device, backend=backend, **read_model(path))
+    arguments, backend = read_model(path), _backend(device, backend)
+    try:
+        return MLP(backend=backend, **arguments)
+    except UsageError as error:
+        raise XpnetError(f"{path}: {error}") from error
 
 
 def rows_at_once(network: Network, most: int) -> int:

@@ -56,7 +56,7 @@ def write_model(
     XpnetError
         The file cannot be written, or could not be read again.
     """
-    _check(path, arrays, described)
+    check_arrays(path, arrays, described)
     scaling = {f"{name}.{part}": getattr(c, part) for name, c in columns.items() for part in ("mean", "std")}
     fields = MODEL | DESCRIPTION
     write_tensors(path, fields, {**arrays, **scaling}, {"kind": "model", "format": FORMAT, **described})
@@ -69,35 +69,31 @@ def read_model(path: FilePath) -> dict[str, Any]:
     ------
     XpnetError
         The file is missing, damaged, not an xpnet model, or holds other arrays than its description says.
+        `xpnet.MLP` refuses what else does not fit together.
     """
     arrays, described = read_tensors(path, MODEL)
     described = EARLIER | described if described["format"] == 1 else described
     check(described, DESCRIPTION if described["format"] == 1 else DESCRIPTION | CHECKED, str(path))
-    columns, sizes = {}, described["sizes"] or [0]
-    numbers = LOSSES[described["loss"]].kind.name == "numbers"
-    for name, k in (("inputs", sizes[0]), ("targets", sizes[-1] if numbers else 0)):
-        found = [arrays.pop(f"{name}.{part}") for part in ("mean", "std") if f"{name}.{part}" in arrays]
-        if found:
-            if len(found) < 2 or not Columns(*found).matches(k):
-                raise XpnetError(f"{path}: the scaling of its {name} is damaged")
-            columns[name] = Columns(*found)
-    _check(path, arrays, described)
+    columns = {}
+    for name in ("inputs", "targets"):
+        parts = [f"{name}.{part}" for part in ("mean", "std")]
+        if arrays.keys() >= {*parts}:
+            columns[name] = Columns(*map(arrays.pop, parts))
+    check_arrays(path, arrays, described)
     return {name: described[name] for name in DESCRIPTION} | columns | {"parameters": arrays}
 
 
-def _check(path: FilePath, arrays: Mapping[str, np.ndarray], described: Mapping[str, Any]) -> None:
-    """Check that arrays fit their description."""
+def check_arrays(path: FilePath, arrays: Mapping[str, np.ndarray], described: Mapping[str, Any]) -> None:
+    """Check that the parameters of a network fit its description.
+
+    Raises
+    ------
+    XpnetError
+        They do not; `path` is named.
+    """
     sizes = described["sizes"]
     found = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
     alike = 2 <= len(sizes) == len(arrays) // 2 + 1  # before a list of millions is looked at
     shapes = Network(tuple(sizes)).shapes if alike else {}
     if not alike or found != {name: (shape, described["dtype"]) for name, shape in shapes.items()}:
         raise XpnetError(f"{path}: its arrays are {brief(found)}, its sizes {brief(sizes)}")
-    names, activation = described["class_names"], described["activation"]
-    fit = [
-        isinstance(activation, str) or len(activation) == len(sizes) - 2,
-        names is None or len(set(names)) == len(names) == sizes[-1],
-        described["loss"] != "cross-entropy" or sizes[-1] > 1,
-    ]
-    if not all(fit):
-        raise XpnetError(f"{path}: its activations, class names or loss do not fit its sizes {brief(sizes)}")

@@ -7,7 +7,11 @@ from xpnet.backends.numpy import NumPyBackend
 
 
 class StrictBackend(NumPyBackend):
-    """array-api-strict, on the CPU. It computes with NumPy underneath."""
+    """array-api-strict, on the CPU. It computes with NumPy underneath.
+
+    Its own device1 and device2, which it has for tests of programs for GPUs, are "fake:1" and "fake:2" here.
+    Nobody is offered them, but arrays that are there are taken.
+    """
 
     name = "array-api-strict"
     library = "array_api_strict"
@@ -16,10 +20,27 @@ class StrictBackend(NumPyBackend):
     namespace = Backend.namespace
     refill = Backend.refill  # its arrays take nothing from NumPy's unasked
 
+    def __init__(self, kind: str, index: int = 0, **options: str) -> None:
+        super().__init__("cpu", 0, **options)
+        if kind == "fake":
+            self.kind, self.index, self.device = kind, index, f"fake:{index}"
+
+    @classmethod
+    def device_of(cls, array: Array) -> str:
+        """From the array."""
+        strict = cls.imported()
+        return next((f"fake:{i}" for i in (1, 2) if array.device == strict.Device(f"device{i}")), "cpu")
+
     def from_numpy(self, x: np.ndarray) -> Array:
         """Copy."""
-        return self.xp.asarray(x, copy=True)
+        name = f"device{self.index}" if self.kind == "fake" else "CPU_DEVICE"
+        return self.xp.asarray(x, copy=True, device=self.xp.Device(name))
+
+    @classmethod
+    def exported(cls, array: Array) -> Array:
+        """On the CPU."""
+        return array.to_device(cls.imported().Device("CPU_DEVICE"))
 
     def to_numpy(self, array: Array) -> np.ndarray:
         """Copy."""
-        return np.array(np.from_dlpack(array))
+        return np.array(np.from_dlpack(self.exported(array)))

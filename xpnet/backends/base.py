@@ -62,11 +62,6 @@ class Execution:
     actual: str
     reason: str = ""
 
-    @property
-    def fell_back(self) -> bool:
-        """Whether steps run eager although the user did not ask for that."""
-        return bool(self.reason)
-
     def __str__(self) -> str:
         ran = "captured graph" if self.actual == "captured" else self.actual
         return f"{ran} ({self.reason})" if self.reason else ran
@@ -322,8 +317,8 @@ class Backend:
         return self.from_numpy(x)
 
     def to_numpy(self, array: Array) -> np.ndarray:
-        """Copy an array to the host, after waiting for the device. On a CPU it may share memory."""
-        return np.asarray(self.exported(array))
+        """Copy an array to the host, after waiting for the device. PyTorch on a CPU shares memory instead."""
+        return np.array(self.exported(array))
 
     @classmethod
     def exported(cls, array: Array) -> Array:

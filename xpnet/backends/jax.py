@@ -86,10 +86,6 @@ class JAXBackend(Backend):
         with self.module.enable_x64(x.dtype.itemsize >= 8):
             return self.module.device_put(np.array(x), self.jax_device)
 
-    def to_numpy(self, array: Array) -> np.ndarray:
-        """Copy to the host."""
-        return np.array(array)
-
     def synchronize(self, state: State) -> None:
         """Wait for the arrays."""
         self.module.block_until_ready(state)

@@ -51,10 +51,6 @@ class MLXBackend(Backend):
         """Copy. Without a dtype, MLX would make float64 float32."""
         return self.module.array(x, dtype=getattr(self.xp, x.dtype.name))
 
-    def to_numpy(self, array: Array) -> np.ndarray:
-        """Compute and copy."""
-        return np.array(array)
-
     def synchronize(self, state: State) -> None:
         """Compute what has been noted."""
         self.module.eval(state)

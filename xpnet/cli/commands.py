@@ -20,13 +20,9 @@ from xpnet.training.settings import FOREIGN
 LONGEST = 500
 """Characters of an error message; of a longer one the middle is left out."""
 
-OTHERS = FOREIGN | {
-    "device cpu": "cpu",
-    "device cuda": "gpu cuda",
-    "out": "output_dir",
-    "threads": "jobs n_jobs",
-}
-"""Our options, and what other programs call them."""
+OTHERS = {"device cpu": "cpu", "device cuda": "gpu cuda", "out": "output_dir", "threads": "jobs n_jobs"}
+OURS = {other: ours for ours, others in (FOREIGN | OTHERS).items() for other in others.split()}
+"""What other programs call our options, and how we do."""
 
 
 class Commands(click.Group):
@@ -97,11 +93,8 @@ def _meant(error: click.NoSuchOption) -> str:
         return "Options are written in full, such as --help."
     word = error.option_name.replace("_", "-")
     known = [name for param in error.ctx.command.params for name in param.opts] if error.ctx else []
-    for ours, others in OTHERS.items():
-        ours = f"--{ours.replace('_', '-')}"
-        if word[2:].replace("-", "_") in others.split() and ours.split()[0] in known:
-            return f"Did you mean {ours}?"
-    return close(word, known)
+    ours = f"--{OURS.get(word[2:].replace('-', '_'), '').replace('_', '-')}"
+    return f"Did you mean {ours}?" if ours.split()[0] in known else close(word, known)
 
 
 def close(word: str, known: list[str]) -> str:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from xpnet.data.checks import check_finite, check_type
-from xpnet.data.mapped import file_of, reader, version_of, version_when_mapped
+from xpnet.data.mapped import file_of, read, version_of, version_when_mapped
 from xpnet.errors import XpnetError
 
 BLOCK = 2**18
@@ -67,14 +67,13 @@ class Blocks:
             A number is not finite, and the message names its row; or the file is cut off, or has changed
             since it was opened.
         """
-        with reader(self.X) as fill:
-            for number in numbers:
-                begin = int(number) * self.rows
-                end = min(begin + self.rows, len(self.X))
-                block = X[start : start + end - begin]
-                with np.errstate(over="ignore"):  # found to be infinite below
-                    fill(begin, end, block)
-                check_finite(block, self.file or self.what, begin)
-                start += end - begin
+        for number in numbers:
+            begin = int(number) * self.rows
+            end = min(begin + self.rows, len(self.X))
+            block = X[start : start + end - begin]
+            with np.errstate(over="ignore"):  # found to be infinite below
+                read(self.X[begin:end], block)
+            check_finite(block, self.file or self.what, begin)
+            start += end - begin
         if self.file and version_of(self.file) != self.version:
             raise XpnetError(f"{self.file}: changed while it was read; begin again")

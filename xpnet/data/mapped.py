@@ -6,8 +6,7 @@ pages stay in memory. Reading has neither fault.
 
 import mmap
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,48 +16,34 @@ from xpnet.errors import XpnetError
 from xpnet.files import opened, status
 
 
-@contextmanager
-def reader(array: np.ndarray) -> Iterator[Callable[[int, int, np.ndarray], None]]:
-    """Open the file that an array is mapped from, if it is.
+def read(array: np.ndarray, into: np.ndarray | None = None) -> np.ndarray:
+    """Copy an array into memory: from the file that it is mapped from, if it is.
 
-    Returns
-    -------
-    fill
-        A function of two row numbers and an array in memory: it copies the rows from the one number up to the
-        other into that array, and casts them to its dtype.
+    Parameters
+    ----------
+    into
+        An array of the same shape to copy it to, and to cast it to the dtype of.
 
     Raises
     ------
     XpnetError
-        The file cannot be read, or ends before the rows do.
+        The file cannot be read, or ends before the array does.
     """
+    into = np.empty_like(array, order="C", subok=False) if into is None else into
     whole, array = _mapped(array), np.asarray(array)
-    if whole is None:
-        yield lambda begin, end, into: np.copyto(into, array[begin:end], casting="unsafe")
-        return
+    if whole is None or not array.size:
+        np.copyto(into, array, casting="unsafe")
+        return into
+    low, high = byte_bounds(array)
+    direct = array.dtype == into.dtype and array.flags.c_contiguous and into.flags.c_contiguous
+    content = into.reshape(-1).view(np.uint8) if direct else np.empty(high - low, np.uint8)
     with opened(str(whole.filename)) as file:
-        origin = byte_bounds(whole)[0] - whole.offset
-
-        def fill(begin: int, end: int, into: np.ndarray) -> None:
-            rows = array[begin:end]
-            low, high = byte_bounds(rows) if rows.size else (origin, origin)
-            direct = rows.dtype == into.dtype and rows.flags.c_contiguous and into.flags.c_contiguous
-            content = into.reshape(-1).view(np.uint8) if direct else np.empty(high - low, np.uint8)
-            file.seek(low - origin)
-            if file.readinto(content.data) < len(content):
-                raise XpnetError(f"{whole.filename}: cut off since it was opened")
-            if not direct:
-                first = rows.__array_interface__["data"][0] - low
-                into[...] = np.ndarray(rows.shape, rows.dtype, content.data, first, rows.strides)
-
-        yield fill
-
-
-def read(array: np.ndarray) -> np.ndarray:
-    """Copy an array into memory; see `reader` for the errors."""
-    into = np.empty_like(array, order="C", subok=False)
-    with reader(array) as fill:
-        fill(0, len(array), into)
+        file.seek(low - byte_bounds(whole)[0] + whole.offset)
+        if file.readinto(content.data) < len(content):
+            raise XpnetError(f"{whole.filename}: cut off since it was opened")
+    if not direct:
+        first = array.__array_interface__["data"][0] - low
+        into[...] = np.ndarray(array.shape, array.dtype, content.data, first, array.strides)
     return into
 
 

@@ -45,15 +45,9 @@ def class_sums(xp: Namespace, Z: Array, A: Array, T: Array, weights: Array, clas
     predicted = one_hot(xp, xp.argmax(Z, axis=1), classes, T.dtype)
     weighted = T * weights[:, None]
     sums = {"by_class": xp.sum(weighted, axis=0), "right": xp.sum(weighted * predicted, axis=0)}
-    if "confusion" in class_shapes(T.shape[1]):
+    if T.shape[1] <= MOST_TABULATED:
         sums["confusion"] = xp.matmul(xp.matrix_transpose(weighted), predicted)
     return sums
-
-
-def class_shapes(k: int) -> dict[str, tuple[int, ...]]:
-    """The shapes of the sums of k classes."""
-    shapes: dict[str, tuple[int, ...]] = {"by_class": (k,), "right": (k,)}
-    return shapes | ({"confusion": (k, k)} if k <= MOST_TABULATED else {})
 
 
 def class_metrics(xp: Namespace, totals: State) -> dict[str, float]:
@@ -76,11 +70,6 @@ def label_sums(xp: Namespace, Z: Array, A: Array, T: Array, weights: Array, clas
         "both": xp.sum(w * T * predicted, axis=0),
         "exact": xp.reshape(xp.sum(weights * (1.0 - wrong)), (1,)),
     }
-
-
-def label_shapes(k: int) -> dict[str, tuple[int, ...]]:
-    """The shapes of the sums of k labels."""
-    return {"true": (k,), "predicted": (k,), "both": (k,), "exact": (1,)}
 
 
 def label_metrics(xp: Namespace, totals: State) -> dict[str, float]:
@@ -109,11 +98,6 @@ def number_sums(
     }
 
 
-def number_shapes(k: int) -> dict[str, tuple[int, ...]]:
-    """The shapes of the sums of k numbers."""
-    return {"squares": (k,), "targets": (k,), "target_squares": (k,)}
-
-
 def number_metrics(xp: Namespace, totals: State) -> dict[str, float]:
     """rmse: the root of the mean of (A - T)^2.
 
@@ -139,8 +123,6 @@ class Kind:
     sums
         ``sums(xp, Z, A, T, weights, classes)``: arrays by name, from Z_L, the outputs A and the targets T
         (m, k) of a batch, and the weights (m,) of its rows.
-    shapes
-        ``shapes(k)``: the shapes of these arrays.
     metrics
         ``metrics(xp, totals)``: numbers by name, on the host, from the totals of these arrays and "weight",
         (1,), the weight of all rows.
@@ -148,11 +130,15 @@ class Kind:
 
     name: str
     sums: Callable[[Namespace, Array, Array, Array, Array, Array], State]
-    shapes: Callable[[int], dict[str, tuple[int, ...]]]
     metrics: Callable[[Namespace, State], dict[str, float]]
 
+    def zeros(self, xp: Namespace, k: int) -> State:
+        """The sums of no rows, for k outputs, in float64: where adding up begins."""
+        none = xp.zeros((1, k), dtype=xp.float64)
+        return self.sums(xp, none, none, none, none[:, 0], xp.arange(k))
 
-CLASSES = Kind("classes", class_sums, class_shapes, class_metrics)
-LABELS = Kind("labels", label_sums, label_shapes, label_metrics)
-NUMBERS = Kind("numbers", number_sums, number_shapes, number_metrics)
+
+CLASSES = Kind("classes", class_sums, class_metrics)
+LABELS = Kind("labels", label_sums, label_metrics)
+NUMBERS = Kind("numbers", number_sums, number_metrics)
 RATES = replace(NUMBERS, sums=partial(number_sums, centre=1.0))

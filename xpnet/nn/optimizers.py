@@ -56,6 +56,7 @@ class SGD:
     momentum: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0
+    decoupled: bool = False
 
     def memory(self, xp: Namespace, parameters: State) -> State:
         """Create a velocity of zeros for each parameter, or nothing without momentum."""
@@ -74,7 +75,9 @@ class SGD:
                 v = state[f"velocity.{name}"]
                 before = v * self.momentum if self.nesterov else None
                 v = subtract(xp, v, dW, self.momentum)
-                if pull is not None:
+                if pull is not None and self.decoupled:
+                    W *= 1.0 - pull
+                elif pull is not None:
                     v -= pull * W
                 W += v if before is None else (1.0 + self.momentum) * v - before
                 state |= {name: W, f"velocity.{name}": v}

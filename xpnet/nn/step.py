@@ -81,6 +81,8 @@ class TrainingStep:
         For the input and each hidden layer, the probability that a unit is left out; empty for no dropout.
     clip
         The largest norm of the gradient; a longer gradient is scaled down. 0 for no limit.
+    mean_loss
+        Let every row of a batch count the same in ``loss``: add the mean loss of the batch times its rows.
     """
 
     xp: Namespace
@@ -90,6 +92,7 @@ class TrainingStep:
     scale: float = 1.0
     dropout: tuple[float, ...] = ()
     clip: float = 0.0
+    mean_loss: bool = False
 
     def __call__(self, state: State, rows: Array, data: State) -> State:
         """Take one step on the rows with the numbers `rows` (m,), and return the new state."""
@@ -117,19 +120,20 @@ class TrainingStep:
         computed = forward(xp, self.network, state, X, masks)
         losses, A = self.loss.forward(xp, computed.Z[self.network.depth], T)
         total = xp.sum(weights, axis=0, keepdims=True)
-        state["loss"] += xp.sum(weights * losses)
+        loss = xp.sum(weights * losses, axis=0, keepdims=True)
         if "weights" in data:  # a batch that weighs nothing has no gradient
             total = xp.where(total > 0, total, xp.full_like(total, inf))
-        if lr is not None:
-            total = total / lr
 
-        dZ = self.loss.backward(xp, A, T, weights / total)
+        dZ = self.loss.backward(xp, A, T, weights / (total if lr is None else total / lr))
         gradients = backward(xp, self.network, state, computed, dZ, factors=lr is not None)
         if "penalty" in data:
             for name in filter(is_weight, gradients):
                 W = state[name]
-                state["loss"] += data["penalty"] / 2.0 * xp.sum(W * W)
+                loss += data["penalty"] / 2.0 * xp.sum(W * W)
                 gradients[name] += data["penalty"] / total * W
+        if self.mean_loss:
+            loss *= xp.sum(xp.astype(rows >= 0, loss.dtype), axis=0, keepdims=True) / total
+        state["loss"] += loss
         return gradients
 
     def masks(self, state: State, data: State, m: int) -> dict[int, Array]:

@@ -3,20 +3,20 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
 from xpnet.backends import Backend, Execution
 from xpnet.data.rows import stream
-from xpnet.errors import DivergedError, UsageError
-from xpnet.model import MLP
 from xpnet.parity.formats import reference_backend
 from xpnet.parity.gates import Row, judge
 from xpnet.parity.trials import (
     BATCH,
     CASES,
     NETWORK,
+    PLAIN,
     Case,
     Inputs,
     Stepper,
@@ -25,7 +25,6 @@ from xpnet.parity.trials import (
     whole,
     with_odd_weights,
 )
-from xpnet.training import evaluate
 
 SINGLE_STEPS = 20
 """Number of single steps, spread evenly over the free run. Each starts from the state of the reference."""
@@ -41,9 +40,6 @@ CHAINED = ("forward Z2", "loss", "gradient")
 
 STEPS_AT_ONCE = 100
 """Steps of the free run between two lines of progress."""
-
-EVALUATED = 10_000
-"""Training rows on which the accuracy of a free run is measured."""
 
 Tell = Callable[[str], None]
 
@@ -62,7 +58,7 @@ class SingleStep:
         before = with_odd_weights(state)
         if not stepper.off_the_corner(before, rows):
             return None
-        return cls(before, rows, stepper.run(before, rows[np.newaxis]))
+        return cls(before, rows, stepper.take(before, rows[np.newaxis]))
 
 
 @dataclass(frozen=True)
@@ -99,34 +95,27 @@ class Reference:
         Parameters
         ----------
         steps
-            The number of steps in the free run.
+            The number of steps in the free run, 1 or more.
         seed
             The seed of the inputs.
         precision
             The precision of the libraries that will be compared with it.
-
-        Raises
-        ------
-        UsageError
-            `steps` is less than 1.
         """
-        if steps < 1:
-            raise UsageError(f"a free run takes 1 step or more, not {steps}")
         backend = reference_backend(precision)
         with backend.running("float64"):
             inputs = _draw_off_the_corner(backend, seed, steps)
             pieces = _pieces(backend, inputs, "float64")
-            stepper = Stepper.prepare(backend, inputs, "float64")
+            stepper = Stepper(backend, inputs, "float64")
             wanted = set(range(0, steps, max(steps // SINGLE_STEPS, 1)))
-            singles, state, loss = [], stepper.begin(inputs), 0.0
+            singles, state, loss = [], stepper.begin(), 0.0
             for i, rows in enumerate(inputs.batches):
                 if i in wanted:
                     single = SingleStep.taken(stepper, state, rows)
                     singles += [single] if single else []
                     wanted |= set() if single else {i + 1}
-                state = stepper.run(state, rows[np.newaxis])
+                state = stepper.take(state, rows[np.newaxis])
                 loss += float(state["loss"][0])
-            outcome = _outcome(backend, inputs, state, loss, "float64")
+            outcome = _outcome(stepper, inputs, state, loss)
             cases = {name: _case_steps(backend, inputs, case) for name, case in CASES.items()}
         return cls(precision, inputs, pieces, singles, cases, outcome)
 
@@ -165,7 +154,7 @@ class Report:
     @property
     def passed(self) -> bool:
         """Whether every error is within its gate and no step fell back to eager."""
-        return self.first_failure is None and not self.execution.fell_back
+        return self.first_failure is None and not self.execution.reason
 
 
 def compare(backend: Backend, dtype: str, reference: Reference, tell: Tell = lambda text: None) -> Report:
@@ -189,21 +178,21 @@ def compare(backend: Backend, dtype: str, reference: Reference, tell: Tell = lam
             report.rows.append(judge(name, kind, array, reference.pieces[name], dtype, precision))
 
         tell("single steps")
-        stepper = Stepper.prepare(backend, inputs, dtype)
+        stepper = Stepper(backend, inputs, dtype)
         for name, row in _compare_steps(stepper, reference.singles, precision).items():
             report.rows.append(replace(row, quantity=f"single step {name}"))
         for case, singles in reference.cases.items():
             tell(f"single steps, {case}")
-            other = Stepper.prepare(backend, inputs, dtype, CASES[case])
-            worst = max(_compare_steps(other, singles, precision).values(), key=_error)
+            other = Stepper(backend, inputs, dtype, CASES[case])
+            worst = max(_compare_steps(other, singles, precision).values(), key=attrgetter("error"))
             report.rows.append(replace(worst, quantity=f"single step, {case}"))
 
-        state, loss, steps = stepper.begin(inputs), 0.0, len(inputs.batches)
+        state, loss, steps = stepper.begin(), 0.0, len(inputs.batches)
         for start in range(0, steps, STEPS_AT_ONCE):
             tell(f"free run, step {start:,} of {steps:,}")
-            state = stepper.run(state, inputs.batches[start : start + STEPS_AT_ONCE])
+            state = stepper.take(state, inputs.batches[start : start + STEPS_AT_ONCE])
             loss += float(state["loss"][0])
-        for name, a in _outcome(backend, inputs, state, loss, dtype).items():
+        for name, a in _outcome(stepper, inputs, state, loss).items():
             b, kind = reference.outcome[name], "parameters" if name in NETWORK.shapes else name
             b = b if kind == "parameters" else b.astype(dtype)
             report.rows.append(judge(f"free run {name}", kind, a, b, dtype, precision))
@@ -236,22 +225,18 @@ def _compare_steps(stepper: Stepper, singles: list[SingleStep], precision: str) 
     """Take single steps, and compare what comes of them: the worst error of each quantity."""
     worst: dict[str, Row] = {}
     for single in singles:
-        after = stepper.run(single.before, single.rows[np.newaxis])
+        after = stepper.take(single.before, single.rows[np.newaxis])
         for name in (*NETWORK.shapes, "loss"):
-            row = judge(name, "chained", after[name], single.after[name], stepper.dtype, precision)
-            worst[name] = max(worst.get(name, row), row, key=_error)
+            row = judge(name, "chained", after[name], single.after[name], stepper.run.model.dtype, precision)
+            worst[name] = max(worst.get(name, row), row, key=attrgetter("error"))
     return worst
-
-
-def _error(row: Row) -> float:
-    return row.error
 
 
 def _case_steps(backend: Backend, inputs: Inputs, case: Case) -> list[SingleStep]:
     """The first steps of a case that have no relu input next to its corner."""
-    stepper = Stepper.prepare(backend, inputs, "float64", case)
+    stepper = Stepper(backend, inputs, "float64", case)
     singles: list[SingleStep] = []
-    state, draws = stepper.begin(inputs), stream(0, "parity")
+    state, draws = stepper.begin(), stream(0, "parity")
     while len(singles) < CASE_STEPS:
         rows = draws.integers(0, len(inputs.labels), BATCH).astype(np.int32)
         if single := SingleStep.taken(stepper, state, rows):
@@ -264,22 +249,14 @@ def _draw_off_the_corner(backend: Backend, seed: int, steps: int) -> Inputs:
     """Draw inputs until no relu input of the first batch is closer to zero than `CORNER`."""
     while True:
         inputs = draw_inputs(seed, steps)
-        stepper = Stepper.prepare(backend, inputs, "float64", Case())
-        if stepper.off_the_corner(stepper.begin(inputs), inputs.batches[0]):
+        stepper = Stepper(backend, inputs, "float64", PLAIN)
+        if stepper.off_the_corner(stepper.begin(), inputs.batches[0]):
             return inputs
         seed += 1
 
 
-def _outcome(
-    backend: Backend, inputs: Inputs, state: dict[str, np.ndarray], loss: float, dtype: str
-) -> dict[str, np.ndarray]:
+def _outcome(stepper: Stepper, inputs: Inputs, state: dict[str, np.ndarray], loss: float) -> dict[str, Any]:
     """The parameters after a free run, its mean loss, and the accuracy after it."""
-    parameters = {name: state[name] for name in NETWORK.shapes}
-    options: dict[str, Any] = {"activation": NETWORK.activation, "dtype": dtype, "scale": 255.0}
-    try:
-        model = MLP(NETWORK.sizes, backend=backend, parameters=parameters, **options)
-        accuracy = evaluate(model, inputs.images[:EVALUATED], inputs.labels[:EVALUATED]).accuracy
-    except (DivergedError, UsageError):  # NaN fails its gate like any other error, and the report goes on
-        accuracy = float("nan")
-    means = {"loss": loss / (len(inputs.batches) * BATCH), "accuracy": accuracy}
-    return parameters | {name: np.asarray(mean, dtype) for name, mean in means.items()}
+    means = {"loss": loss / (len(inputs.batches) * BATCH), "accuracy": stepper.accuracy(state, inputs)}
+    dtype = stepper.run.model.dtype
+    return stepper.run.parameters(state) | {name: np.asarray(mean, dtype) for name, mean in means.items()}

@@ -5,30 +5,37 @@ The inputs are drawn once, in float32, so that every library starts from the sam
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from xpnet.backends import Backend
 from xpnet.data import load_data
 from xpnet.data.rows import stream
+from xpnet.errors import DivergedError
+from xpnet.model import MLP
 from xpnet.nn.activations import ACTIVATIONS
 from xpnet.nn.dense import Product, dense, dense_backward, dense_backward_input
 from xpnet.nn.dropout import dropout_masks
 from xpnet.nn.losses import LOSSES, canonical_backward, softmax
 from xpnet.nn.network import Network, backward, forward, initial_parameters, is_weight
 from xpnet.nn.optimizers import SGD, Adam, Optimizer, clip_by_norm, subtract
-from xpnet.nn.step import TrainingStep
 from xpnet.nn.typing import Array, State
+from xpnet.training import Settings, evaluate
+from xpnet.training.inputs import Examples
+from xpnet.training.run import Run
 
 NETWORK = Network((784, 128, 10), "relu")
 BATCH = 128
 LR = 0.1
+EVALUATED = 10_000
+"""Training rows on which the accuracy of a free run is measured."""
+
 CORNER = 1e-5
 """A relu input closer to zero than this may have either sign in float32. Such inputs are drawn again."""
 
-PLAIN = SGD()
 UPDATES: dict[str, Optimizer] = {
-    "sgd": PLAIN,
+    "sgd": SGD(),
     "sgd momentum": SGD(momentum=0.9),
     "sgd nesterov": SGD(momentum=0.9, nesterov=True),
     "sgd weight decay": SGD(weight_decay=0.01),
@@ -39,36 +46,39 @@ UPDATES: dict[str, Optimizer] = {
 }
 
 
+def _settings(**given: Any) -> Settings:
+    return Settings(batch_size=BATCH, lr=LR, schedule="constant", validation=0.0, seed=7, **given)
+
+
 @dataclass(frozen=True)
 class Case:
     """One way to train the network.
 
     Attributes
     ----------
+    settings
+        The settings of the run.
     loss
         A key of `LOSSES`.
-    optimizer, dropout, clip
-        As for `TrainingStep`.
     weighted
         Whether the rows have weights, some of them 0.
     penalty
         alpha of the penalty, or 0.
     """
 
+    settings: Settings
     loss: str = "cross-entropy"
-    optimizer: Optimizer = PLAIN
-    dropout: tuple[float, ...] = ()
-    clip: float = 0.0
     weighted: bool = False
     penalty: float = 0.0
 
 
-FREE_RUN = Case(dropout=(0.1, 0.3))
+PLAIN = Case(_settings())
+FREE_RUN = Case(_settings(dropout=(0.1, 0.3)))
 CASES = {
-    **{loss: Case(loss, SGD(momentum=0.9), clip=0.5) for loss in LOSSES},
-    "weights": Case(weighted=True, penalty=1.0, optimizer=SGD(momentum=0.9, nesterov=True)),
+    **{loss: Case(_settings(momentum=0.9, clip=0.5), loss) for loss in LOSSES},
+    "weights": Case(_settings(momentum=0.9, nesterov=True), weighted=True, penalty=1.0),
     # the usual epsilon would let the rounding of a tiny gradient decide the sign of a whole step
-    "adamw": Case(dropout=(0.2, 0.5), clip=1.0, optimizer=Adam(0.9, 0.999, 0.01, 0.01, decoupled=True)),
+    "adamw": Case(_settings(dropout=(0.2, 0.5), clip=1.0, optimizer="adamw", epsilon=0.01)),
 }
 """Cases of which a few steps are taken alone, from the initial parameters on."""
 
@@ -198,57 +208,52 @@ def whole(backend: Backend, inputs: Inputs, dtype: str) -> Iterator[tuple[str, A
         yield f"gradient d{name}", gradients[name]
 
 
-@dataclass(frozen=True)
 class Stepper:
-    """Takes the training steps of a case on a device, with the learning rate `LR`, on MNIST."""
+    """Takes the training steps of a case on a device, with the learning rate `LR`, on MNIST.
 
-    backend: Backend
-    dtype: str
-    step: TrainingStep
-    data: State
+    Attributes
+    ----------
+    run
+        The run that the steps belong to.
+    """
 
-    @classmethod
-    def prepare(cls, backend: Backend, inputs: Inputs, dtype: str, case: Case = FREE_RUN) -> "Stepper":
-        """Move the data to the device."""
-        loss, k = LOSSES[case.loss], NETWORK.sizes[-1]
-        data = {
-            "X": inputs.images,
-            "y": targets(loss.kind.name, inputs.labels),
-            "classes": np.arange(k, dtype=np.int32),
-        }
-        if case.weighted:
-            data["weights"] = (np.arange(len(inputs.labels)) % 4).astype(np.float32)
+    def __init__(self, backend: Backend, inputs: Inputs, dtype: str, case: Case = FREE_RUN) -> None:
+        parameters, y = inputs.parameters, targets(LOSSES[case.loss].kind.name, inputs.labels)
+        weights = np.arange(len(y)) % 4.0 if case.weighted else None
+        model = MLP(NETWORK.sizes, loss=case.loss, dtype=dtype, backend=backend, parameters=parameters)
+        self.run = Run(model, Examples(inputs.images, y, weights), case.settings)
+        self.data = self.run.feed.data
         if case.penalty:
-            data["penalty"] = np.full(1, case.penalty, np.float32)
-        if case.dropout:
-            blocks = -(-max(NETWORK.sizes) // 4)
-            data |= {"seed": np.full(1, 7, np.int32), "places": np.arange(BATCH * blocks, dtype=np.int32)}
-        step = TrainingStep(backend.xp, NETWORK, loss, case.optimizer, 255.0, case.dropout, case.clip)
-        return cls(backend, dtype, step, place(backend, data, dtype))
+            self.data |= place(backend, {"penalty": np.full(1, case.penalty)}, dtype)
 
-    def begin(self, inputs: Inputs) -> dict[str, np.ndarray]:
+    def begin(self) -> dict[str, np.ndarray]:
         """The state before the first step, on the host."""
-        parameters = place(self.backend, inputs.parameters, self.dtype)
-        state = parameters | self.step.optimizer.memory(self.backend.xp, parameters)
-        host = {name: np.array(self.backend.to_numpy(array)) for name, array in state.items()}
-        return host | {"step": np.zeros(1, np.int32)}
+        return self._fetched(self.run.begin().state) | {"loss": np.zeros(1)}
 
     def off_the_corner(self, state: dict[str, np.ndarray], rows: np.ndarray) -> bool:
         """Whether every relu input of a batch is farther from zero than `CORNER`. For NumPy."""
-        X, masks = self.data["X"][rows] / 255.0, self.step.masks(state, self.data, len(rows))
+        X, masks = self.data["X"][rows] / 255.0, self.run.step.masks(state, self.data, len(rows))
         Z = forward(np, NETWORK, state, X, masks).Z
         return all(float(np.min(np.abs(Z[layer]))) > CORNER for layer in range(1, NETWORK.depth))
 
-    def run(self, state: dict[str, np.ndarray], batches: np.ndarray) -> dict[str, np.ndarray]:
+    def take(self, state: dict[str, np.ndarray], batches: np.ndarray) -> dict[str, np.ndarray]:
         """Take a step for each row of `batches`. The given state and the returned one are on the host."""
-        counters: dict[str, np.ndarray] = {
-            "t": np.zeros(1, np.int32),
-            "loss": np.zeros(1),
-            "rates": np.full(len(batches), LR),
-        }
-        placed = place(self.backend, state | counters, self.dtype)
-        placed = self.backend.scan(self.step, placed, self.backend.asarray(batches), self.data)
-        return {name: np.array(self.backend.to_numpy(array)) for name, array in placed.items()}
+        model = self.run.model
+        placed = place(model.backend, state, model.dtype)
+        rates = self.run.rates(0, len(batches))
+        return self._fetched(self.run.advance(placed, batches, rates, self.data)[0])
+
+    def accuracy(self, state: dict[str, np.ndarray], inputs: Inputs) -> float:
+        """The accuracy on some training rows of the network with the parameters of a state, or NaN."""
+        model = self.run.model
+        model.parameters = place(model.backend, self.run.parameters(state), model.dtype)
+        try:
+            return evaluate(model, inputs.images[:EVALUATED], inputs.labels[:EVALUATED]).accuracy
+        except DivergedError:  # NaN fails its gate like any other error, and the report goes on
+            return float("nan")
+
+    def _fetched(self, state: State) -> dict[str, np.ndarray]:
+        return {name: np.array(self.run.model.backend.to_numpy(array)) for name, array in state.items()}
 
 
 def targets(kind: str, labels: np.ndarray) -> np.ndarray:

@@ -5,17 +5,14 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_type_hints
-
-import numpy as np
 
 from xpnet.arguments import brief, instance
 from xpnet.data.checks import MOST_MEMORY
 from xpnet.errors import UsageError, XpnetError
 from xpnet.files import CHECKED, read_tensors, write_tensors
-from xpnet.model_file import DESCRIPTION
+from xpnet.model_file import DESCRIPTION, check_arrays
 from xpnet.nn.typing import Array, State
 from xpnet.schema import WHOLE, check
 from xpnet.training.history import History
@@ -133,15 +130,9 @@ class Checkpoint:
             self.save(standing)
 
     def load_config(self) -> dict[str, Any]:
-        """Read the settings of the run and the notes of the caller alone; see `load` for the errors."""
-        _, described = read_tensors(self.path, CHECKPOINT, with_arrays=False)
-        notes, config = described["notes"], self._checked(described["config"])
-        # before anybody makes a network of sizes that the arrays cannot have
-        numbers = sum(fan_in * fan_out + fan_out for fan_in, fan_out in pairwise(config["sizes"]))
-        if numbers * np.dtype(config["dtype"]).itemsize > self.path.stat().st_size:
-            raise XpnetError(f"{self.path}: its sizes {brief(config['sizes'])} are those of a larger file")
-        found: dict[str, Any] = notes | config
-        return found
+        """Read the settings of the run and the notes of the caller; see `load` for the errors."""
+        standing = self.load()
+        return standing.notes | standing.config
 
     def load(self) -> Standing:
         """Read the file.
@@ -152,9 +143,15 @@ class Checkpoint:
             It is missing, cut off, damaged or not a checkpoint.
         """
         arrays, described = read_tensors(self.path, CHECKPOINT)
-        config = self._checked(described["config"])
+        config = described["config"]
+        check(config, CONFIG, str(self.path))
+        parameters = {name: a for name, a in arrays.items() if name[0] in "Wb" and name[1:].isdecimal()}
+        check_arrays(self.path, parameters, config)
         try:
+            Settings(**{setting.name: config[setting.name] for setting in fields(Settings)})
             history = History.of_table(arrays.pop(HISTORY), described["columns"], described["best"])
+        except UsageError as error:
+            raise XpnetError(f"{self.path}: its settings are damaged: {error}") from error
         except (KeyError, ValueError) as error:
             raise XpnetError(f"{self.path}: its history is damaged") from error
         done = len(history.epochs)
@@ -163,12 +160,3 @@ class Checkpoint:
         best = {name.removeprefix(BEST): a for name, a in arrays.items() if name.startswith(BEST)}
         state = {name: a for name, a in arrays.items() if not name.startswith(BEST)}
         return Standing(state, history, best, config, described["notes"], described["passes"])
-
-    def _checked(self, config: dict[str, Any]) -> dict[str, Any]:
-        """Check the identity of the run that the file holds."""
-        check(config, CONFIG, str(self.path))
-        try:
-            Settings(**{setting.name: config[setting.name] for setting in fields(Settings)})
-        except UsageError as error:
-            raise XpnetError(f"{self.path}: its settings are damaged: {error}") from error
-        return config

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.arguments import brief, instance, meant
+from xpnet.arguments import instance, known_names
 from xpnet.data.checks import check_memory
 from xpnet.data.rows import batches
-from xpnet.errors import DivergedError, UsageError, XpnetError
+from xpnet.errors import DivergedError, XpnetError
 from xpnet.model import MLP, input_scale, rows_at_once
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.metrics import Kind
@@ -100,8 +100,7 @@ def evaluate(
     DivergedError
         The loss is not a finite number.
     """
-    for name in unknown:
-        raise UsageError(f"unknown argument {brief(name)}: {meant(name, ('sample_weight', 'memory'))}")
+    known_names(unknown, ("sample_weight", "memory"))
     instance("model", model, MLP, "an xpnet.MLP")
     memory = check_memory(memory)
     with model.backend.running(model.dtype):
@@ -133,16 +132,16 @@ def check_evaluation(model: MLP, X: Any, y: Any, *, memory: int | None = None) -
 def evaluate_parts(model: MLP, step: EvaluationStep, parameters: State, parts: Iterable[Part]) -> Evaluation:
     """Evaluate parameters on the parts of a feed. Call it within ``model.backend.running``."""
     backend, kind, rows, weight = model.backend, step.loss.kind, 0, 0.0
-    shapes = {"loss": (1,)} | kind.shapes(model.outputs)
-    totals = {name: np.zeros(shape) for name, shape in shapes.items()}
+    totals: dict[str, np.ndarray] = {"loss": np.zeros(1)} | kind.zeros(np, model.outputs)
+    zeros = {name: np.zeros_like(total, model.dtype) for name, total in totals.items()}
     for data, order, weights in parts:
         rows += len(order)
         weight += len(order) if weights is None else float(weights[order].sum())
         index = batches(order, min(rows_at_once(model.network, BATCH_SIZE), len(order)))
         for start in range(0, len(index), BATCHES_AT_ONCE):
-            zeros = {name: backend.asarray(np.zeros(shape, model.dtype)) for name, shape in shapes.items()}
             batch = backend.asarray(index[start : start + BATCHES_AT_ONCE])
-            state = backend.scan(step, backend.copy(parameters) | zeros, batch, data)
+            state = backend.copy(parameters) | {name: backend.asarray(zero) for name, zero in zeros.items()}
+            state = backend.scan(step, state, batch, data)
             for name, total in totals.items():
                 total += backend.to_numpy(state[name])
     if weight == 0:
@@ -157,8 +156,7 @@ def evaluate_parts(model: MLP, step: EvaluationStep, parameters: State, parts: I
 
 def metric_names(kind: Kind, outputs: int) -> list[str]:
     """The names of what an evaluation measures."""
-    nothing = {name: np.zeros(shape) for name, shape in kind.shapes(outputs).items()}
-    return ["loss", *kind.metrics(np, nothing | {"weight": np.ones(1)})]
+    return ["loss", *kind.metrics(np, kind.zeros(np, outputs) | {"weight": np.ones(1)})]
 
 
 def _in_units(model: MLP, totals: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ from xpnet.data.rows import split, stream
 from xpnet.errors import UsageError, XpnetError
 from xpnet.model import MLP
 from xpnet.nn.typing import State
-from xpnet.training.inputs import Examples, standard
+from xpnet.training.inputs import Examples
 
 COPIES = 3
 """Chunks in memory at the same time: one being read, one on the device, and one being moved."""
@@ -56,8 +56,6 @@ class Feed:
         The dtype of the rows on the device: "uint8".
     """
 
-    training: np.ndarray
-    held: np.ndarray
     rows: int
     held_rows: int
     dtype: str
@@ -65,6 +63,13 @@ class Feed:
     def __init__(self, model: MLP, examples: Examples, constants: State) -> None:
         self.model, self.examples, self.constants = model, examples, constants
         self.data: State = {}
+
+    def hold_back(self, strata: np.ndarray, validation: float, seed: int, units: str) -> None:
+        """Hold back a fraction of some units, which are rows or blocks; see `split`."""
+        self.training, self.held = split(strata, validation, stream(seed, "validation"))
+        if validation and not len(self.held):
+            some = f"{len(strata):,} {units}"
+            raise XpnetError(f"validation {validation} of {some} holds none back: give more, or 0")
 
     def sample(self) -> Part:
         """Some of the rows to train on, as one part."""
@@ -77,7 +82,7 @@ class Feed:
     def columns(self, rows: np.ndarray | slice) -> dict[str, np.ndarray]:
         """The targets and the weights of some rows, as a step takes them."""
         model, examples = self.model, self.examples
-        y = standard(model, examples.y[rows])
+        y = examples.y[rows] if model.targets is None else model.targets.scaled(examples.y[rows])
         found = {"y": y.astype(model.dtype) if y.dtype.kind == "f" else y}
         if examples.weights is not None:
             found["weights"] = examples.weights[rows].astype(model.dtype)
@@ -95,9 +100,8 @@ class Resident(Feed):
         if isinstance(X, np.ndarray):
             X = backend.asarray(check_rows(X, examples.what, model.dtype))
         strata = examples.y if examples.y.ndim == 1 else np.zeros(examples.rows)
-        self.training, self.held = split(strata, validation, stream(seed, "validation"))
+        self.hold_back(strata, validation, seed, "rows")
         self.rows, self.held_rows, self.dtype = len(self.training), len(self.held), dtype_name(X)
-        _check_held(validation, self.held, f"{examples.rows:,} rows")
         columns = {name: backend.asarray(column) for name, column in self.columns(slice(None)).items()}
         self.data = {"X": X} | constants | columns
 
@@ -158,11 +162,8 @@ class Streamed(Feed):
             batches = f"batches of {batch_size} " if batch_size > 1 else ""
             what = f"{batches}rows of {blocks.row_bytes:,} bytes"
             raise XpnetError(f"memory {memory:,} is too little for {what}: give {needed:,} or more")
-        numbers = stream(seed, "validation").permutation(blocks.count)
-        count = min(round(validation * blocks.count), blocks.count - 1)
-        self.training, self.held = np.sort(numbers[count:]), np.sort(numbers[:count])
+        self.hold_back(np.zeros(blocks.count), validation, seed, f"blocks of {blocks.rows:,} rows")
         self.rows, self.held_rows = blocks.size(self.training), blocks.size(self.held)
-        _check_held(validation, self.held, f"{blocks.count:,} blocks of {blocks.rows:,} rows")
 
     def sample(self) -> Part:
         """A few of the rows to train on, in the arrays of every part."""
@@ -268,11 +269,6 @@ def make_feed(
         if bytes_held(model, examples.X) > memory:
             return Streamed(model, examples, constants, validation, seed, memory, batch_size)
     return Resident(model, examples, constants, validation, seed)
-
-
-def _check_held(validation: float, held: np.ndarray, units: str) -> None:
-    if validation and not len(held):
-        raise XpnetError(f"validation {validation} of {units} holds none back: give more, or 0")
 
 
 def bytes_held(model: MLP, X: np.ndarray) -> int:

@@ -1,7 +1,5 @@
 """The epochs of a run."""
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -93,10 +91,8 @@ class History:
 
     def csv(self) -> str:
         """Write a table with a row for each epoch."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerows([self.columns, *(epoch.row.values() for epoch in self.epochs)])
-        return text.getvalue()
+        rows = [self.columns, *(epoch.row.values() for epoch in self.epochs)]
+        return "".join(f"{','.join(map(str, row))}\n" for row in rows)  # names and numbers need no quotes
 
     def table(self) -> np.ndarray:
         """Write the epochs as an array (epochs, columns) of float64."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from xpnet.arguments import brief
 from xpnet.arrays import dtype_name, host_array, is_floating, scale_of, taken
-from xpnet.backends import backend_class, owner
+from xpnet.backends import get_backend, owner
 from xpnet.data.checks import check_labels, check_numbers, check_type
 from xpnet.data.mapped import read
 from xpnet.errors import UsageError, XpnetError
@@ -105,11 +105,6 @@ def enter(
     return Examples(X, targets, shares, what_X)
 
 
-def standard(model: MLP, y: np.ndarray) -> np.ndarray:
-    """Targets as a step takes them: numbers scaled by the model's scale of targets."""
-    return y if model.targets is None else model.targets.scaled(y)
-
-
 def columns_of(model: MLP, examples: Examples) -> Columns:
     """The mean and the standard deviation of the columns of rows, divided as a step divides them."""
     backend, xp, X, weights = model.backend, model.backend.xp, examples.X, examples.weights
@@ -141,22 +136,17 @@ def _rows(model: MLP, X: Any, what: str) -> Array:
 
 def _host(model: MLP, values: Any, what: str) -> np.ndarray:
     """Bring targets or weights to the host."""
-    name = owner(values)
+    backend, name = model.backend, owner(values)
     if name in (None, "numpy"):
         return host_array(values, what)
-    theirs = backend_class(name)
-    if name != model.backend.name and theirs.device_of(values) != "cpu":
-        raise XpnetError(
-            f"{what} is on {theirs.device_of(values)} and belongs to {name}: give it as a NumPy array"
-        )
     try:
-        own = name == model.backend.name
-        host = model.backend.to_numpy(values) if own else np.from_dlpack(theirs.exported(values))
+        host: np.ndarray
+        host = backend.to_numpy(values) if name == backend.name else get_backend("cpu").asarray(values)
         if host.dtype.kind == "V":
-            raise TypeError("no dtype of NumPy")
-        return np.asarray(host)
-    except (TypeError, ValueError, RuntimeError, BufferError) as error:
-        raise XpnetError(f"{what}: {dtype_name(values)} numbers; give float32 or integers") from error
+            raise TypeError(f"NumPy has no {dtype_name(values)}")
+    except (XpnetError, TypeError, ValueError, RuntimeError, BufferError) as error:
+        raise XpnetError(f"{what}: {error}; give a NumPy array") from error
+    return host
 
 
 def _targets(model: MLP, y: np.ndarray, what: str, taught: bool) -> np.ndarray:

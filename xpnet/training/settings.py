@@ -1,11 +1,12 @@
 """The settings of a training run, with their defaults and limits."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from math import inf
-from typing import Any
+from typing import Any, TypeAlias
 
-from xpnet.arguments import brief, choice, flag, meant, number, whole
+from xpnet.arguments import choice, flag, known_names, number, whole
 from xpnet.errors import UsageError, XpnetError
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
@@ -54,14 +55,37 @@ HINTS = {name: answer for answer, names in ANSWERS.items() for name in names.spl
 """What to say to names that are none of our settings."""
 
 
-LEAST = {"epochs": 1, "batch_size": 1, "warmup": 0, "patience": 1, "seed": 0}
-"""The least value of every whole number."""
+def _positive(name: str, value: Any) -> float:
+    return number(name, value, "greater than 0", lambda found: 0 < found < inf)
 
-SHARES = {"momentum": "", "beta1": "", "beta2": "", "validation": ", the fraction of the rows to hold back"}
-"""Numbers from 0 to below 1, and what a message says of them besides."""
 
-UNSET = ("lr", "clip", "patience", "validation")
-"""Numbers that may be None."""
+def _share(name: str, value: Any, meaning: str = "") -> float:
+    return number(name, value, f"at least 0 and less than 1{meaning}", lambda found: 0 <= found < 1)
+
+
+def _shares(name: str, value: Any) -> tuple[float, ...]:
+    return tuple(_share(name, rate) for rate in (value if isinstance(value, list | tuple) else [value]))
+
+
+Check: TypeAlias = Callable[[str, Any], Any]
+
+CHECKS: dict[str, Check] = {
+    **dict.fromkeys(("epochs", "batch_size", "patience"), partial(whole, least=1)),
+    **dict.fromkeys(("warmup", "seed"), partial(whole, least=0)),
+    **dict.fromkeys(("lr", "clip", "epsilon"), _positive),
+    **dict.fromkeys(("momentum", "beta1", "beta2"), _share),
+    "validation": partial(_share, meaning=", the fraction of the rows to hold back"),
+    "dropout": _shares,
+    "weight_decay": partial(number, said="0 or more", holds=lambda found: 0 <= found < inf),
+    **dict.fromkeys(("nesterov", "training_metrics"), flag),
+    "optimizer": partial(choice, known=OPTIMIZERS),
+    "schedule": partial(choice, known=SCHEDULES),
+    "monitor": partial(choice, known=METRICS),
+}
+"""Checks every value by itself, and makes it a plain one."""
+
+UNSET = ("lr", "clip", "patience", "validation", "weight_decay", "monitor")
+"""Settings that may be None."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +159,10 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, value in self._checked().items():
-            object.__setattr__(self, name, value)
+        plain = {n: v if v is None and n in UNSET else CHECKS[n](n, v) for n, v in vars(self).items()}
+        if self.weight_decay is None:
+            plain["weight_decay"] = ADAMW_DECAY if self.optimizer == "adamw" else 0.0
+        vars(self).update(plain)
         if self.optimizer != "sgd" and (self.momentum or self.nesterov):
             raise UsageError(f"momentum and nesterov belong to sgd, not to {self.optimizer}")
         if self.nesterov and not self.momentum:
@@ -145,32 +171,6 @@ class Settings:
             raise UsageError("patience needs validation rows: give validation more than 0")
         if self.monitor not in (None, "loss") and self.validation == 0:
             raise UsageError("monitor needs validation rows: give validation more than 0")
-
-    def _checked(self) -> dict[str, Any]:
-        """Check every value by itself, and make it a plain one."""
-        choice("optimizer", self.optimizer, OPTIMIZERS)
-        choice("schedule", self.schedule, SCHEDULES)
-        usual = ADAMW_DECAY if self.optimizer == "adamw" else 0.0
-        decay = usual if self.weight_decay is None else self.weight_decay
-        dropout = self.dropout if isinstance(self.dropout, list | tuple) else [self.dropout]
-        plain: dict[str, Any] = {
-            "weight_decay": number("weight_decay", decay, "0 or more", lambda value: 0 <= value < inf),
-            "dropout": tuple(_share("dropout", rate) for rate in dropout),
-        }
-        if self.monitor is not None:
-            choice("monitor", self.monitor, METRICS)
-        for name, value in vars(self).items():
-            if value is None and name in UNSET:
-                continue
-            if name in LEAST:
-                plain[name] = whole(name, value, LEAST[name])
-            elif name in SHARES:
-                plain[name] = _share(name, value, SHARES[name])
-            elif name in ("lr", "clip", "epsilon"):
-                plain[name] = number(name, value, "greater than 0", lambda found: 0 < found < inf)
-            elif name in ("nesterov", "training_metrics"):
-                plain[name] = flag(name, value)
-        return plain
 
     @property
     def rate(self) -> float:
@@ -216,20 +216,15 @@ def dropout_rates(given: tuple[float, ...], depth: int) -> tuple[float, ...]:
     UsageError
         There are too many or too few.
     """
-    hidden = depth - 1
     if len(given) == 1:
-        given = (0.0, *given * hidden)
-    elif len(given) == 2:
-        given = (given[0], *given[1:] * hidden)
+        given = (0.0, *given)
+    if len(given) == 2:
+        given = (given[0], *given[1:] * (depth - 1))
     if given and len(given) != depth:
         raise UsageError(
             f"dropout {given}: give one rate, two, or {depth}: for the input and each hidden layer"
         )
     return given if any(given) else ()
-
-
-def _share(name: str, value: Any, meaning: str = "") -> float:
-    return number(name, value, f"at least 0 and less than 1{meaning}", lambda found: 0 <= found < 1)
 
 
 def settings_of(given: Mapping[str, Any], loss: str) -> Settings:
@@ -240,10 +235,7 @@ def settings_of(given: Mapping[str, Any], loss: str) -> Settings:
     UsageError
         A keyword is unknown; the message says which one may be meant.
     """
-    known = [field.name for field in fields(Settings)]
-    for name in given:
-        if name not in known:
-            raise UsageError(f"unknown setting {brief(name)}: {HINTS.get(name) or meant(name, known)}")
+    known_names(given, [field.name for field in fields(Settings)], HINTS)
     settings = Settings(**given)
     if settings.lr is not None:
         return settings

@@ -1,0 +1,93 @@
+"""From scikit-learn's own fitted estimators, and to them."""
+
+from typing import Any
+
+import numpy as np
+import sklearn.neural_network
+from sklearn.base import BaseEstimator
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils.validation import check_is_fitted
+
+from xpnet.errors import UsageError
+from xpnet.estimators.places import asked
+
+LEARNED = (
+    *("n_features_in_", "feature_names_in_", "classes_", "n_iter_", "t_", "loss_", "loss_curve_"),
+    *("best_loss_", "validation_scores_", "best_validation_score_", "_no_improvement_count"),
+)
+"""What scikit-learn's fitted estimators have under the same names as ours, besides the weights."""
+
+
+def _copy(one: Any, other: Any) -> None:
+    other.__dict__.update({name: getattr(one, name) for name in LEARNED if hasattr(one, name)})
+
+
+class Convertible(BaseEstimator):
+    """The methods of an estimator that convert it."""
+
+    @classmethod
+    def from_sklearn(cls, fitted: Any, **parameters: Any) -> Any:
+        """Take over a fitted estimator of scikit-learn's class of the same name.
+
+        The memory of its optimizer stays behind, so a `partial_fit` begins with a new one.
+
+        Parameters
+        ----------
+        fitted
+            A fitted ``sklearn.neural_network.MLPClassifier`` or ``MLPRegressor``.
+        **parameters
+            Parameters of the new estimator, such as `device`. The others are those of `fitted`.
+
+        Raises
+        ------
+        UsageError
+            `fitted` is of another class.
+        NotFittedError
+            It is not fitted.
+        """
+        theirs = getattr(sklearn.neural_network, cls.__name__)
+        if not isinstance(fitted, theirs):
+            raise UsageError(f"from_sklearn takes a fitted {theirs.__module__}.{cls.__name__}")
+        check_is_fitted(fitted)
+        self: Any = cls(**fitted.get_params(deep=False) | parameters)
+        _copy(fitted, self)
+        if hasattr(fitted, "_label_binarizer"):
+            self._y_type = fitted._label_binarizer.y_type_
+        weights = {f"W{l}": W for l, W in enumerate(fitted.coefs_, 1)}
+        weights |= {f"b{l}": b for l, b in enumerate(fitted.intercepts_, 1)}
+        sizes = (fitted.n_features_in_, *(len(b) for b in fitted.intercepts_))
+        backend = asked(self.device, self.backend)
+        self._build(sizes, self._loss_of()[0], backend, weights["W1"].dtype.name, weights)
+        self._host_rows = True
+        return self
+
+    def to_sklearn(self) -> Any:
+        """Make a fitted estimator of scikit-learn's class of the same name, with the same answers.
+
+        It has the parameters that it knows of; dropout, say, plays no part in answers.
+
+        Raises
+        ------
+        UsageError
+            The layers have different activations, which scikit-learn's cannot have.
+        NotFittedError
+            There is nothing to convert.
+        """
+        check_is_fitted(self)
+        if not isinstance(self.activation, str):
+            raise UsageError("to_sklearn: scikit-learn has one activation for all layers; give one name")
+        theirs = getattr(sklearn.neural_network, type(self).__name__)
+        known = theirs().get_params()
+        made: Any = theirs(**{name: value for name, value in self.get_params().items() if name in known})
+        _copy(self, made)
+        host = self.model_.host_parameters()
+        made.coefs_ = [host[f"W{l}"] for l in range(1, self.n_layers_)]
+        made.intercepts_ = [host[f"b{l}"] for l in range(1, self.n_layers_)]
+        for name in ("n_layers_", "n_outputs_", "out_activation_"):
+            setattr(made, name, getattr(self, name))
+        if hasattr(self, "classes_"):
+            several = self._y_type.startswith("multilabel")
+            labels = np.eye(len(self.classes_), dtype=int) if several else self.classes_
+            made._label_binarizer = LabelBinarizer().fit(labels)
+        made._best_coefs, made._best_intercepts = list(made.coefs_), list(made.intercepts_)
+        return made

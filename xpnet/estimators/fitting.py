@@ -1,0 +1,264 @@
+"""The stochastic solvers: scikit-learn's policy of epochs around the steps of our engine.
+
+The steps are those of `xpnet.train`, and so are the runs. What is scikit-learn's own stands here: in which
+order it draws, when it stops, when it lowers the rate, which weights it keeps, and what it says.
+"""
+
+import sys
+import warnings
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+
+from xpnet.errors import DivergedError
+from xpnet.model import MLP
+from xpnet.nn.losses import Loss
+from xpnet.nn.optimizers import SGD, Adam, Optimizer
+from xpnet.nn.step import EvaluationStep, TrainingStep
+from xpnet.nn.typing import State
+from xpnet.training.evaluation import evaluate_parts
+from xpnet.training.feed import Feed, Resident
+from xpnet.training.inputs import Examples
+from xpnet.training.run import Run
+from xpnet.training.settings import Settings, dropout_rates
+
+if TYPE_CHECKING:
+    from xpnet.estimators.base import BaseMLP
+
+LEAST_RATE = 1e-6
+"""A rate of this size or less is not lowered any more."""
+
+
+@dataclass
+class Solver:
+    """What a fit leaves behind for `partial_fit` to go on from.
+
+    Attributes
+    ----------
+    learning_rate
+        The current one.
+    memory
+        What the optimizer remembers: arrays by name; empty before the first step.
+    """
+
+    learning_rate: float
+    memory: State = field(default_factory=dict)
+
+    def epoch_ends(self, estimator: "BaseMLP") -> None:
+        """Lower the rate, where it falls with the number of the rows seen."""
+        if (estimator.solver, estimator.learning_rate) == ("sgd", "invscaling"):
+            rate = float(estimator.learning_rate_init)
+            self.learning_rate = rate / (estimator.t_ + 1) ** estimator.power_t
+
+    def stops(self, estimator: "BaseMLP", said: str) -> bool:
+        """Stop, or lower an adaptive rate and go on."""
+        adaptive = (estimator.solver, estimator.learning_rate) == ("sgd", "adaptive")
+        stop = not adaptive or self.learning_rate <= LEAST_RATE
+        if not stop:
+            self.learning_rate /= 5.0
+            said += f" Setting learning rate to {self.learning_rate:f}"
+        else:
+            said += " Learning rate too small. Stopping." if adaptive else " Stopping."
+        if estimator.verbose:
+            print(said)
+        return stop
+
+
+def optimizer_of(estimator: "BaseMLP") -> Optimizer:
+    """The optimizer of the parameters of an estimator."""
+    decay = float(estimator.weight_decay)
+    if estimator.solver == "sgd":
+        return SGD(float(estimator.momentum), bool(estimator.nesterovs_momentum), decay, decoupled=True)
+    betas = float(estimator.beta_1), float(estimator.beta_2)
+    return Adam(*betas, float(estimator.epsilon), decay, decoupled=True, corrected_epsilon=False)
+
+
+class Rows(Resident):
+    """The rows of a fit, which are on the device already: some to train on, some to validate with.
+
+    Parameters
+    ----------
+    training, held
+        The numbers of the rows.
+    **constants
+        What a step needs in its data besides, on the host.
+    """
+
+    def __init__(
+        self, model: MLP, examples: Examples, training: np.ndarray, held: np.ndarray, **constants: np.ndarray
+    ) -> None:
+        Feed.__init__(self, model, examples, {})
+        self.training, self.held, self.dtype = training, held, model.dtype
+        self.rows, self.held_rows = len(training), len(held)
+        small = {"classes": np.arange(model.outputs, dtype=np.int32)} | constants | self.columns(slice(None))
+        self.data = {"X": examples.X} | {name: model.backend.asarray(x) for name, x in small.items()}
+
+
+def fit_stochastic(
+    est: "BaseMLP", loss: Loss, examples: Examples, validation: Examples | None, incremental: bool
+) -> None:
+    """Train the network of an estimator in epochs. Call it within ``model_.backend.running``.
+
+    Parameters
+    ----------
+    validation
+        Rows to validate with, instead of some that are held back.
+    incremental
+        Take one epoch, and go on from the memory of the optimizer.
+    """
+    if not incremental or not hasattr(est, "_optimizer"):
+        est._optimizer = Solver(float(est.learning_rate_init))
+    if est.early_stopping and incremental:
+        raise ValueError("partial_fit does not support early_stopping=True")
+    model, rows = est.model_, np.arange(examples.rows, dtype=np.int32)
+    held = rows[:0]
+    if est.early_stopping and validation is None:
+        two = model.loss == "binary-cross-entropy" and model.outputs == 1
+        how = {"random_state": est._random_state, "stratify": examples.y.astype(bool) if two else None}
+        rows, held = train_test_split(rows, test_size=est.validation_fraction, **how)
+        if len(held) < 2:
+            said = "The validation set is too small. Increase 'validation_fraction' or the size of your"
+            raise ValueError(f"{said} dataset.")
+    run = FitRun(est, loss, examples, (rows, held), validation)
+    state = run.begin().state | est._optimizer.memory
+    if not est.t_:  # as in scikit-learn, a later fit that makes no progress ends with its last weights
+        run.best = model.backend.copy(run.parameters(state))
+    state = run.epochs(state, incremental)
+    parameters = run.parameters(state)
+    est._optimizer.memory = {name: array for name, array in state.items() if name not in parameters}
+    model.parameters = run.best if est.early_stopping and run.best else parameters
+
+
+class FitRun(Run):
+    """The run of a fit, in scikit-learn's epochs.
+
+    Attributes
+    ----------
+    estimator
+        Whose fit it is.
+    best
+        The parameters with the best score on the validation rows so far.
+    """
+
+    def __init__(
+        self,
+        estimator: "BaseMLP",
+        loss: Loss,
+        examples: Examples,
+        split: tuple[np.ndarray, np.ndarray],
+        validation: Examples | None,
+    ) -> None:
+        rows, held = split
+        self.estimator, self.model, self.settings = estimator, estimator.model_, Settings()
+        self.best: State = {}
+        model, given = self.model, estimator.dropout
+        xp, network = model.backend.xp, model.network
+        if estimator.batch_size != "auto" and estimator.batch_size > len(rows):
+            said = "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped"
+            warnings.warn(said, stacklevel=2)
+        self.batch_size = estimator._batch(len(rows))
+        self.steps_per_epoch = -(-len(rows) // self.batch_size)
+        dropout = dropout_rates(tuple(given) if isinstance(given, list | tuple) else (given,), network.depth)
+        constants = {"penalty": np.full(1, estimator.alpha, dtype=model.dtype)}
+        if dropout:  # the seed comes from a copy, so that nothing else is drawn differently
+            seed = deepcopy(estimator._random_state).randint(2**31 - 1, size=1)
+            places = np.arange(self.batch_size * -(-max(network.sizes) // 4), dtype=np.int32)
+            constants |= {"seed": seed.astype(np.int32), "places": places}
+        self.feed, self.validation = Rows(model, examples, rows, held, **constants), None
+        if validation is not None:
+            self.validation = Rows(model, validation, np.arange(validation.rows, dtype=np.int32), held)
+        optimizer, clip = optimizer_of(estimator), float(estimator.clip_norm or 0.0)
+        weighted = examples.weights is not None
+        self.step = TrainingStep(xp, network, loss, optimizer, 1.0, dropout, clip, mean_loss=weighted)
+        self.evaluation_step = EvaluationStep(xp, network, loss)
+
+    def epochs(self, state: State, incremental: bool) -> State:
+        """Take epochs until the policy is to stop, and return the state after the last."""
+        est, order, done = self.estimator, self.feed.training, state
+        est.n_iter_ = 0
+        try:
+            for _ in range(est.max_iter):
+                # a copy, because an interrupt may come in the middle of a step
+                done = self.model.backend.copy(state)
+                if est.shuffle:
+                    drawn = np.arange(len(order))
+                    est._random_state.shuffle(drawn)
+                    order = order[drawn]
+                total = 0.0
+                for chunk in self.chunks(order):
+                    rates = np.full(len(chunk), est._optimizer.learning_rate)
+                    state, loss = self.advance(state, chunk, rates, self.feed.data)
+                    total += loss
+                done = state
+                if self.ends(state, total / len(order)) or incremental:
+                    break
+                if est.n_iter_ == est.max_iter:
+                    said = f"Stochastic Optimizer: Maximum iterations ({est.max_iter}) reached and the"
+                    said += " optimization hasn't converged yet."
+                    warnings.warn(said, ConvergenceWarning, stacklevel=2)
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=2)
+        if est.progress:
+            print(file=sys.stderr)
+        return done
+
+    def ends(self, state: State, loss: float) -> bool:
+        """Keep the books after an epoch, and find out whether it was the last."""
+        est: Any = self.estimator
+        est.n_iter_ += 1
+        est.t_ += self.feed.rows
+        est.loss_ = loss
+        est.loss_curve_.append(loss)
+        if est.verbose:
+            print(f"Iteration {est.n_iter_}, loss = {loss:.8f}")
+        if est.progress:
+            bar = "#" * (30 * est.n_iter_ // est.max_iter)
+            print(f"\r{bar:-<30} {est.n_iter_}/{est.max_iter}, loss {loss:.5f}", end="", file=sys.stderr)
+        score = self.validated(state)
+        if est.early_stopping:
+            better = self.scored(state, score)
+        else:
+            better = not loss > est.best_loss_ - est.tol
+            est.best_loss_ = loss if loss < est.best_loss_ else est.best_loss_  # which NaN never is
+        est._no_improvement_count = 0 if better else est._no_improvement_count + 1
+        est._optimizer.epoch_ends(est)
+        if est._no_improvement_count <= est.n_iter_no_change:
+            return False
+        what = "Validation score" if est.early_stopping else "Training loss"
+        said = f"{what} did not improve more than tol={est.tol:f} for {est.n_iter_no_change} consecutive"
+        if est._optimizer.stops(est, f"{said} epochs."):
+            return True
+        est._no_improvement_count = 0
+        return False
+
+    def scored(self, state: State, score: float) -> bool:
+        """Keep the best weights, and tell whether the score has improved."""
+        est: Any = self.estimator
+        est.validation_scores_.append(score)
+        if est.verbose:
+            print(f"Validation score: {score:f}")
+        better = not score < est.best_validation_score_ + est.tol
+        if score > est.best_validation_score_:
+            est.best_validation_score_ = score
+            self.best = self.model.backend.copy(self.parameters(state))
+        return better
+
+    def validated(self, state: State) -> float:
+        """Score the validation rows, where there are any, and add their loss to its curve."""
+        est = self.estimator
+        feed = self.validation or self.feed
+        rows = feed.training if self.validation else feed.held
+        if not len(rows):
+            return float("nan")
+        parts = feed.parts(rows)
+        try:
+            found = evaluate_parts(self.model, self.evaluation_step, self.parameters(state), parts)
+            loss, score = found.loss, float(est._score_of(found.totals, feed.examples, rows))
+        except DivergedError:
+            loss = score = float("nan")
+        est.validation_loss_curve_ = [*(est.validation_loss_curve_ or []), loss]
+        return score

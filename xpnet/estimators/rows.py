@@ -1,0 +1,152 @@
+"""The door of the estimators: rows and targets of any kind, checked as scikit-learn checks them.
+
+Rows on the host go through scikit-learn's own checks. Rows on a device are checked here, where they are, and
+stay there. Targets and weights come to the host, because they are small, and are needed there.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.utils import check_X_y
+from sklearn.utils.validation import _check_feature_names, validate_data
+
+from xpnet.arrays import dtype_name, is_floating
+from xpnet.backends import Backend
+from xpnet.errors import UsageError
+from xpnet.estimators.places import asked, home, on_host, opened, place, same
+from xpnet.estimators.sparse import SparseRows
+from xpnet.nn.typing import Array
+
+if TYPE_CHECKING:
+    from xpnet.estimators.base import BaseMLP
+
+
+def rows_and_targets(
+    estimator: "BaseMLP", X: Any, y: Any, reset: bool
+) -> tuple[Array, np.ndarray, Backend, str]:
+    """Let rows and targets in, to learn from them.
+
+    Parameters
+    ----------
+    reset
+        Whether this is a first fit, which sets the names and the number of the features.
+
+    Returns
+    -------
+    X, y, backend, dtype
+        The rows on the backend's device, in the dtype; the targets on the host.
+
+    Raises
+    ------
+    ValueError
+        Rows or targets cannot be learned from, or are at another place than the one that was asked for.
+    """
+    given, X, y = X, opened(X), on_host(y)
+    there, backend = home(X), asked(estimator.device, estimator.backend)
+    if there is None:
+        how = {"accept_sparse": ["csr", "csc"], "multi_output": True, "y_numeric": estimator._numeric}
+        X, y = validate_data(estimator, X, y, dtype=(np.float64, np.float32), reset=reset, **how)
+        dtype = X.dtype.name if backend.supports(X.dtype.name) else "float32"
+        return _placed(X, backend, dtype), y, backend, dtype
+    if (estimator.device, estimator.backend) == (None, None):
+        backend = there
+    elif not same(there, backend):
+        raise UsageError(
+            f"X is on {place(there)}, but device= and backend= ask for {place(backend)}: leave them out, or "
+            "give X on the host"
+        )
+    _check_feature_names(estimator, given, reset=reset)
+    X, dtype = _checked(estimator, X, backend, reset)
+    return X, check_targets(estimator, X, y), backend, dtype
+
+
+def check_targets(estimator: "BaseMLP", X: Array, y: Any) -> np.ndarray:
+    """Check the targets of rows that are on a device, and bring them to the host."""
+    rows = np.zeros((X.shape[0], 1))
+    y = on_host(y)
+    checked = check_X_y(rows, y, multi_output=True, y_numeric=estimator._numeric, estimator=estimator)
+    return checked[1]  # type: ignore[no-any-return]
+
+
+def predict_rows(estimator: "BaseMLP", X: Any, method: str) -> tuple[Array, bool, bool]:
+    """Let rows in, to answer for them.
+
+    Returns
+    -------
+    X, sparse, host
+        The rows, on the host or on the device of the network; whether they are sparse; and whether they came
+        from the host, so that the answer belongs there too.
+
+    Raises
+    ------
+    ValueError
+        They are not like those of the fit, or at another place.
+    """
+    X = opened(X)
+    there = home(X)
+    estimator._settle(there, there or estimator.model_.backend, method)
+    model = estimator.model_
+    if there is not None:
+        return _checked(estimator, X, model.backend, False)[0], False, False
+    X = validate_data(estimator, X, accept_sparse=["csr", "csc"], reset=False)
+    if issparse(X):
+        return _placed(X, model.backend, model.dtype), True, True
+    return X.astype(model.dtype, copy=False), False, True
+
+
+def rows_for(estimator: "BaseMLP", X: Any, backend: Backend, dtype: str) -> Array:
+    """Check rows for an estimator that knows its features, and put them on a device.
+
+    Raises
+    ------
+    ValueError
+        They are not like those of the fit, or on another device.
+    """
+    X = opened(X)
+    there = home(X)
+    if there is None:
+        X = validate_data(estimator, X, accept_sparse=["csr", "csc"], reset=False)
+        return _placed(X, backend, dtype)
+    if not same(there, backend):
+        raise UsageError(f"the rows are on {place(there)}, but the network is on {place(backend)}")
+    return _checked(estimator, X, backend, False)[0]
+
+
+def _placed(X: Any, backend: Backend, dtype: str) -> Array:
+    """Move rows from the host; on NumPy they are there already."""
+    if issparse(X) and type(backend).name != "numpy":
+        raise UsageError(f"X is sparse, which {place(backend)} cannot take: give X.toarray()")
+    if issparse(X):
+        return SparseRows(X, dtype=dtype)
+    X = X.astype(dtype, copy=False)
+    return X if type(backend).name == "numpy" else backend.asarray(X)
+
+
+def _checked(estimator: "BaseMLP", X: Array, backend: Backend, reset: bool) -> tuple[Array, str]:
+    """Check rows on a device, with scikit-learn's words, and cast what is not float32 or float64.
+
+    Floats of less than 32 bits become float32, integers float64, where the device has it.
+    """
+    xp, name, kind = backend.xp, type(estimator).__name__, dtype_name(X)
+    if X.ndim != 2:
+        raise ValueError(f"Expected 2D array, got {X.ndim}D array instead. Reshape your data.")
+    if 0 in X.shape:
+        what = "feature" if X.shape[0] else "sample"
+        raise ValueError(f"Found array with 0 {what}(s) (shape={tuple(X.shape)}), which {name} cannot take.")
+    if "complex" in kind:
+        raise ValueError("Complex data not supported")
+    expected = X.shape[1] if reset else estimator.n_features_in_
+    if X.shape[1] != expected:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but {name} is expecting {expected} features as input."
+        )
+    wanted = "float32" if is_floating(kind) and kind != "float64" else "float64"
+    dtype = wanted if backend.supports(wanted) else "float32"
+    with backend.running(dtype):
+        if is_floating(kind) and not bool(backend.to_numpy(xp.all(xp.isfinite(X)))):
+            raise ValueError("Input X contains NaN or infinity.")
+        X = xp.astype(X, backend.dtype(dtype), copy=False)
+    if reset:
+        estimator.n_features_in_ = int(expected)
+    return X, dtype
