@@ -114,8 +114,8 @@ def cancels(right: Any, xp: Any, Z: Any, T: Any) -> Any:
     return xp.sum(A - T + T * (log_T - Z), axis=1), A
 
 
-def transposes_the_confusion(right: Any, xp: Any, **given: Any) -> Any:
-    sums = right(xp, **given)
+def transposes_the_confusion(right: Any, xp: Any, *arrays: Any, **given: Any) -> Any:
+    sums = right(xp, *arrays, **given)
     return sums | {"confusion": xp.matrix_transpose(sums["confusion"])}
 
 
@@ -147,7 +147,7 @@ FAULTS = {
     "every row the same share": Fault("losses.canonical_backward", lambda f, xp, A, T, w: f(xp, A, T, xp.ones_like(w) / w.shape[0]), "losses"),
     "the confusion transposed": Fault("metrics.class_sums", transposes_the_confusion, "metrics"),
     "accuracy without weights": Fault("metrics.class_sums", lambda f, xp, Z, A, T, weights, classes: f(xp, Z, A, T, xp.ones_like(weights), classes), "metrics"),
-    "a label predicted at one half": Fault("metrics.label_sums", lambda f, xp, Z, **given: f(xp, Z + 1e-9, **given), "metrics"),
+    "a label predicted at one half": Fault("metrics.label_sums", lambda f, xp, Z, *a, **given: f(xp, Z + 1e-9, *a, **given), "metrics"),
     "r2 about zero": Fault("metrics.number_metrics", lambda f, xp, totals: f(xp, totals | {"targets": 0.0 * totals["targets"]}), "metrics"),
     "a round of the hash too few": Fault("random.threefry", lambda f, key, x0, x1, rounds=13: f(key, x0, x1, rounds - 1), "random"),
     "a stream for all": Fault("random.uniform16", lambda f, xp, key, stream, *a: f(xp, key, 0, *a), "random"),
