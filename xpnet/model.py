@@ -1,6 +1,6 @@
 """The network as a user holds it: its description, its parameters on a device, and its file."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from inspect import signature
 from math import isfinite, prod
@@ -27,9 +27,6 @@ from xpnet.scaling import Columns
 
 NUMBERS_AT_ONCE = 2**23
 """Numbers in the output of a layer while it predicts or evaluates: bounds the memory of wide layers."""
-
-ROWS_AT_ONCE = 8192
-"""Rows that go through the network together when it predicts, where its layers are not too wide for that."""
 
 LARGEST_SCALED, SOME_ROWS = 10.0, 100
 """A network that was trained on integers, which were divided to -1 … 1, refuses floats above
@@ -219,24 +216,22 @@ class MLP:
             X is on another device, has another shape or type, or holds large floats where the network was
             trained on integers.
         """
-        backend, xp, dtype = self.backend, self.backend.xp, self.backend.dtype(self.dtype)
-        size = rows_at_once(self.network, ROWS_AT_ONCE)
-        with backend.running(self.dtype):
+        backend, dtype = self.backend, self.backend.dtype(self.dtype)
+        with backend.running(self.dtype), np.errstate(over="ignore"):
             X = taken(backend, X, "X")
             check_shape(self, X)
             held = check_type(X, "X", self.dtype) if isinstance(X, np.ndarray) else None
-            parts = []
-            for start in range(0, X.shape[0], size):
-                rows = X[start : min(start + size, X.shape[0]), :]
+
+            def answer(rows: Array) -> Array:
                 if held is not None:  # on the host, and perhaps mapped from a file
-                    with np.errstate(over="ignore"):
-                        rows = np.asarray(read(rows), held)
+                    rows = np.asarray(read(rows), held)
                     rows = rows if backend.name == "numpy" else backend.asarray(rows)  # which would copy them
-                divisor, part = input_scale(self, rows), xp.astype(rows, dtype, copy=False)
+                divisor, part = input_scale(self, rows), backend.xp.astype(rows, dtype, copy=False)
                 part = part / divisor if divisor != 1 else part
                 part = part if self.inputs is None else self.inputs.scaled(part, self._place)
-                parts.append(forward(xp, self.network, self.parameters, part).Z[self.network.depth])
-            return xp.concat(parts, axis=0) if len(parts) > 1 else parts[0]
+                return forward(backend.xp, self.network, self.parameters, part).Z[self.network.depth]
+
+            return in_parts(self, X, answer)
 
     def predict_proba(self, X: Array) -> Array:
         """Compute the probabilities (m, outputs) of classes or labels; see `logits`.
@@ -429,6 +424,15 @@ def made_of(path: FilePath, arguments: Mapping[str, Any], backend: Backend) -> M
 def rows_at_once(network: Network, most: int) -> int:
     """How many rows go through the network together: at most `most`, and fewer where a layer is wide."""
     return max(1, min(most, NUMBERS_AT_ONCE // max(network.sizes)))
+
+
+def in_parts(model: MLP, X: Array, answer: Callable[[Array], Array]) -> Array:
+    """Answer as many rows at a time as the backend likes, and put the answers together."""
+    m, size = X.shape[0], rows_at_once(model.network, model.backend.rows_at_once)
+    if m <= size:
+        return answer(X)
+    parts = [answer(X[start : min(start + size, m), :]) for start in range(0, m, size)]
+    return model.backend.xp.concat(parts, axis=0)
 
 
 def check_shape(model: MLP, X: Array, what: str = "X") -> None:

@@ -156,6 +156,9 @@ class Backend:
     steps_at_once: ClassVar[int | None] = None
     """The number of steps that `scan` takes before it waits for the device. None: it does not wait."""
 
+    rows_at_once: ClassVar[int] = 8192
+    """Rows that go through a network together when it predicts, unless its layers are too wide for that."""
+
     xp: Any
 
     def __init__(

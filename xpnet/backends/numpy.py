@@ -18,6 +18,7 @@ class NumPyBackend(Backend):
     library = "numpy"
     kinds = ("cpu",)
     install = "pip install numpy"
+    rows_at_once = 4096  # whose layers stay in the cache
 
     def namespace(self) -> Patched:
         """NumPy follows the standard since 2.1. Some functions have short cuts; one needs its BLAS."""

@@ -17,23 +17,30 @@ from xpnet.files import opened, status
 
 
 def read(array: np.ndarray, into: np.ndarray | None = None) -> np.ndarray:
-    """Copy an array into memory: from the file that it is mapped from, if it is.
+    """Bring an array into memory: from the file that it is mapped from, if it is.
 
     Parameters
     ----------
     into
         An array of the same shape to copy it to, and to cast it to the dtype of.
 
+    Returns
+    -------
+    array
+        `into`, or a new array; or, without `into`, the same memory if the array is mapped from no file.
+
     Raises
     ------
     XpnetError
         The file cannot be read, or ends before the array does.
     """
-    into = np.empty_like(array, order="C", subok=False) if into is None else into
     whole, array = _mapped(array), np.asarray(array)
     if whole is None or not array.size:
+        if into is None:
+            return array
         np.copyto(into, array, casting="unsafe")
         return into
+    into = np.empty_like(array, order="C") if into is None else into
     low, high = byte_bounds(array)
     direct = array.dtype == into.dtype and array.flags.c_contiguous and into.flags.c_contiguous
     content = into.reshape(-1).view(np.uint8) if direct else np.empty(high - low, np.uint8)
@@ -48,7 +55,7 @@ def read(array: np.ndarray, into: np.ndarray | None = None) -> np.ndarray:
 
 
 def pieces(array: np.ndarray, rows: int) -> Iterator[np.ndarray]:
-    """Copy so many consecutive rows at a time into memory."""
+    """Bring so many consecutive rows at a time into memory."""
     return (read(array[start : start + rows]) for start in range(0, len(array), rows))
 
 
