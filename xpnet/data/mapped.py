@@ -35,12 +35,12 @@ def read(array: np.ndarray, into: np.ndarray | None = None) -> np.ndarray:
         The file cannot be read, or ends before the array does.
     """
     whole, array = _mapped(array), np.asarray(array)
+    if whole is None and into is None:
+        return array
+    into = np.empty_like(array, order="C") if into is None else into
     if whole is None or not array.size:
-        if into is None:
-            return array
         np.copyto(into, array, casting="unsafe")
         return into
-    into = np.empty_like(array, order="C") if into is None else into
     low, high = byte_bounds(array)
     direct = array.dtype == into.dtype and array.flags.c_contiguous and into.flags.c_contiguous
     content = into.reshape(-1).view(np.uint8) if direct else np.empty(high - low, np.uint8)

@@ -51,6 +51,9 @@ def rows_and_targets(
 
 def check_targets(estimator: "BaseMLP", X: Array, y: Any) -> np.ndarray:
     """Check the targets of rows, and bring them to the host."""
+    if y is None:
+        name = type(estimator).__name__
+        raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None.")
     rows, how = np.broadcast_to(0.0, (X.shape[0], 1)), {"multi_output": True, "y_numeric": estimator._numeric}
     return check_X_y(rows, on_host(y), estimator=estimator, **how)[1]  # type: ignore[no-any-return]
 
