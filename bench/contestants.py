@@ -235,7 +235,7 @@ class JaxJit(JaxScan):
 
 
 class Floor(Trainer):
-    """The matrix products of a step alone: no step written with separate products can be faster.
+    """The matrix products of a step alone, dW included, which a step that never stores dW can be faster than.
 
     Their results go into memory that is kept, where the library allows that, so that nothing else is timed.
     """

@@ -23,7 +23,7 @@ class Fault(NamedTuple):
     Attributes
     ----------
     target
-        What is replaced, by its path below ``xpnet.nn``. Where a module imports a function from another, the
+        What is replaced, by its path below ``xpnet.nn``, or from ``backends`` on. Where a module imports a function from another, the
         replacement at its home reaches all importers, and one at an importer reaches only that module.
     wrong
         Takes its place. It is called with the right function, then with the arguments.
@@ -98,9 +98,9 @@ def asks_the_host_whether_to_clip(right: Any, xp: Any, gradients: Any, largest: 
     return right(xp, gradients, largest) if norm > largest else gradients
 
 
-def asks_the_host_for_the_weight(right: Any, self: Any, state: Any, rows: Any, data: Any) -> Any:
+def asks_the_host_for_the_weight(right: Any, self: Any, state: Any, rows: Any, data: Any, *lr: Any) -> Any:
     weighs_nothing = not float(self.xp.sum(self.xp.take(data["weights"], self.xp.maximum(rows, 0))))
-    found = right(self, state, rows, data)
+    found = right(self, state, rows, data, *lr)
     return {name: 0.0 * dW for name, dW in found.items()} if weighs_nothing else found
 
 
@@ -114,8 +114,8 @@ def cancels(right: Any, xp: Any, Z: Any, T: Any) -> Any:
     return xp.sum(A - T + T * (log_T - Z), axis=1), A
 
 
-def transposes_the_confusion(right: Any, xp: Any, **given: Any) -> Any:
-    sums = right(xp, **given)
+def transposes_the_confusion(right: Any, xp: Any, *arrays: Any, **given: Any) -> Any:
+    sums = right(xp, *arrays, **given)
     return sums | {"confusion": xp.matrix_transpose(sums["confusion"])}
 
 
@@ -130,12 +130,12 @@ def gathers(change: Callable[..., Any], right: Any, xp: Any, *arguments: Any) ->
 FAULTS = {
     "dZ = A + T": Fault("losses.canonical_backward", lambda f, xp, A, T, w: f(xp, A, -T, w), "by_hand"),
     "dA = dZ W": Fault("dense.dense_backward_input", lambda f, xp, dZ, W: xp.matmul(dZ, W), "by_hand"),
-    "dW = A dZ": Fault("dense.dense_backward", lambda f, xp, dZ, A: (xp.matmul(A, dZ), f(xp, dZ, A)[1]), "by_hand"),
+    "dW = A dZ": Fault("dense.dense_backward", lambda f, xp, dZ, A, **o: (xp.matmul(A, dZ), f(xp, dZ, A)[1]), "by_hand"),
     "no 1/m in dZ": Fault("losses.canonical_backward", lambda f, xp, A, T, w: f(xp, A, T, w / w), "by_hand"),
-    "bias not summed over the rows": Fault("dense.dense_backward", lambda f, xp, dZ, A: (f(xp, dZ, A)[0], dZ[0, :]), "by_hand"),
+    "bias not summed over the rows": Fault("dense.dense_backward", lambda f, xp, dZ, A, **o: (f(xp, dZ, A)[0], dZ[0, :]), "by_hand"),
     "bias not added": Fault("dense.dense", lambda f, xp, A, W, b: xp.matmul(A, W), "by_hand"),
     "relu' = 1 at zero": Fault("activations.relu_backward", lambda f, xp, dA, Z, A: dA * xp.astype(Z >= 0, dA.dtype), "activations"),
-    "relu's mask from the first layer": Fault("network.backward", lambda f, xp, net, W, c, dZ, *m: f(xp, net, W, c._replace(Z=dict.fromkeys(c.Z, c.Z[1])), dZ, *m), "gradients"),
+    "relu's mask from the first layer": Fault("network.backward", lambda f, xp, net, W, c, *a, **o: f(xp, net, W, c._replace(Z=dict.fromkeys(c.Z, c.Z[1])), *a, **o), "gradients"),
     "tanh' = 1 - A": Fault("activations.tanh_backward", lambda f, xp, dA, Z, A: dA * (1.0 - A), "activations"),
     "sigmoid' = A (1 - Z)": Fault("activations.sigmoid_backward", lambda f, xp, dA, Z, A: dA * A * (1.0 - Z), "activations"),
     "softmax without its shift": Fault("losses.log_softmax", lambda f, xp, Z: Z - xp.log(xp.sum(xp.exp(Z), axis=1, keepdims=True)), "losses"),
@@ -147,7 +147,7 @@ FAULTS = {
     "every row the same share": Fault("losses.canonical_backward", lambda f, xp, A, T, w: f(xp, A, T, xp.ones_like(w) / w.shape[0]), "losses"),
     "the confusion transposed": Fault("metrics.class_sums", transposes_the_confusion, "metrics"),
     "accuracy without weights": Fault("metrics.class_sums", lambda f, xp, Z, A, T, weights, classes: f(xp, Z, A, T, xp.ones_like(weights), classes), "metrics"),
-    "a label predicted at one half": Fault("metrics.label_sums", lambda f, xp, Z, **given: f(xp, Z + 1e-9, **given), "metrics"),
+    "a label predicted at one half": Fault("metrics.label_sums", lambda f, xp, Z, *a, **given: f(xp, Z + 1e-9, *a, **given), "metrics"),
     "r2 about zero": Fault("metrics.number_metrics", lambda f, xp, totals: f(xp, totals | {"targets": 0.0 * totals["targets"]}), "metrics"),
     "a round of the hash too few": Fault("random.threefry", lambda f, key, x0, x1, rounds=13: f(key, x0, x1, rounds - 1), "random"),
     "a stream for all": Fault("random.uniform16", lambda f, xp, key, stream, *a: f(xp, key, 0, *a), "random"),
@@ -156,8 +156,13 @@ FAULTS = {
     "dropout by the place in the chunk": Fault("step.TrainingStep.masks", lambda f, self, state, *a: f(self, state | {"step": state["t"]}, *a), "dropout"),
     "dropout's rate is that to stay": Fault("dropout.dropout_masks", lambda f, xp, rates, *a: f(xp, tuple(rate and 1.0 - rate for rate in rates), *a), "dropout"),
     "what dropout leaves is not scaled": Fault("dropout.dropout_masks", lambda f, xp, *a: {l: xp.astype(M > 0, M.dtype) for l, M in f(xp, *a).items()}, "dropout"),
-    "no mask on the way back": Fault("network.backward", lambda f, *a: f(*a[:5]), "dropout"),
-    "dW from units that were left out": Fault("network.backward", lambda f, xp, net, W, c, *a: f(xp, net, W, c._replace(D=c.A), *a), "dropout"),
+    "no mask on the way back": Fault("network.backward", lambda f, xp, net, W, c, *a, **o: f(xp, net, W, c._replace(masks={}), *a, **o), "dropout"),
+    "dW from units that were left out": Fault("network.backward", lambda f, xp, net, W, c, *a, **o: f(xp, net, W, c._replace(D=c.A), *a, **o), "dropout"),
+    "a product that is added": Fault("backends.blas.subtract_product", lambda f, W, A, B, kept=None: f(W, A, -B, kept), "products"),
+    "a product that keeps all of W": Fault("backends.blas.subtract_product", lambda f, W, A, B, kept=None: f(W, A, B), "products"),
+    "a product that is transposed": Fault("backends.blas.subtract_product", lambda f, W, A, B, kept=None: f(W, A[:, ::-1], B, kept), "products"),
+    "the rate not in the rows' shares": Fault("step.TrainingStep.gradients", lambda f, self, state, rows, data, lr=None: f(self, state, rows, data, None if lr is None else 1.0 + 0.0 * lr), "products"),
+    "what a product keeps is lost": Fault("optimizers.subtract", lambda f, xp, W, dW, kept=None: f(xp, W, dW), "products"),
     "He's variance by fan_out": Fault("initializers.he_normal", lambda f, rng, fan_in, fan_out, shape: f(rng, fan_in, fan_out, shape) * (fan_in / fan_out) ** 0.5, "network"),
     "Glorot's interval too short": Fault("initializers.glorot_uniform", lambda f, *fans: f(*fans) * 0.5**0.5, "network"),
     "weight decay on a bias": Fault("optimizers.is_weight", lambda f, name: True, "optimizers"),
@@ -181,7 +186,7 @@ FAULTS = {
     "weights of rows ignored": Fault("step.gather", partial(without, "weights"), "step_family"),
     "columns not standardised": Fault("step.gather", partial(without, "mean"), "step_family"),
     "a penalty on a bias": Fault("step.is_weight", lambda f, name: True, "step_family"),
-    "half of the penalty": Fault("step.TrainingStep.gradients", lambda f, self, state, rows, data: f(self, state, rows, data | {"penalty": 0.5 * data.get("penalty", 0.0)}), "step_family"),
+    "half of the penalty": Fault("step.TrainingStep.gradients", lambda f, self, state, rows, data, *lr: f(self, state, rows, data | {"penalty": 0.5 * data.get("penalty", 0.0)}, *lr), "step_family"),
     "never clipped": Fault("step.clip_by_norm", lambda f, xp, gradients, largest: gradients, "step_family"),
     "evaluation without the metrics' weights": Fault("metrics.number_sums", lambda f, xp, Z, A, T, w, classes: f(xp, Z, A, T, xp.ones_like(w), classes), "step_family"),
     "float32 where float64 was asked for": Fault("step.gather", partial(gathers, lambda xp, X, Y, w: (xp.astype(X, xp.float32), Y, w)), "step"),
@@ -196,9 +201,9 @@ FAULTS = {
 
 
 def plant(target: str, wrong: Callable[..., Any]) -> None:
-    """Replace a function of ``xpnet.nn``, in the tables of activations, losses and metrics too."""
-    module, *owners, name = target.split(".")
-    owner: Any = importlib.import_module(f"xpnet.nn.{module}")
+    """Replace a function, in the tables of activations, losses and metrics too."""
+    room, module, *owners, name = (target if target.startswith("backends.") else f"nn.{target}").split(".")
+    owner: Any = importlib.import_module(f"xpnet.{room}.{module}")
     for attribute in owners:
         owner = getattr(owner, attribute)
     right = getattr(owner, name)

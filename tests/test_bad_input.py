@@ -94,7 +94,10 @@ def cut(name: str) -> Prepare:
 
 
 USAGE: list[Case] = [
-    ("predict", "No such command 'predict'. The commands are train, evaluate, parity, info."),
+    (
+        "forecast",
+        "No such command 'forecast'. The commands are train, evaluate, predict, export, import, parity",
+    ),
     (LONG * 20, "The commands are train"),
     ("train --bogus", "No such option '--bogus'."),
     ("train -lr 1", "No such option '-l'. Options are written in full"),

@@ -38,6 +38,8 @@ def on_device(x: np.ndarray) -> DeviceArray:
 class Library:
     """The functions that we call, as section 2 of cuBLAS's manual has them, and a note of every call."""
 
+    mode = 0
+
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.fails: dict[str, int] = {}
@@ -47,7 +49,11 @@ class Library:
         def function(*arguments: Any) -> int:
             self.calls.append((name, *(getattr(value, "value", value) for value in arguments)))
             time.sleep(self.pause)
+            if name == "cublasSetPointerMode_v2":
+                self.mode = arguments[1]
             if name == "cublasGemmEx" and name not in self.fails:
+                # an address on the device would be read on the host, and the other way round
+                assert [isinstance(x, ctypes.c_void_p) for x in arguments[6:14:7]] == [self.mode == 1] * 2
                 gemm(*arguments[1:])
             return self.fails.get(name, 0)
 
@@ -57,6 +63,9 @@ class Library:
 def gemm(*arguments: Any) -> None:
     """C <- alpha op(A) op(B), by arrays over the memory that is pointed at."""
     op_a, op_b, m, n, k, alpha, a, a_type, lda, b, b_type, ldb, beta, c, c_type, ldc, _, algorithm = arguments
+    scalar = ctypes.POINTER(CTYPES[c_type])
+    # on the host they are given by reference, on the device by address
+    alpha, beta = (ctypes.cast(x, scalar)[0] for x in (alpha, beta))
 
     def matrix(pointer: Any, kind: int, lines: int, rows: int, columns: int) -> np.ndarray:
         # column-major with `lines` numbers from one column to the next
@@ -69,8 +78,10 @@ def gemm(*arguments: Any) -> None:
 
     A = matrix(a, a_type, lda, *((k, m) if op_a else (m, k)))
     B = matrix(b, b_type, ldb, *((n, k) if op_b else (k, n)))
-    matrix(c, c_type, ldc, m, n)[...] = alpha._obj.value * (A.T if op_a else A) @ (B.T if op_b else B)
-    assert (beta._obj.value, algorithm) == (0.0, -1)
+    C = matrix(c, c_type, ldc, m, n)
+    before = beta * C if beta else 0.0  # what is kept by 0 may be anything, NaN included
+    C[...] = before + alpha * (A.T if op_a else A) @ (B.T if op_b else B)
+    assert algorithm == -1
 
 
 def elementwise_kernel(inputs: str, outputs: str, operation: str, name: str) -> Any:
@@ -89,6 +100,7 @@ def elementwise_kernel(inputs: str, outputs: str, operation: str, name: str) -> 
 def stand_in(library: Library, precision: str = "float32") -> tuple[CuBLAS, Any]:
     """Products by a library, and the module that takes CuPy's place."""
     cupy: Any = SimpleNamespace(
+        ones=lambda shape, dtype: on_device(np.ones(shape, dtype)),
         empty=lambda shape, dtype: on_device(np.full(shape, np.nan, dtype)),
         ascontiguousarray=lambda x: on_device(np.ascontiguousarray(x)),
         ElementwiseKernel=elementwise_kernel,
@@ -136,6 +148,31 @@ def test_products_of_every_layout(
         assert called[18] == sums
 
 
+@pytest.mark.parametrize("kept", [None, 0.75, "array"])
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("float32", "float32"), ("tf32", "float32"), ("bf16", "float64")]
+)
+@pytest.mark.parametrize(("m", "k", "n"), [(2, 3, 4), (5, 1, 3), (1, 4, 1), (1, 1, 6), (128, 10, 16)])
+def test_products_are_subtracted_in_place_from_weights_of_every_layout(
+    m: int, k: int, n: int, precision: str, dtype: str, kept: Any, rng: np.random.Generator
+) -> None:
+    """What is kept may be an array, which stays on the device, as does the -1 beside it."""
+    library = Library()
+    cublas, _ = stand_in(library, precision)
+    W, A, B = (rng.standard_normal(shape).astype(dtype) for shape in ((k, n), (m, k), (m, n)))
+    right = (1.0 if kept is None else 0.75) * W - A.T @ B
+    share = on_device(np.full(1, 0.75, dtype)) if kept == "array" else kept
+    for weights in layouts(W):
+        for left, other in product(layouts(A), layouts(B)):
+            given = on_device(np.copy(weights)) if weights.flags.c_contiguous else weights.copy("K")
+            found = cublas.subtract_product(given, left, other, share)
+            assert found is given
+            np.testing.assert_allclose(np.asarray(found), right, atol=2e-5 if dtype == "float32" else 1e-13)
+            assert library.mode == (kept == "array")
+    cublas.matmul(on_device(A), on_device(W))  # which reads its scalars on the host again
+    assert library.mode == 0
+
+
 def test_rounding_is_to_the_nearest_and_keeps_what_is_not_finite() -> None:
     cublas, _ = stand_in(Library(), "bf16")
     hard = [0.0, -0.0, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, -1 - 2**-9, 1.4e-45, np.inf, -np.inf]
@@ -158,7 +195,7 @@ def test_products_of_two_threads_are_each_on_their_stream_in_memory_of_that_stre
     with ThreadPoolExecutor(4) as threads:
         for found in [threads.submit(cublas.matmul, one, one) for _ in range(20)]:
             found.result()
-    calls = library.calls[1:]
+    calls = [call for call in library.calls[1:] if call[0] != "cublasSetPointerMode_v2"]
     for set_stream, set_workspace, multiplied in zip(calls[::3], calls[1::3], calls[2::3], strict=True):
         assert (set_stream[0], set_stream[2]) == ("cublasSetStream_v2", set_workspace[2] - 4096)
         assert (set_workspace[0], set_workspace[3]) == ("cublasSetWorkspace_v2", WORKSPACE)
@@ -166,7 +203,9 @@ def test_products_of_two_threads_are_each_on_their_stream_in_memory_of_that_stre
     assert len({call[2] for call in calls[::3]}) > 1
 
 
-@pytest.mark.parametrize("name", ["cublasSetStream_v2", "cublasSetWorkspace_v2", "cublasGemmEx"])
+@pytest.mark.parametrize(
+    "name", ["cublasSetStream_v2", "cublasSetWorkspace_v2", "cublasSetPointerMode_v2", "cublasGemmEx"]
+)
 def test_a_failure_is_named(name: str) -> None:
     library = Library()
     cublas, _ = stand_in(library)
@@ -178,7 +217,7 @@ def test_a_failure_is_named(name: str) -> None:
 
 def test_a_handle_is_made_once_for_a_device_and_a_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """To destroy one would wait for the GPU, and so spoil what another thread is recording."""
-    library, module = Library(), type("CuPy", (), {"ElementwiseKernel": lambda *_: None})
+    library, module = Library(), type("CuPy", (), {"ElementwiseKernel": lambda *_: None, "ones": np.ones})
     monkeypatch.setattr(pathfinder, "load_nvidia_dynamic_lib", lambda name: SimpleNamespace(abs_path=name))
     monkeypatch.setattr(ctypes, "CDLL", lambda path: library)
     found = [load(module, *wanted) for wanted in ((0, "tf32"), (0, "tf32"), (1, "tf32"), (0, "bf16"))]

@@ -239,9 +239,34 @@ def test_what_needs_cublas_says_so_without_it(stand_in: StandIn, options: dict[s
     assert said.startswith("cupy on cuda:1: cuBLAS cannot be loaded: not here (pip install")
 
 
-def test_wrong_products_are_not_used(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = SimpleNamespace(matmul=lambda A, B: A @ B * 1.1)
+def subtract_product(W: Any, A: Any, B: Any, kept: Any = None) -> Any:
+    return (1.0 if kept is None else kept) * W - A.T @ B
+
+
+@pytest.mark.parametrize(
+    ("matmul", "subtracted", "said"),
+    [
+        (lambda A, B: A @ B * 1.1, subtract_product, "the products of cuBLAS are not those of CuPy"),
+        (np.matmul, lambda W, A, B, kept: W - A.T @ B, "that cuBLAS subtracts are not those of CuPy"),
+        (np.matmul, lambda W, A, B, kept: subtract_product(W, A, -B, kept), "are not those of CuPy"),
+    ],
+)
+def test_wrong_products_are_not_used(
+    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, matmul: Any, subtracted: Any, said: str
+) -> None:
+    wrong = SimpleNamespace(matmul=matmul, subtract_product=subtracted)
     monkeypatch.setattr("xpnet.backends.cupy.load", lambda *arguments: wrong)
-    with pytest.warns(RuntimeWarning, match="the products of cuBLAS are not those of CuPy"):
+    with pytest.warns(RuntimeWarning, match=said):
         assert xpnet.get_backend("cuda:1", "cupy").execution.actual == "eager"
     assert "not those of CuPy" in refused(lambda: xpnet.get_backend("cuda:1", "cupy", precision="bf16"))
+
+
+def test_right_products_become_those_of_the_steps(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    def matmul(A: Any, B: Any) -> Any:
+        return A @ B
+
+    right = SimpleNamespace(matmul=matmul, subtract_product=subtract_product)
+    monkeypatch.setattr("xpnet.backends.cupy.load", lambda *arguments: right)
+    xp = xpnet.get_backend("cuda:1", "cupy").xp
+    assert (xp.matmul, xp.subtract_product) == (matmul, subtract_product)
+    assert not hasattr(xpnet.get_backend("cuda:1", "cupy", execution="eager").xp, "subtract_product")

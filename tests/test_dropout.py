@@ -58,7 +58,7 @@ def gradients(xp: Any, network: Network, masks: Any, parameters: Any, X: Any, T:
     """The gradient of the weighted squared error."""
     computed = forward(xp, network, parameters, X, masks)
     dZ = SQUARED.backward(xp, computed.Z[network.depth], T, shares)
-    return backward(xp, network, parameters, computed, dZ, masks)
+    return backward(xp, network, parameters, computed, dZ)
 
 
 @pytest.mark.parametrize("activation", [("relu", "tanh"), ("tanh", "sigmoid"), ("sigmoid", "relu")])

@@ -170,6 +170,28 @@ def test_float32_is_kept(backend: Backend) -> None:
     assert answer.dtype == np.float32
     expected = fitted("classes", {"activation": "tanh", "max_iter": 3}, X).predict_proba(X)
     np.testing.assert_allclose(answer, expected, atol=1e-3)
+    if backend.supports("float64"):  # rows in another dtype than those of the fit
+        answer = backend.to_numpy(found.predict_proba(backend.asarray(X)))
+        assert answer.dtype == np.float32
+        np.testing.assert_allclose(answer, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["classes", "two", "labels", "number", "numbers"])
+def test_many_rows_are_answered_part_by_part(
+    backend: Backend, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    methods = ["predict"] if "number" in kind else ["predict", "predict_proba", "predict_log_proba"]
+    for rows, settings in ((X, {"backend": backend}), (backend.asarray(X), {})):
+        found = fitted(kind, {"max_iter": 3} | settings, rows)
+        for method in methods:
+            whole = getattr(found, method)(rows)
+            with monkeypatch.context() as patch:
+                patch.setattr(type(found.model_.backend), "rows_at_once", 17)
+                parts = getattr(found, method)(rows)
+            assert owner(parts) == owner(rows)
+            if settings == {}:
+                whole, parts = backend.to_numpy(whole), backend.to_numpy(parts)
+            np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=1e-6)
 
 
 def test_integers_are_not_scaled(backend: Backend) -> None:

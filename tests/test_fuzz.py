@@ -28,7 +28,8 @@ import xpnet
 from tests.helpers import refused, sealed
 from tests.process import environment, idx, small_data
 from xpnet import MLP, Checkpoint, load_data, train
-from xpnet.cli.evaluate import _data_of_run
+from xpnet.cli.source import of_run
+from xpnet.data import Form
 from xpnet.data.idx import NAMES
 from xpnet.errors import UsageError, XpnetError
 
@@ -48,6 +49,24 @@ NASTY += ["", "x" * 20_000, "a\0b", "\ud800", "\n" * 99]
 NASTY += [[[1] * 9] * 9, [1] * 100_000, {str(n): n for n in range(5000)}]
 TEXTS = ["[" * 100_000, '{"a":' * 100_000, "[{}," * 50_000, "9" * 5000]
 TEXTS += ["-", "1e999", "nul", '"\\ud800"', "null", ""]
+MARKS = [
+    '"',
+    ",",
+    ";",
+    "\t",
+    "\r",
+    "\n",
+    "\r\n\r\n",
+    "\0",
+    '""',
+    "é",
+    "nan",
+    "1e999",
+    "9" * 400,
+    "\ufeff",
+    "-",
+    "x,y\n",
+]
 LITERALS = ["'", "(", ")", ",", "6", "L", "None", "-", "'|O'", "'|V3'", "'<M8[s]'", "[('a','u1')]"]
 LITERALS += ["9" * 30, "(" * 300, "\\x", "\n", "é", "#", "0b1"]
 
@@ -184,11 +203,79 @@ def run_files(folder: Path) -> dict[str, bytes]:
     settings |= {"standardize": True, "checkpoint": folder / "checkpoint"}
     train(model, data["x_train"], data["y_train"], **settings)
     model.save(folder / "model")
-    return {name: (folder / name).read_bytes() for name in ("model", "checkpoint")}
+    for name in ("a.npz", "a.safetensors"):
+        xpnet.export(model, folder / name)
+    return {name: (folder / name).read_bytes() for name in ("model", "checkpoint", "a.npz", "a.safetensors")}
+
+
+def weights_damaged(whole: bytes, rng: Rng) -> bytes:
+    """An archive of weights, damaged as an archive or in its description."""
+    if rng.random() < 0.5:
+        return zip_damaged(whole, rng)
+    arrays = dict(np.load(io.BytesIO(whole)))
+    text = json_damaged(json.loads(str(arrays["xpnet"])), rng).encode(errors="replace")
+    return saved(np.savez, **arrays | {"xpnet": np.asarray(text.decode())})
+
+
+def read_weights(folder: Path) -> None:
+    xpnet.import_model(folder / "a.npz")
+
+
+def read_state_dict(folder: Path) -> None:
+    xpnet.import_model(folder / "a.safetensors")
 
 
 def read_npz(folder: Path) -> None:
     load_data(folder / "a.npz")
+
+
+def read_table(name: str, folder: Path) -> None:
+    load_data(folder / name, form=Form(one_hot=("b",)))
+
+
+def table_csv() -> bytes:
+    """A table of numbers, texts and labels."""
+    rows = "".join(
+        f'{i / 4},{"red" if i % 3 else "blue"},"{i}","{"yes, sir" if i % 2 else "no"}"\r\n' for i in range(30)
+    )
+    return f"\ufeffa,b,c,y\r\n{rows}".encode()
+
+
+def table_parquet() -> bytes:
+    """The same table as a Parquet file, with two row groups."""
+    import pyarrow
+    from pyarrow import parquet
+
+    i = np.arange(30)
+    columns = {"a": i / 4, "b": np.where(i % 3, "red", "blue"), "c": i, "y": np.where(i % 2, "yes", "no")}
+    content = io.BytesIO()
+    parquet.write_table(pyarrow.table(columns), content, row_group_size=20)
+    return content.getvalue()
+
+
+def images() -> dict[str, bytes]:
+    """Images of two classes, in several formats."""
+    from PIL import Image
+
+    files, pixels = {}, np.random.default_rng(0).integers(0, 255, (6, 5), np.uint8)
+    for kind in ("png", "jpeg", "gif", "bmp", "tiff", "webp", "ppm", "ico"):
+        for name in "ab":
+            content = io.BytesIO()
+            sizes = {"sizes": [(5, 6)]} if kind == "ico" else {}
+            Image.fromarray(pixels).convert("RGB").save(content, kind, **sizes)
+            files[f"{name}/{kind}.{kind}"] = content.getvalue()
+    return files
+
+
+def csv_damaged(whole: bytes, rng: Rng) -> bytes:
+    """A CSV file damaged as bytes, or with other marks, lines or encodings in it."""
+    if rng.random() < 0.5:
+        return damaged(whole, rng)
+    text = whole.decode()
+    for _ in range(rng.integers(1, 4)):
+        at = int(rng.integers(len(text) + 1))
+        text = text[:at] + one(MARKS, rng) + text[at + int(rng.integers(4)) :]
+    return text.encode(one(["utf-8", "utf-8", "utf-16", "cp1252", "utf-32"], rng), errors="replace")
 
 
 def read_model(folder: Path) -> None:
@@ -225,11 +312,29 @@ def readers(folder: Path) -> dict[str, Reader]:
         "npz": ({"a.npz": saved(np.savez_compressed, **floats)}, zip_damaged, [read_npz]),
         "model": ({"model": run["model"]}, tensors_damaged, [read_model]),
         "checkpoint": ({"checkpoint": run["checkpoint"]}, tensors_damaged, [read_checkpoint, read_settings]),
-        "config.json": ({"config.json": json.dumps(config).encode()}, config_damaged, [_data_of_run]),
+        "weights": ({"a.npz": run["a.npz"]}, weights_damaged, [read_weights]),
+        "state_dict": ({"a.safetensors": run["a.safetensors"]}, tensors_damaged, [read_state_dict]),
+        "config.json": ({"config.json": json.dumps(config).encode()}, config_damaged, [of_run]),
+        "csv": ({"a.csv": table_csv()}, csv_damaged, [partial(read_table, "a.csv")]),
+        "parquet": ({"a.parquet": table_parquet()}, damaged, [partial(read_table, "a.parquet")]),
+        "images": (images(), damaged, [load_data]),
     }
 
 
-READERS = ("idx", "idx.gz", "npy", "npz", "model", "checkpoint", "config.json")
+READERS = (
+    "idx",
+    "idx.gz",
+    "npy",
+    "npz",
+    "model",
+    "checkpoint",
+    "weights",
+    "state_dict",
+    "config.json",
+    "csv",
+    "parquet",
+    "images",
+)
 
 
 # --- the process --------------------------------------------------------------------------------------------
@@ -265,6 +370,7 @@ def main(folder: Path, name: str, first: int, end: int) -> None:
     at = folder / "files"
     at.mkdir()
     for file, content in sound.items():
+        (at / file).parent.mkdir(exist_ok=True)
         (at / file).write_bytes(content)
     assert [complaint(read, at) for read in reads] == [""] * len(reads)
     for case in range(first, end):

@@ -22,11 +22,11 @@ from tests.helpers import refused
 from tests.states import NETWORK, STEPS, Host, assert_same, fetch, make_batches, make_data, make_state, move
 from tests.variants import FakeDeviceStrict
 from xpnet.backends import Backend, Execution, get_backend
-from xpnet.backends.base import WARM_UP
+from xpnet.backends.base import WARM_UP, Patched
 from xpnet.backends.graph import CAPACITY, RECORDINGS, Call, Recording, RecordingBackend
 from xpnet.backends.numpy import NumPyBackend
 from xpnet.backends.torch import TorchBackend
-from xpnet.errors import XpnetError
+from xpnet.errors import FellBackWarning, XpnetError
 from xpnet.nn.optimizers import SGD
 
 
@@ -135,6 +135,19 @@ def test_warm_up_records_and_leaves_the_state_as_it_was(recorder: Recorder, rng:
     launched = recorder.launched
     recorder.scan(step, state, batches, data)
     assert (recorder.recorded, recorder.launched - launched) == (1, 4)  # it is not compared again
+
+
+@pytest.mark.parametrize("recorder", [RecordingNumPy, RecordingTorch], indirect=True, ids=["numpy", "torch"])
+def test_a_recording_is_compared_with_the_definition_of_its_products(
+    recorder: Recorder, rng: np.random.Generator
+) -> None:
+    """The plain loop makes every gradient, so it notices a product that the library subtracts wrongly."""
+    right = recorder.xp.subtract_product
+    wrong = Patched(recorder.xp, subtract_product=lambda W, A, B, kept=None: right(W, A, 1.001 * B, kept))
+    state, data = move(recorder, make_state(rng, SGD())), move(recorder, make_data(rng))
+    batches = recorder.asarray(make_batches(rng, 3))
+    with pytest.warns(FellBackWarning, match="W1 is not what the plain step makes of it"):
+        recorder.scan(replace(STEPS["sgd"], xp=wrong), state, batches, data)
 
 
 def test_last_step_of_a_run_is_recorded_without_running_out_of_rates(

@@ -64,7 +64,8 @@ FORMAT_1: dict[str, Any] = {
     "dtype": "float32",
     "scale": 1.0,
 }
-SOUND = FORMAT_1 | {"format": 2, "loss": "cross-entropy", "class_names": None, "checksum": 0}
+FORMAT_2 = FORMAT_1 | {"format": 2, "loss": "cross-entropy", "class_names": None, "checksum": 0}
+SOUND = FORMAT_2 | {"format": 3, "feature_names": None, "image_shape": None}
 """The checksum is put right when the file is written."""
 
 
@@ -93,16 +94,19 @@ def test_description_is_as_written_by_hand(tmp_path: Path) -> None:
     assert xpnet.load(path).scale is None
 
 
+@pytest.mark.parametrize("sound", [FORMAT_1, FORMAT_2], ids=["1", "2"])
 @pytest.mark.parametrize("scale", [None, 1.0, 255.0])
-def test_a_file_of_format_1_loads_as_the_classifier_that_it_was(tmp_path: Path, scale: float | None) -> None:
-    path = saved(tmp_path, {"scale": scale, "activation": "tanh"}, sound=FORMAT_1)
+def test_a_file_of_an_earlier_format_loads_as_the_classifier_that_it_was(
+    tmp_path: Path, scale: float | None, sound: dict[str, Any]
+) -> None:
+    path = saved(tmp_path, {"scale": scale, "activation": "tanh"}, sound=sound)
     model = xpnet.load(path)
     same = MLP(SIZES, activation="tanh", scale=scale, parameters=MLP(SIZES).parameters)
     assert model.description == same.description
     assert (model.kind, model.class_names, model.columns) == ("classes", None, {})
     assert model.logits(np.eye(4)).tolist() == same.logits(np.eye(4)).tolist()
     model.save(path)
-    assert tensors(path)[1]["format"] == 2
+    assert tensors(path)[1]["format"] == 3
     assert xpnet.load(path).description == same.description
 
 
@@ -161,7 +165,7 @@ def test_a_damaged_scaling_is_named(tmp_path: Path, arrays: dict[str, np.ndarray
 
 
 DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
-    "another format": ({"format": 3}, "unexpected format: 3"),
+    "another format": ({"format": 4}, "unexpected format: 4"),
     "an unknown loss": ({"loss": "hinge"}, "unexpected loss: 'hinge'"),
     "a loss that is a list": ({"loss": ["poisson"]}, "unexpected loss"),
     "names that are no list": ({"class_names": "abc"}, "unexpected class_names: 'abc'"),
@@ -170,6 +174,12 @@ DAMAGED: dict[str, tuple[dict[str, Any], str]] = {
     "two names alike": ({"class_names": ["a", "b", "a"]}, "give 3 different strings or numbers"),
     "fewer names": ({"class_names": ["a", "b"]}, "give 3 different strings or numbers"),
     "fewer activations": ({"activation": []}, "activation (): give one name, or 1"),
+    "fewer columns": ({"feature_names": ["a", "b", "c"]}, "give 4 different strings, one a column"),
+    "two columns alike": ({"feature_names": ["a", "b", "c", "c"]}, "give 4 different strings, one a column"),
+    "columns that are numbers": ({"feature_names": [1, 2, 3, 4]}, "unexpected feature_names"),
+    "an image of another size": ({"image_shape": [3, 3]}, "give height, width and, for colours, 3: 4 in all"),
+    "an image of four sizes": ({"image_shape": [1, 2, 2, 1]}, "give height, width and, for colours, 3"),
+    "an image of nothing": ({"image_shape": [0, 4]}, "unexpected image_shape"),
     "a checkpoint": ({"kind": "checkpoint"}, "unexpected kind: 'checkpoint', not 'model'"),
     **{f"no {name}": ({name: ...}, f"has no {name}") for name in SOUND},
     "other sizes": ({"sizes": [4, 5, 3]}, "its sizes [4, 5, 3]"),

@@ -13,7 +13,7 @@ import pytest
 
 from tests.variants import FakeDeviceStrict, ReadOnlyNumPy
 from xpnet.backends import Backend, get_backend
-from xpnet.backends.base import Patched
+from xpnet.backends.base import Patched, without_hooks
 from xpnet.backends.graph import RecordingBackend
 from xpnet.backends.numpy import NumPyBackend
 from xpnet.cli.commands import cli
@@ -89,8 +89,12 @@ def test_shape_and_dtype_count_as_much_as_values() -> None:
 
 
 def altered(**functions: Callable[..., Any]) -> Backend:
-    """NumPy with some functions replaced. Each replacement is called with the right function first."""
+    """NumPy with some functions replaced. Each replacement is called with the right function first.
+
+    Every product goes through `matmul`.
+    """
     backend = NumPyBackend("cpu")
+    backend.xp = without_hooks(backend.xp)
     replaced = {name: partial(function, getattr(backend.xp, name)) for name, function in functions.items()}
     backend.xp = Patched(backend.xp, **replaced)
     return backend

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import xpnet
 from tests.process import run, small_data, write_npz
@@ -107,6 +108,11 @@ def test_the_commands_do_what_they_say(block: str, tmp_path: Path) -> None:
     write_npz(
         tmp_path / "prices.npz", {name: array + name.startswith("y") / 2 for name, array in prices.items()}
     )
+    rows = [f"{i},{'rose' if i % 2 else 'tulip'}" for i in range(50)]
+    (tmp_path / "flowers.csv").write_text("\n".join(["height,name", *rows]), encoding="utf-8")
+    for number in range(20):
+        (tmp_path / "pictures" / str(number % 2)).mkdir(parents=True, exist_ok=True)
+        Image.new("L", (9, 9), number).save(tmp_path / "pictures" / str(number % 2) / f"{number}.png")
     (tmp_path / "folder").mkdir()
     for name, array in arrays.items():
         np.save(tmp_path / "folder" / f"{name}.npy", array)
@@ -170,7 +176,8 @@ def test_ci_leaves_the_environment_of_a_contributor_alone(tmp_path: Path) -> Non
 
 
 def test_every_option_exists() -> None:
-    known = {option for command in cli.commands.values() for param in command.params for option in param.opts}
+    params = [param for command in cli.commands.values() for param in command.params]
+    known = {option for param in params for option in (*param.opts, *param.secondary_opts)}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", README)) - {"--steps"} <= known | {"--help"}
 
 

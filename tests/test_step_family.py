@@ -115,8 +115,9 @@ def test_everything_at_once_equals_numpy(name: str, backend: Backend, rng: Gener
     batches = rng.integers(-1, 17, (5, 6)).astype(np.int32)
     found = scanned(backend, TrainingStep(backend.xp, *options), expected, batches, data)
     step = TrainingStep(np, *options)
-    for rows in batches:
-        expected = step.apply(expected, step.gradients(expected, rows, data))
+    for lr, rows in zip(expected["rates"][:, None], batches, strict=False):
+        expected = step.apply(expected, step.gradients(expected, rows, data), lr)
+        expected |= {name: expected[name] + 1 for name in ("t", "step")}
     assert_same(found, expected, 1e-11)
 
 

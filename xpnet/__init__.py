@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from xpnet.errors import XpnetError as XpnetError
     from xpnet.estimators import MLPClassifier as MLPClassifier
     from xpnet.estimators import MLPRegressor as MLPRegressor
+    from xpnet.exchange import export as export
+    from xpnet.exchange import import_model as import_model
     from xpnet.model import MLP as MLP
     from xpnet.model import load as load
     from xpnet.model import save as save
@@ -40,6 +42,7 @@ _HOMES = {
     "data": ["Dataset", "load_data"],
     "errors": ["DivergedError", "UsageError", "XpnetError"],
     "estimators": ["MLPClassifier", "MLPRegressor"],
+    "exchange": ["export", "import_model"],
     "model": ["MLP", "load", "save"],
     "training": ["Checkpoint", "Evaluation", "History", "Progress", "Settings", "evaluate", "train"],
 }

@@ -134,7 +134,7 @@ def read_json(path: FilePath) -> dict[str, Any]:
         The file cannot be read, or is damaged.
     """
     with opened(path) as file:
-        return _parsed(file.read(LONGEST_JSON + 1), path)
+        return parse_json(file.read(LONGEST_JSON + 1), path)
 
 
 def write_tensors(
@@ -167,7 +167,7 @@ def write_tensors(
     # safetensors 0.8 writes an array that is not C-contiguous wrongly, and says nothing
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     text = _text({**described, CHECKSUM: checksum_of(whole, described)})
-    check(_parsed(text, path), fields, str(path))
+    check(parse_json(text, path), fields, str(path))
     write_atomically(path, save(whole, metadata={METADATA: text}), parents=parents)
 
 
@@ -180,17 +180,8 @@ def read_tensors(path: FilePath, fields: Mapping[str, Kind]) -> tuple[dict[str, 
         The file is missing, cut off, damaged, not safetensors, not ours, its description lacks a field, its
         checksum is wrong, or an array holds NaN or infinity.
     """
-    from safetensors import SafetensorError, safe_open
-
-    with opened(path):  # which checks the path, and names it where the system refuses
-        try:
-            with safe_open(path, framework="numpy") as file:
-                text = (file.metadata() or {}).get(METADATA, "")
-                names = file.keys()
-                arrays = {name: file.get_tensor(name) for name in names}
-        except (SafetensorError, TypeError, AttributeError, KeyError) as error:
-            raise XpnetError(f"{path}: not a safetensors file, or cut off") from error
-    described = _parsed(text, path)
+    arrays, text = read_safetensors(path)
+    described = parse_json(text, path)
     check(described, fields, str(path))
     if CHECKSUM in described:
         same = text == _text(described)  # a digit that makes no difference to a number is damage too
@@ -198,6 +189,26 @@ def read_tensors(path: FilePath, fields: Mapping[str, Kind]) -> tuple[dict[str, 
             raise XpnetError(f"{path}: damaged: its checksum is not that of its content")
     _check_finite(arrays, path)
     return arrays, described
+
+
+def read_safetensors(path: FilePath) -> tuple[dict[str, np.ndarray], str]:
+    """Read the arrays of any safetensors file, and the text that describes them: empty if it is not ours.
+
+    Raises
+    ------
+    XpnetError
+        The file is missing, cut off, damaged or not safetensors, or NumPy does not have the type of an array.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    with opened(path):  # which checks the path, and names it where the system refuses
+        try:
+            with safe_open(path, framework="numpy") as file:
+                text = (file.metadata() or {}).get(METADATA, "")
+                names = file.keys()
+                return {name: file.get_tensor(name) for name in names}, text
+        except (SafetensorError, TypeError, AttributeError, KeyError) as error:
+            raise XpnetError(f"{path}: not a safetensors file, or cut off") from error
 
 
 def append_line(path: Path, line: str) -> None:
@@ -219,7 +230,8 @@ def append_line(path: Path, line: str) -> None:
         raise XpnetError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def _parsed(text: str | bytes, path: FilePath) -> dict[str, Any]:
+def parse_json(text: str | bytes, path: FilePath) -> dict[str, Any]:
+    """Parse the JSON object in a file; an `XpnetError` names the file where there is none."""
     if len(text) > LONGEST_JSON:
         raise XpnetError(f"{path}: its description has more than {LONGEST_JSON:,} characters")
     try:

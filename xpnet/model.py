@@ -1,9 +1,9 @@
 """The network as a user holds it: its description, its parameters on a device, and its file."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from inspect import signature
-from math import isfinite
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from xpnet.data.checks import check_finite, check_type
 from xpnet.data.mapped import read
 from xpnet.data.rows import stream
 from xpnet.errors import UsageError, XpnetError
+from xpnet.files import FilePath
 from xpnet.model_file import DESCRIPTION, read_model, write_model
 from xpnet.model_file import DTYPES as DTYPES
 from xpnet.nn.activations import ACTIVATIONS
@@ -26,9 +27,6 @@ from xpnet.scaling import Columns
 
 NUMBERS_AT_ONCE = 2**23
 """Numbers in the output of a layer while it predicts or evaluates: bounds the memory of wide layers."""
-
-ROWS_AT_ONCE = 8192
-"""Rows that go through the network together when it predicts, where its layers are not too wide for that."""
 
 LARGEST_SCALED, SOME_ROWS = 10.0, 100
 """A network that was trained on integers, which were divided to -1 … 1, refuses floats above
@@ -70,6 +68,9 @@ class MLP:
     class_names
         The names of the classes, strings or numbers, in the order of their numbers. Targets may then be
         names. None if there are only class numbers.
+    feature_names, image_shape
+        The names of the columns of the rows, and the shape of images before they were made flat: (28, 28), or
+        (28, 28, 3) for colours. None if they are unknown. They change no computation.
     inputs, targets
         How the columns of the rows, and targets that are numbers, are scaled before they enter. `train` sets
         them.
@@ -100,6 +101,8 @@ class MLP:
         parameters: Mapping[str, np.ndarray] | None = None,
         scale: float | None = None,
         class_names: Sequence[Any] | None = None,
+        feature_names: Sequence[str] | None = None,
+        image_shape: Sequence[int] | None = None,
         inputs: Columns | None = None,
         targets: Columns | None = None,
         **unknown: Any,
@@ -110,6 +113,8 @@ class MLP:
         self.dtype = choice("dtype", dtype, DTYPES)
         self.scale = _scale(scale)
         self.class_names = _class_names(class_names, self.network.sizes[-1])
+        self.feature_names = _feature_names(feature_names, self.network.sizes[0])
+        self.image_shape = _image_shape(image_shape, self.network.sizes[0])
         self.inputs = _columns("inputs", inputs, self.network.sizes[0])
         self.targets = _columns("targets", targets, self.outputs if self.kind == "numbers" else 0)
         if self.kind == "classes" and self.outputs < 2:
@@ -211,24 +216,22 @@ class MLP:
             X is on another device, has another shape or type, or holds large floats where the network was
             trained on integers.
         """
-        backend, xp, dtype = self.backend, self.backend.xp, self.backend.dtype(self.dtype)
-        size = rows_at_once(self.network, ROWS_AT_ONCE)
-        with backend.running(self.dtype):
+        backend, dtype = self.backend, self.backend.dtype(self.dtype)
+        with backend.running(self.dtype), np.errstate(over="ignore"):
             X = taken(backend, X, "X")
             check_shape(self, X)
             held = check_type(X, "X", self.dtype) if isinstance(X, np.ndarray) else None
-            parts = []
-            for start in range(0, X.shape[0], size):
-                rows = X[start : min(start + size, X.shape[0]), :]
+
+            def answer(rows: Array) -> Array:
                 if held is not None:  # on the host, and perhaps mapped from a file
-                    with np.errstate(over="ignore"):
-                        rows = np.asarray(read(rows), held)
+                    rows = np.asarray(read(rows), held)
                     rows = rows if backend.name == "numpy" else backend.asarray(rows)  # which would copy them
-                divisor, part = input_scale(self, rows), xp.astype(rows, dtype, copy=False)
+                divisor, part = input_scale(self, rows), backend.xp.astype(rows, dtype, copy=False)
                 part = part / divisor if divisor != 1 else part
                 part = part if self.inputs is None else self.inputs.scaled(part, self._place)
-                parts.append(forward(xp, self.network, self.parameters, part).Z[self.network.depth])
-            return xp.concat(parts, axis=0) if len(parts) > 1 else parts[0]
+                return forward(backend.xp, self.network, self.parameters, part).Z[self.network.depth]
+
+            return in_parts(self, X, answer)
 
     def predict_proba(self, X: Array) -> Array:
         """Compute the probabilities (m, outputs) of classes or labels; see `logits`.
@@ -242,8 +245,13 @@ class MLP:
         """
         if self.kind == "numbers":
             raise XpnetError(f"a network with {self.loss} has no probabilities; ask predict for its numbers")
+        return self.output(self.logits(X))
+
+    def output(self, logits: Array) -> Array:
+        """Compute what logits (m, outputs) mean: probabilities, or numbers in the units of the targets."""
         with self.backend.running(self.dtype):
-            return LOSSES[self.loss].output(self.backend.xp, self.logits(X))
+            A = LOSSES[self.loss].output(self.backend.xp, logits)
+            return A if self.targets is None else self.targets.restored(A, self._place)
 
     def predict(self, X: Array) -> Array:
         """Find the most probable class, the labels or the numbers of every row; see `logits`.
@@ -269,11 +277,8 @@ class MLP:
                 check_finite(backend.to_numpy(logits), "X, or the weights")
             if self.kind == "classes":
                 return xp.argmax(logits, axis=1)
-            if self.kind == "labels":
-                answer = xp.astype(logits > 0, xp.int32)
-            else:
-                answer = LOSSES[self.loss].output(xp, logits)
-                answer = answer if self.targets is None else self.targets.restored(answer, self._place)
+            labels = self.kind == "labels"
+            answer = xp.astype(logits > 0, xp.int32) if labels else self.output(logits)
             return answer[:, 0] if self.outputs == 1 else answer
 
     def _place(self, column: np.ndarray) -> Array:
@@ -315,6 +320,25 @@ def _class_names(names: Any, k: int) -> tuple[Any, ...] | None:
     if not known or len(set(plain)) != len(plain) or len(plain) != k:
         raise UsageError(f"class_names {brief(names)}: give {k} different strings or numbers, one a class")
     return plain
+
+
+def _feature_names(names: Any, k: int) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    plain = () if isinstance(names, str) or not isinstance(names, Iterable) else tuple(names)
+    if not all(isinstance(name, str) for name in plain) or not len(plain) == len(set(plain)) == k:
+        raise UsageError(f"feature_names {brief(names)}: give {k} different strings, one a column")
+    return plain
+
+
+def _image_shape(shape: Any, k: int) -> tuple[int, ...] | None:
+    if shape is None:
+        return None
+    instance("image_shape", shape, Sequence, "sizes, such as (28, 28)")
+    sizes = tuple(whole("image_shape: each", size, 1) for size in shape)
+    if prod(sizes) != k or len(sizes) not in (2, 3):
+        raise UsageError(f"image_shape {brief(shape)}: give height, width and, for colours, 3: {k} in all")
+    return sizes
 
 
 def _columns(what: str, columns: Columns | None, k: int) -> Columns | None:
@@ -386,7 +410,11 @@ def load(path: str | Path, *, device: str | None = None, backend: str | Backend 
     XpnetError
         The file is missing, damaged, not an xpnet model, or holds other shapes than it says.
     """
-    arguments, backend = read_model(path), _backend(device, backend)
+    return made_of(path, read_model(path), _backend(device, backend))
+
+
+def made_of(path: FilePath, arguments: Mapping[str, Any], backend: Backend) -> MLP:
+    """Make a network of the arguments that a file holds; where they make no sense, the error names it."""
     try:
         return MLP(backend=backend, **arguments)
     except UsageError as error:
@@ -396,6 +424,15 @@ def load(path: str | Path, *, device: str | None = None, backend: str | Backend 
 def rows_at_once(network: Network, most: int) -> int:
     """How many rows go through the network together: at most `most`, and fewer where a layer is wide."""
     return max(1, min(most, NUMBERS_AT_ONCE // max(network.sizes)))
+
+
+def in_parts(model: MLP, X: Array, answer: Callable[[Array], Array]) -> Array:
+    """Answer as many rows at a time as the backend likes, and put the answers together."""
+    m, size = X.shape[0], rows_at_once(model.network, model.backend.rows_at_once)
+    if m <= size:
+        return answer(X)
+    parts = [answer(X[start : min(start + size, m), :]) for start in range(0, m, size)]
+    return model.backend.xp.concat(parts, axis=0)
 
 
 def check_shape(model: MLP, X: Array, what: str = "X") -> None:

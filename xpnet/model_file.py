@@ -24,14 +24,17 @@ DESCRIPTION = {
     "dtype": DTYPES,
     "scale": (None, 1.0, *SCALES.values()),
     "class_names": (None, [(str, bool, int, float)]),
+    "feature_names": (None, [str]),
+    "image_shape": (None, [range(1, 2**31)]),
 }
 """The description of a network, by arguments of `xpnet.MLP`."""
 
-FORMAT = 2
+FORMAT = 3
 MODEL = {"kind": "model", "format": range(1, FORMAT + 1)}
 
-EARLIER = {"loss": "cross-entropy", "class_names": None}
-"""What a file of format 1 does not say. It has no checksum either."""
+EARLIER: dict[int, dict[str, Any]] = {3: {}, 2: {"feature_names": None, "image_shape": None}}
+EARLIER[1] = {"loss": "cross-entropy", "class_names": None} | EARLIER[2]
+"""What a file of each format does not say. One of format 1 has no checksum either."""
 
 
 def write_model(
@@ -72,7 +75,7 @@ def read_model(path: FilePath) -> dict[str, Any]:
         `xpnet.MLP` refuses what else does not fit together.
     """
     arrays, described = read_tensors(path, MODEL)
-    described = EARLIER | described if described["format"] == 1 else described
+    described = EARLIER[described["format"]] | described
     check(described, DESCRIPTION if described["format"] == 1 else DESCRIPTION | CHECKED, str(path))
     columns = {}
     for name in ("inputs", "targets"):

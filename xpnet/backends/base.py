@@ -62,11 +62,6 @@ class Execution:
     actual: str
     reason: str = ""
 
-    @property
-    def fell_back(self) -> bool:
-        """Whether steps run eager although the user did not ask for that."""
-        return bool(self.reason)
-
     def __str__(self) -> str:
         ran = "captured graph" if self.actual == "captured" else self.actual
         return f"{ran} ({self.reason})" if self.reason else ran
@@ -91,6 +86,22 @@ class Patched:
 
     def __deepcopy__(self, memo: object) -> "Patched":
         return self  # modules cannot be copied
+
+
+HOOKS = ("subtract_product",)
+"""Functions beyond the standard that a namespace may have, where its library computes them faster.
+
+Where it has none, ``nn`` does the same by the standard's operations. That is the definition, and both are
+compared by parity, by the tests, and when a step is first recorded.
+"""
+
+
+def without_hooks(xp: Any) -> Any:
+    """The same namespace by the standard's operations alone."""
+    plain = Patched(xp)
+    for name in HOOKS:
+        vars(plain).pop(name, None)
+    return plain
 
 
 class Backend:
@@ -144,6 +155,9 @@ class Backend:
 
     steps_at_once: ClassVar[int | None] = None
     """The number of steps that `scan` takes before it waits for the device. None: it does not wait."""
+
+    rows_at_once: ClassVar[int] = 8192
+    """Rows that go through a network together when it predicts, unless its layers are too wide for that."""
 
     xp: Any
 

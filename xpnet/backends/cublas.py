@@ -1,6 +1,6 @@
 """cuBLAS by a handle of our own: CuPy does not let its own multiply on a stream that is being captured.
 
-Four functions of cuBLAS's C interface, called through ctypes in the library that CuPy itself has loaded.
+Five functions of cuBLAS's C interface, called through ctypes in the library that CuPy itself has loaded.
 Source: NVIDIA, "cuBLAS library", sections 2.4 (helper functions) and 2.8.12 (cublasGemmEx).
 """
 
@@ -12,6 +12,7 @@ from typing import Any
 from xpnet.backends.base import Array, said
 
 NORMAL, TRANSPOSED = 0, 1  # cublasOperation_t
+ON_HOST, ON_DEVICE = 0, 1  # cublasPointerMode_t
 TYPES = {"float32": (0, ctypes.c_float), "float64": (1, ctypes.c_double)}  # cudaDataType_t, and its scalar
 SUMS = {"float32": 68, "tf32": 77, "bf16": 68, "float64": 70}  # cublasComputeType_t
 BFLOAT16 = 14  # cudaDataType_t
@@ -78,6 +79,8 @@ class CuBLAS:
         self._to_bfloat16 = module.ElementwiseKernel(
             "uint32 x", "uint16 y", f"{TO_BFLOAT16};", "xpnet_to_bfloat16"
         )
+        # made before anything is recorded, because a recording would have to copy a number to the device
+        self._minus_one = {dtype: -module.ones(1, dtype=dtype) for dtype in TYPES}
         self._call("cublasCreate_v2", ctypes.byref(self.handle))
 
     def matmul(self, A: Array, B: Array, /) -> Array:
@@ -91,9 +94,33 @@ class CuBLAS:
         C : (m, n)
             In C order.
         """
+        C = self.module.empty((A.shape[0], B.shape[1]), dtype=A.dtype)
+        scalar = TYPES[C.dtype.name][1]
+        self._multiply(A, B, C, ON_HOST, ctypes.byref(scalar(1.0)), ctypes.byref(scalar(0.0)))
+        return C
+
+    def subtract_product(self, W: Array, A: Array, B: Array, kept: Array | float | None = None) -> Array:
+        """W <- kept W - A^T B, as ``nn`` defines it, in one product that is added straight to W.
+
+        `kept` may be an array, which stays on the device. cuBLAS reads it there when it multiplies: the host
+        need not wait, and a recording multiplies by what it is when it is launched.
+        """
+        C = W if W.flags.c_contiguous else self.module.ascontiguousarray(W)
+        if kept is None or isinstance(kept, float):
+            scalar = TYPES[C.dtype.name][1]
+            alpha, beta = scalar(-1.0), scalar(1.0 if kept is None else kept)
+            self._multiply(A.T, B, C, ON_HOST, ctypes.byref(alpha), ctypes.byref(beta))
+        else:
+            minus_one = self._minus_one[C.dtype.name]
+            self._multiply(A.T, B, C, ON_DEVICE, _address(minus_one.data), _address(kept.data))
+        if C is not W:
+            W[...] = C
+        return W
+
+    def _multiply(self, A: Array, B: Array, C: Array, mode: int, alpha: Any, beta: Any) -> None:
+        """C <- alpha A B + beta C, for C in C order. `alpha` and `beta` are pointers."""
         (m, k), n = A.shape, B.shape[1]
-        C = self.module.empty((m, n), dtype=A.dtype)
-        kind, scalar = TYPES[C.dtype.name]
+        kind = TYPES[C.dtype.name][0]
         precision = "float64" if C.dtype.name == "float64" else self.precision
         A, transposed_A = self._as_it_lies(A)
         B, transposed_B = self._as_it_lies(B)
@@ -104,23 +131,23 @@ class CuBLAS:
         # from the pool of the current stream, or of the recording: nobody else uses it at the same time
         workspace = self.module.cuda.alloc(WORKSPACE)
         stream = self.module.cuda.get_current_stream()
-        with self._lock:  # all threads share the handle, which keeps the stream from one call to the next
+        with self._lock:  # all threads share the handle, which keeps its settings from one call to the next
             self._call("cublasSetStream_v2", self.handle, _address(stream))
             # every time, because cuBLAS forgets it with each new stream
             self._call("cublasSetWorkspace_v2", self.handle, _address(workspace), ctypes.c_size_t(WORKSPACE))
+            self._call("cublasSetPointerMode_v2", self.handle, mode)
             self._call(
                 "cublasGemmEx",
                 self.handle,
                 *(transposed_B, transposed_A, n, m, k),
-                ctypes.byref(scalar(1.0)),
+                alpha,
                 *(_address(B.data), factors, B.shape[1]),
                 *(_address(A.data), factors, A.shape[1]),
-                ctypes.byref(scalar(0.0)),
+                beta,
                 *(_address(C.data), kind, n),
                 SUMS[precision],
                 ALGORITHM,
             )
-        return C
 
     def _as_it_lies(self, A: Array) -> tuple[Array, int]:
         """An array in C order that cuBLAS can read, and whether it is the transpose of A."""

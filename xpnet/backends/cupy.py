@@ -48,7 +48,7 @@ class CuPyBackend(RecordingBackend):
                 raise XpnetError(f"cupy on {self.device}: {error} ({self.install})") from error
             self.fall_back(str(error))
         else:
-            self.xp = Patched(self.xp, cublas.matmul)
+            self.xp = Patched(self.xp, cublas.matmul, cublas.subtract_product)
 
     @classmethod
     def devices(cls) -> list[str]:
@@ -163,3 +163,9 @@ def _check(cublas: CuBLAS, cupy: Any) -> None:
     for A, B in ((X, W), (X.T, X), (X @ W, W.T), (X[:1, :], W)):
         if not np.allclose(cupy.asnumpy(cublas.matmul(A, B)), cupy.asnumpy(A @ B), rtol=0.02):
             raise CuBLASError("the products of cuBLAS are not those of CuPy")
+    W = cupy.ones((5, 5), dtype="float32")
+    for kept in (None, 0.5, W[0, :1] / 4):
+        found = cublas.subtract_product(W + 0, X, X, kept)
+        right = W - X.T @ X if kept is None else kept * W - X.T @ X
+        if not np.allclose(cupy.asnumpy(found), cupy.asnumpy(right), rtol=0.02):
+            raise CuBLASError("the products that cuBLAS subtracts are not those of CuPy")

@@ -8,7 +8,7 @@ import numpy as np
 import threadpoolctl
 
 from xpnet.backends.base import Array, Backend, Patched
-from xpnet.backends.products import Products
+from xpnet.backends.blas import load, subtract_product
 
 
 class NumPyBackend(Backend):
@@ -18,10 +18,11 @@ class NumPyBackend(Backend):
     library = "numpy"
     kinds = ("cpu",)
     install = "pip install numpy"
+    rows_at_once = 4096  # whose layers stay in the cache
 
     def namespace(self) -> Patched:
-        """NumPy follows the standard since 2.1. Some functions have short cuts."""
-        return _short_cuts()
+        """NumPy follows the standard since 2.1. Some functions have short cuts; one needs its BLAS."""
+        return Patched(_short_cuts(), subtract_product) if load() else _short_cuts()
 
     @contextmanager
     def running(self, dtype: str) -> Iterator[None]:
@@ -94,4 +95,4 @@ def _short_cuts() -> Patched:
     def take(x: Array, indices: Array, /, *, axis: int | None = None) -> Array:
         return x.take(indices, axis)
 
-    return Patched(np, astype, Products().matmul, matrix_transpose, max, maximum, sum, take)
+    return Patched(np, astype, matrix_transpose, max, maximum, sum, take)

@@ -38,8 +38,10 @@ class TorchBackend(RecordingBackend):
 
     def namespace(self) -> Patched:
         """array-api-compat's, with short cuts."""
-        matmul = _rounded(self.module) if self.precision == "bf16" else self.module.matmul
-        return _short_cuts(self.module, import_module("array_api_compat.torch"), matmul)
+        short = _short_cuts(self.module, import_module("array_api_compat.torch"))
+        if self.precision == "bf16":
+            return Patched(short, matmul=_rounded(self.module))
+        return Patched(short, subtract_product)
 
     def supports(self, dtype: str) -> bool:
         """Apple's GPUs have no float64."""
@@ -171,7 +173,7 @@ class TorchBackend(RecordingBackend):
         return {name: array.clone() if array.is_inference() else array for name, array in state.items()}
 
 
-def _short_cuts(torch: Any, compat: Any, matmul: Callable[..., Array]) -> Patched:
+def _short_cuts(torch: Any, compat: Any) -> Patched:
     """array-api-compat's namespace, but with PyTorch's own functions where a step calls them most often.
 
     A wrapper takes longer than a small operation itself. `take` counts no rows from the end, which the
@@ -207,7 +209,19 @@ def _short_cuts(torch: Any, compat: Any, matmul: Callable[..., Array]) -> Patche
     def matrix_transpose(x: Array, /) -> Array:
         return x.mT
 
-    return Patched(compat, astype, matrix_transpose, max, maximum, minimum, sum, take, matmul=matmul)
+    return Patched(compat, astype, matrix_transpose, max, maximum, minimum, sum, take, matmul=torch.matmul)
+
+
+def subtract_product(W: Array, A: Array, B: Array, kept: Array | float | None = None) -> Array:
+    """W <- kept W - A^T B, as ``nn`` defines it, in one product that is added straight to W."""
+    if kept is None:
+        kept = 1.0
+    elif W.device.type == "cpu":
+        kept = float(kept)
+    elif not isinstance(kept, float):  # a product takes a number, for which the host would wait for a GPU
+        W *= kept
+        kept = 1.0
+    return W.addmm_(A.mT, B, beta=kept, alpha=-1.0)
 
 
 def _selected(torch: Any, x: Array, axis: int, indices: Array) -> Array:

@@ -9,8 +9,10 @@ import click
 from xpnet import __version__
 from xpnet.cli import streams
 from xpnet.cli.evaluate import evaluate
+from xpnet.cli.exchange import export_command, import_command
 from xpnet.cli.info import info
 from xpnet.cli.parity import parity
+from xpnet.cli.predict import predict
 from xpnet.cli.progress import say
 from xpnet.cli.tables import printable
 from xpnet.cli.train import train
@@ -42,7 +44,7 @@ def cli() -> None:
     """A neural network written from its mathematics, once, and run on any array library."""
 
 
-for command in (train, evaluate, parity, info):
+for command in (train, evaluate, predict, export_command, import_command, parity, info):
     cli.add_command(command)
 
 

@@ -10,14 +10,12 @@ import click
 import numpy as np
 
 from xpnet.backends import get_backend
-from xpnet.cli.folder import CHECKPOINT, MODEL, way_on
+from xpnet.cli.folder import model_of
 from xpnet.cli.options import JSON, MEMORY, PLACE, Command, option
+from xpnet.cli.source import LABEL, of_run, read
 from xpnet.cli.tables import columns, lay_out, place, print_table, print_title, shown
-from xpnet.data import load_data
-from xpnet.errors import XpnetError
-from xpnet.files import read_json
+from xpnet.data import Form, load_test
 from xpnet.model import load
-from xpnet.schema import WHOLE, check
 from xpnet.training import Evaluation
 from xpnet.training import evaluate as evaluate_model
 
@@ -25,27 +23,33 @@ MOST_CONFUSIONS = 20
 """Confusions that are printed if the confusion table does not fit."""
 
 DATA = option("--data", "Test rows, as for train.  [default: the data of the run]", metavar="mnist|PATH")
-GROUPS = {"Data": (DATA, MEMORY), "Where and how to compute": PLACE, "Output": (JSON,)}
+GROUPS = {"Data": (DATA, LABEL, MEMORY), "Where and how to compute": PLACE, "Output": (JSON,)}
 
 
 @click.command(cls=Command, groups=GROUPS)
 @click.argument("path", metavar="MODEL", type=click.Path(path_type=Path))
-def evaluate(path: Path, data: str | None, memory: int | None, as_json: bool, **where: Any) -> None:
+def evaluate(
+    path: Path, data: str | None, label: str | None, memory: int | None, as_json: bool, **where: Any
+) -> None:
     """Evaluate a trained network on test rows.
 
     MODEL is a file model.safetensors, or the folder of a run.
     """
     backend = get_backend(**where)
-    if path.is_dir():
-        path = path / MODEL
-        if not path.exists() and path.with_name(CHECKPOINT).exists():
-            raise XpnetError(f"{path.parent}: this run has not ended; {way_on(path.parent)}")
+    path = model_of(path)
     model = load(path, backend=backend)
     if data is None:
-        data, trained_with = _data_of_run(path.parent)
-        memory = memory or trained_with
-    rows = load_data(data, memory=memory, targets=model.kind)
-    result = evaluate_model(model, rows.X_test, rows.y_test, memory=memory)
+        options = of_run(path.parent)
+        data, memory = options["data"], memory or options["memory"]
+        rows = read(options | {"memory": memory}, model.kind)
+        X, y = rows.X_test, rows.y_test
+    else:
+        names, shape = model.feature_names, model.image_shape
+        form = Form(
+            label=label, size=(shape[1], shape[0]) if shape else None, feature_names=names, image_shape=shape
+        )
+        X, y = load_test(data, memory=memory, targets=model.kind, form=form, class_names=model.class_names)
+    result = evaluate_model(model, X, y, memory=memory)
     if as_json:
         numbers = {"data": data, **result.metrics, "loss": result.loss, "rows": result.rows}
         computed = {"precision": backend.precision, "execution": asdict(backend.execution)}
@@ -60,23 +64,6 @@ def evaluate(path: Path, data: str | None, memory: int | None, as_json: bool, **
     print_table([*metrics, ("rows", f"{result.rows:,} of {data}"), *place(model)])
     if model.kind == "classes":
         _print_classes(result, [str(name) for name in model.class_names or range(model.outputs)])
-
-
-def _data_of_run(folder: Path) -> tuple[str, int | None]:
-    """The data and the memory of the run in a folder.
-
-    Raises
-    ------
-    XpnetError
-        The folder does not tell them.
-    """
-    path = folder / "config.json"
-    try:
-        config = {"memory": None} | read_json(path)
-        check(config, {"data": str, "memory": (None, WHOLE)}, str(path))
-    except XpnetError as error:
-        raise XpnetError(f"{error}; name the data with --data mnist or --data PATH") from error
-    return config["data"], config["memory"]
 
 
 def _print_classes(result: Evaluation, names: list[str]) -> None:

@@ -37,6 +37,21 @@ def way_on(folder: Path) -> str:
     return f"the last finite state is kept, to resume with: {resume_command(folder)} {rate}"
 
 
+def model_of(path: Path) -> Path:
+    """The file of a network: the path itself, or the one in the folder of a run.
+
+    Raises
+    ------
+    XpnetError
+        The run has not ended.
+    """
+    if not path.is_dir():
+        return path
+    if not (path / MODEL).exists() and (path / CHECKPOINT).exists():
+        raise XpnetError(f"{path}: this run has not ended; {way_on(path)}")
+    return path / MODEL
+
+
 @contextmanager
 def claimed(folder: Path | None, *, resume: bool) -> Iterator[Path]:
     """Hold the folder of a run against other processes: the given one, or the first free one of runs/001, …

@@ -58,6 +58,8 @@ def option(name: str, text: str = "", kind: Any = None, default: Any = None, **s
         kind = click.Choice(list(kind))
     if default is not None:
         settings |= {"default": default, "show_default": True}
+    elif "/" in name:  # a flag that may be left open
+        settings["default"] = None
     return click.Option(name.split(), type=kind, help=text, **settings)
 
 
@@ -95,6 +97,19 @@ def rates(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise click.BadParameter(f"{text!r} is not a list of rates such as 0.2 or 0.1,0.5.") from None
+
+
+def columns(text: str) -> tuple[str, ...]:
+    """Names of columns: `colour`, or `colour,shape` for two."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def picture(text: str) -> tuple[int, int]:
+    """Width and height of a picture: `28x28`, or `28` for both."""
+    found = re.fullmatch("([1-9][0-9]{0,4})(?:x([1-9][0-9]{0,4}))?", text.strip())
+    if found is None:
+        raise click.BadParameter(f"{text!r} is not a size such as 28x28.")
+    return int(found[1]), int(found[2] or found[1])
 
 
 def class_weights(text: str) -> str | dict[str, float]:

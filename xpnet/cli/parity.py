@@ -99,7 +99,7 @@ def _verdict(report: Report) -> str:
     row = report.first_failure
     if row is None:
         ran = report.execution
-        return f"steps fell back to {ran}" if ran.fell_back else "pass"
+        return f"steps fell back to {ran}" if ran.reason else "pass"
     return f"{row.quantity} {row.note or f'is off by {row.error:.1e}'}, its gate is {row.gate:.0e}"
 
 

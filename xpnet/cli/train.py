@@ -1,6 +1,7 @@
 """`xpnet train`."""
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,12 @@ import click
 
 from xpnet import __version__
 from xpnet.backends import get_backend
+from xpnet.cli import source
 from xpnet.cli.folder import CHECKPOINT, HISTORY, MODEL, claimed, way_on
-from xpnet.cli.options import MEMORY, PLACE, Command, class_weights, names, option, rates, sizes
+from xpnet.cli.options import PLACE, Command, class_weights, names, option, rates, sizes
 from xpnet.cli.progress import Lines, say
 from xpnet.cli.tables import place, print_table, shown
-from xpnet.data import load_data
+from xpnet.data import Dataset
 from xpnet.errors import DivergedError, UsageError, XpnetError
 from xpnet.files import append_line, status, write_atomically, write_json
 from xpnet.model import DTYPES, MLP
@@ -21,20 +23,22 @@ from xpnet.nn.losses import LOSSES
 from xpnet.nn.optimizers import OPTIMIZERS
 from xpnet.nn.schedules import SCHEDULES
 from xpnet.schema import WHOLE, check
-from xpnet.training import Checkpoint, Evaluation, History, Settings, check_evaluation, evaluate
+from xpnet.training import Checkpoint, Evaluation, History, Settings, check_evaluation, diagnosis, evaluate
 from xpnet.training import train as train_model
 from xpnet.training.checkpoint import Standing
 from xpnet.training.settings import METRICS, settings_of
 
 DEFAULT = Settings()
 
-NOTES = {
-    "data": str,
+NOTES = source.FIELDS | {
     "threads": (None, WHOLE),
     "cpu_threads": (None, WHOLE),
     "class_weight": (None, "balanced", dict),
 }
 """What the checkpoint of a run holds besides the settings of the training."""
+
+FEWEST_STEPS = 2000
+"""The least number of steps of a run whose epochs are not given."""
 
 
 def setting(name: str, text: str, kind: Any = None) -> click.Option:
@@ -45,15 +49,12 @@ def setting(name: str, text: str, kind: Any = None) -> click.Option:
 
 GROUPS = {
     "Data": (
-        option(
-            "--data",
-            "MNIST, or x_train, y_train, x_test, y_test in one .npz, as .npy files or as IDX files.",
-            default="mnist",
-            metavar="mnist|PATH",
-        ),
-        MEMORY,
+        *source.OPTIONS,
         setting("validation", "Fraction of the training rows held back for validation; 0 for none."),
-        option("--standardize", "Scale each column of the rows to mean 0 and deviation 1.", is_flag=True),
+        option(
+            "--standardize/--no-standardize",
+            "Scale each column to mean 0 and deviation 1.  [default: tables only]",
+        ),
     ),
     "Network": (
         option("--hidden", "Sizes of the hidden layers: 512,512 for two layers.", sizes, "128"),
@@ -62,10 +63,10 @@ GROUPS = {
         option("--dtype", "Type of the weights.", DTYPES, "float32"),
     ),
     "Training": (
-        setting("epochs", "Passes over the training rows."),
-        setting("batch_size", "Rows in a step."),
+        option("--epochs", "Passes over the training rows.  [default: 10, or more for 2,000 steps]", int),
+        option("--batch-size", "Rows in a step.  [default: 64, or fewer of small data]", int),
         setting("lr", "Learning rate.  [default: 0.001; sgd: by loss, such as 0.5 (1 - momentum)]", float),
-        setting("optimizer", "How weights follow from gradients.", OPTIMIZERS),
+        option("--optimizer", "How weights follow from gradients.  [default: sgd; tables: adam]", OPTIMIZERS),
         setting("momentum", "Momentum of sgd."),
         option("--nesterov", "Use Nesterov's momentum.", is_flag=True),
         setting("beta1", "Decay of the mean of the gradient, for adam and adamw."),
@@ -110,23 +111,29 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
         if given:
             raise
         raise XpnetError(f"{out}: the settings of the run are damaged: {error}") from error
-    notes = {name: options[name] for name in ("data", "threads", "class_weight")}
+    notes = source.noted(options) | {name: options[name] for name in ("threads", "class_weight")}
     notes["cpu_threads"] = backend.threads() if backend.device == "cpu" else None
     if resume:
         _compare(out, stored, notes)
 
     with claimed(out, resume=resume) as folder:
-        data = load_data(options["data"], memory=options["memory"], targets=LOSSES[options["loss"]].kind.name)
+        data = source.read(options, LOSSES[options["loss"]].kind.name)
+        settings = completed(settings, options, data)
         units = (data.features, *options["hidden"], data.outputs)
         described = {name: options[name] for name in ("activation", "loss", "dtype")}
+        described |= {"feature_names": data.form.feature_names, "image_shape": data.form.image_shape}
+        described["class_names"] = data.class_names
         model = MLP(units, seed=settings.seed, backend=backend, **described)
         test = (model, data.X_test, data.y_test)
+        table, standardize = data.form.feature_names, options["standardize"]
+        standardize = table is not None if standardize is None else standardize
+        note = None if standardize else diagnosis.of_columns(data.X_train, table)
+        if note:
+            say(f"xpnet: note: {note}")
         try:
             check_evaluation(*test, memory=options["memory"])
         except XpnetError as error:  # now rather than after the last epoch
             raise XpnetError(f"the test rows: {error}") from error
-        if notes["data"] != "mnist":
-            notes["data"] = str(Path(notes["data"]).resolve())
         try:
             history = train_model(
                 model,
@@ -136,8 +143,8 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
                 resume=resume,
                 progress=None if quiet else Lines(),
                 memory=options["memory"],
-                class_weight=by_number(options["class_weight"]),
-                standardize=options["standardize"],
+                class_weight=by_number(options["class_weight"], data.class_names),
+                standardize=standardize,
                 **asdict(settings),
             )
         except DivergedError as error:
@@ -148,7 +155,10 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
         except XpnetError as error:
             raise XpnetError(f"the test rows: {error} (the network is kept in {folder / MODEL})") from error
         _write_summary(folder, model, history, result, settings.seed)
-    _print_results(folder, model, history, result)
+    note = diagnosis.of_history(model, settings, history)
+    if note:
+        say(f"xpnet: note: {note}")
+    _print_results(folder, model, history, result, data)
 
 
 def _stored(out: Path | None) -> dict[str, Any]:
@@ -160,6 +170,7 @@ def _stored(out: Path | None) -> dict[str, Any]:
             f"{out}: no run to resume, for there is no {CHECKPOINT}; to begin one, omit --resume"
         )
     stored = Checkpoint(out / CHECKPOINT).load_config()
+    stored = source.EARLIER | stored
     check(stored, NOTES, f"{out}: not a run of `xpnet train`")
     return stored | {"hidden": tuple(stored["sizes"][1:-1])}
 
@@ -174,11 +185,32 @@ def _compare(out: Path | None, stored: dict[str, Any], notes: dict[str, Any]) ->
         say(f"xpnet: note: this run began with {threads} CPU thread(s) and {now}")
 
 
-def by_number(weights: str | dict[str, float] | None) -> str | dict[int | str, float] | None:
+def by_number(
+    weights: str | dict[str, float] | None, known: tuple[str, ...] | None
+) -> str | Mapping[Any, float] | None:
     """Name classes by their numbers, where these are what the names are."""
-    if not isinstance(weights, dict):
+    if not isinstance(weights, dict) or known is not None:
         return weights
     return {int(name) if name.isdecimal() else name: weight for name, weight in weights.items()}
+
+
+def completed(settings: Settings, options: Mapping[str, Any], data: Dataset) -> Settings:
+    """Fill in the defaults that depend on the data.
+
+    Adam trains on tables unless something is said of the optimizer, because a value that few rows have is
+    large once it is standardized. Small data are trained on for `FEWEST_STEPS`, in epochs of about ten steps
+    of 16 rows or more.
+    """
+    said = [options[name] for name in ("optimizer", "lr", "momentum", "nesterov")]
+    if data.form.feature_names and not any(said):
+        settings = settings_of(asdict(settings) | {"optimizer": "adam", "lr": None}, options["loss"])
+    if options["epochs"] is None:
+        rows = max(1, round(len(data.X_train) * (1 - (settings.validation or 0))))
+        if options["batch_size"] is None:
+            settings = replace(settings, batch_size=min(settings.batch_size, max(16, rows // 10)))
+        steps = -(-rows // min(settings.batch_size, rows))
+        settings = replace(settings, epochs=max(settings.epochs, -(-FEWEST_STEPS // steps)))
+    return settings
 
 
 class _RunCheckpoint(Checkpoint):
@@ -200,12 +232,13 @@ class _RunCheckpoint(Checkpoint):
         self.rows = len(history.epochs)
 
 
-def _print_results(folder: Path, model: MLP, history: History, result: Evaluation) -> None:
+def _print_results(folder: Path, model: MLP, history: History, result: Evaluation, data: Dataset) -> None:
     epochs = f"{len(history.epochs)} epoch{'s' if len(history.epochs) > 1 else ''}"
     best = f", the best of them {history.best}" if history.best else ""
     facts = [
         *((f"test {name}", shown(name, value)) for name, value in result.metrics.items()),
         ("test loss", shown("loss", result.loss)),
+        *([("test rows", f"{result.rows:,}: {data.split}")] if data.split else []),
         ("training", f"{history.train_seconds:.2f} s for {epochs}{best}"),
         ("network", str(model.network)),
         ("parameters", f"{model.network.size:,}"),

@@ -3,6 +3,7 @@
 Everything here is NumPy, on the host.
 """
 
-from xpnet.data.dataset import Dataset, load_data
+from xpnet.data.dataset import Dataset, load_data, load_test
+from xpnet.data.form import Form
 
-__all__ = ["Dataset", "load_data"]
+__all__ = ["Dataset", "Form", "load_data", "load_test"]

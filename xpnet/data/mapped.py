@@ -17,20 +17,27 @@ from xpnet.files import opened, status
 
 
 def read(array: np.ndarray, into: np.ndarray | None = None) -> np.ndarray:
-    """Copy an array into memory: from the file that it is mapped from, if it is.
+    """Bring an array into memory: from the file that it is mapped from, if it is.
 
     Parameters
     ----------
     into
         An array of the same shape to copy it to, and to cast it to the dtype of.
 
+    Returns
+    -------
+    array
+        `into`, or a new array; or, without `into`, the same memory if the array is mapped from no file.
+
     Raises
     ------
     XpnetError
         The file cannot be read, or ends before the array does.
     """
-    into = np.empty_like(array, order="C", subok=False) if into is None else into
     whole, array = _mapped(array), np.asarray(array)
+    if whole is None and into is None:
+        return array
+    into = np.empty_like(array, order="C") if into is None else into
     if whole is None or not array.size:
         np.copyto(into, array, casting="unsafe")
         return into
@@ -48,7 +55,7 @@ def read(array: np.ndarray, into: np.ndarray | None = None) -> np.ndarray:
 
 
 def pieces(array: np.ndarray, rows: int) -> Iterator[np.ndarray]:
-    """Copy so many consecutive rows at a time into memory."""
+    """Bring so many consecutive rows at a time into memory."""
     return (read(array[start : start + rows]) for start in range(0, len(array), rows))
 
 

@@ -7,7 +7,7 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tokenize import TokenError
@@ -44,8 +44,10 @@ def map_npy(path: Path) -> np.ndarray:
         return stamped(open_memmap(path, "r"))
 
 
-def read_npz(path: Path) -> dict[str, tuple[str, np.ndarray]]:
-    """Read ``x_train, y_train, x_test, y_test`` from an ``.npz`` file. Returns the name and array of each.
+def read_npz(path: Path, keys: Collection[str] | None = tuple(NAMES)) -> dict[str, tuple[str, np.ndarray]]:
+    """Read ``x_train, y_train, x_test, y_test`` from an ``.npz`` file, or other arrays; None for all.
+
+    Returns the name and array of each.
 
     Raises
     ------
@@ -54,13 +56,14 @@ def read_npz(path: Path) -> dict[str, tuple[str, np.ndarray]]:
     """
     arrays: dict[str, tuple[str, np.ndarray]] = {}
     with opened(path) as file, _parsing(str(path)), NpzFile(file) as archive:
-        missing = [key for key in NAMES if key not in archive.files]
+        keys = archive.files if keys is None else keys
+        missing = [key for key in keys if key not in archive.files]
         if missing:
             raise XpnetError(f"{path}: no array {', '.join(missing)} in it; it holds {brief(archive.files)}")
         assert archive.zip is not None
         if any(member.compress_type not in PLAIN for member in archive.zip.infolist()):
             raise XpnetError(f"{path}: packed in a way that NumPy does not; write it with numpy.savez")
-        for key in NAMES:
+        for key in keys:
             with _parsing(f"{path}: {key}"):
                 arrays[key] = f"{path}: {key}", np.asarray(archive[key])
     return arrays

@@ -7,7 +7,7 @@ a resumed run equals an unbroken one.
 
 import numpy as np
 
-STREAMS = {"weights": 0, "validation": 1, "shuffle": 2, "parity": 3}
+STREAMS = {"weights": 0, "validation": 1, "shuffle": 2, "parity": 3, "test": 4}
 
 
 def stream(seed: int, name: str, *counters: int) -> np.random.Generator:

@@ -1,5 +1,6 @@
 """What both estimators share: their parameters, how they learn, and what they have learned."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -19,12 +20,13 @@ from xpnet.estimators.convert import Convertible
 from xpnet.estimators.fitting import fit_stochastic
 from xpnet.estimators.lbfgs import fit_lbfgs
 from xpnet.estimators.places import home, on_host
-from xpnet.estimators.rows import check_targets, predict_rows, rows_and_targets, rows_for
+from xpnet.estimators.rows import check_targets, predict_rows, rows_and_targets, rows_on
 from xpnet.estimators.threads import few_threads
 from xpnet.estimators.travel import Travelling
-from xpnet.model import MLP
+from xpnet.model import MLP, in_parts
+from xpnet.nn.losses import LOSSES
 from xpnet.nn.network import forward
-from xpnet.nn.typing import Array, State
+from xpnet.nn.typing import Array, Namespace, State
 from xpnet.training.inputs import Examples
 
 STOCHASTIC = ("sgd", "adam")
@@ -218,7 +220,7 @@ class BaseMLP(Convertible, Travelling):
         if not isinstance(data, tuple | list) or len(data) not in (2, 3):
             raise UsageError("validation_data must be (X, y) or (X, y, sample_weight)")
         X, y, *weights = data
-        X = rows_for(self, X, self.model_.backend, self.model_.dtype)
+        X, _ = rows_on(self, X, self.model_.backend, self.model_.dtype)
         return self._examples(X, _column(check_targets(self, X, y)), *weights)
 
     def _begin(self, sizes: tuple[int, ...], loss: str, backend: Backend, dtype: str) -> None:
@@ -270,20 +272,24 @@ class BaseMLP(Convertible, Travelling):
         weights = None if sample_weight is None else on_host(sample_weight)
         return float(self._metric(on_host(y), on_host(self.predict(X)), sample_weight=weights))
 
-    def _logits(self, X: Any, method: str) -> tuple[Array, Any]:
-        """The output of the last layer for rows, and the function that brings an answer where it belongs."""
+    def _answer(self, X: Any, method: str, output: Callable[[Namespace, Array], Array]) -> tuple[Array, bool]:
+        """Answer for rows by the `output` of the last layer, and tell whether they came from the host."""
         check_is_fitted(self)
-        X, sparse, host = predict_rows(self, X, method)
-        model = self.model_
-        if sparse:
-            Z = forward(model.backend.xp, model.network, model.parameters, X).Z[model.network.depth]
-        else:
-            Z = model.logits(X)
-        return Z, model.backend.to_numpy if host else _as_it_is
+        X, host = predict_rows(self, X, method)
+        model, backend = self.model_, self.model_.backend
+        network, xp, parameters = model.network, backend.xp, model.parameters
+        moved = host and backend.name != "numpy"
 
+        def answer(rows: Array) -> Array:
+            rows = backend.asarray(rows) if moved else rows
+            return output(xp, forward(xp, network, parameters, rows).Z[network.depth])
 
-def _as_it_is(array: Array) -> Array:
-    return array
+        with backend.running(model.dtype):
+            A = in_parts(model, X, answer)
+            return backend.to_numpy(A) if moved else A, host
+
+    def _means(self, xp: Namespace, Z: Array) -> Array:
+        return LOSSES[self.model_.loss].output(xp, Z)
 
 
 def _column(y: np.ndarray) -> np.ndarray:

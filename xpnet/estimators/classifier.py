@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 from xpnet.estimators.base import BaseMLP, is_stochastic
 from xpnet.estimators.places import on_host
 from xpnet.nn.losses import LOSSES, Loss
-from xpnet.nn.typing import Array
+from xpnet.nn.typing import Array, Namespace
 from xpnet.training.inputs import Examples
 
 
@@ -186,17 +186,27 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         ValueError
             X is not like the rows of the fit, or of another library or on another device.
         """
-        Z, answer = self._logits(X, "predict")
-        backend, xp = self.model_.backend, self.model_.backend.xp
-        classes = self.classes_ if len(self.classes_) > 1 else self.classes_.repeat(2)
+        numbers, host = self._answer(X, "predict", self._numbers)
+        backend, classes = self.model_.backend, self.classes_
+        if host:
+            return numbers.astype(np.int64, copy=False) if self._several else classes.take(numbers)
+        xp = backend.xp
         with backend.running("float64"):  # or JAX has no int64
-            numbers = xp.argmax(Z, axis=1) if self._y_type == "multiclass" else xp.astype(Z > 0, xp.int64)
+            numbers = xp.astype(numbers, xp.int64, copy=False)
             if self._several:
-                return answer(numbers)
-            numbers = numbers[:, 0] if numbers.ndim == 2 else numbers
-            if answer == backend.to_numpy or classes.dtype.kind not in "biuf":
-                return classes[backend.to_numpy(numbers)]
-            return xp.take(backend.asarray(classes), numbers, axis=0)
+                return numbers
+            if classes.dtype.kind in "biuf":
+                return xp.take(backend.asarray(classes), numbers, axis=0)
+            return classes.take(backend.to_numpy(numbers))
+
+    def _numbers(self, xp: Namespace, Z: Array) -> Array:
+        """The numbers of the most probable classes; of two classes and of labels, whether it is so."""
+        if self._y_type == "multiclass":
+            return xp.argmax(Z, axis=1)
+        labels = Z > 0
+        if len(self.classes_) == 1:  # a class that was alone in the fit
+            labels = xp.zeros_like(labels)
+        return labels if self._several else labels[:, 0]
 
     def predict_proba(self, X: Any) -> Array:
         """Compute the probabilities (n, classes) of the labels, in the order of `classes_`; see `predict`."""
@@ -207,14 +217,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return self._proba(X, "predict_log_proba")
 
     def _proba(self, X: Any, method: str) -> Array:
-        Z, answer = self._logits(X, method)
-        backend = self.model_.backend
-        xp = backend.xp
-        with backend.running(self.model_.dtype):
-            A = LOSSES[self.model_.loss].output(xp, Z)
-            if A.shape[1] == 1:
-                A = xp.concat([1.0 - A, A], axis=1)
-            return answer(xp.log(A) if method == "predict_log_proba" else A)
+        def output(xp: Namespace, Z: Array) -> Array:
+            A = self._means(xp, Z)
+            A = xp.concat([1.0 - A, A], axis=1) if A.shape[1] == 1 else A
+            return xp.log(A) if method == "predict_log_proba" else A
+
+        return self._answer(X, method, output)[0]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

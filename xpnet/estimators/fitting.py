@@ -7,7 +7,6 @@ order it draws, when it stops, when it lowers the rate, which weights it keeps, 
 import sys
 import warnings
 from copy import deepcopy
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,41 +30,6 @@ if TYPE_CHECKING:
 
 LEAST_RATE = 1e-6
 """A rate of this size or less is not lowered any more."""
-
-
-@dataclass
-class Solver:
-    """What a fit leaves behind for `partial_fit` to go on from.
-
-    Attributes
-    ----------
-    learning_rate
-        The current one.
-    memory
-        What the optimizer remembers: arrays by name; empty before the first step.
-    """
-
-    learning_rate: float
-    memory: State = field(default_factory=dict)
-
-    def epoch_ends(self, estimator: "BaseMLP") -> None:
-        """Lower the rate, where it falls with the number of the rows seen."""
-        if (estimator.solver, estimator.learning_rate) == ("sgd", "invscaling"):
-            rate = float(estimator.learning_rate_init)
-            self.learning_rate = rate / (estimator.t_ + 1) ** estimator.power_t
-
-    def stops(self, estimator: "BaseMLP", said: str) -> bool:
-        """Stop, or lower an adaptive rate and go on."""
-        adaptive = (estimator.solver, estimator.learning_rate) == ("sgd", "adaptive")
-        stop = not adaptive or self.learning_rate <= LEAST_RATE
-        if not stop:
-            self.learning_rate /= 5.0
-            said += f" Setting learning rate to {self.learning_rate:f}"
-        else:
-            said += " Learning rate too small. Stopping." if adaptive else " Stopping."
-        if estimator.verbose:
-            print(said)
-        return stop
 
 
 def optimizer_of(estimator: "BaseMLP") -> Optimizer:
@@ -110,8 +74,8 @@ def fit_stochastic(
     incremental
         Take one epoch, and go on from the memory of the optimizer.
     """
-    if not incremental or not hasattr(est, "_optimizer"):
-        est._optimizer = Solver(float(est.learning_rate_init))
+    if not incremental or not hasattr(est, "_memory"):
+        est._rate, est._memory = float(est.learning_rate_init), {}
     if est.early_stopping and incremental:
         raise ValueError("partial_fit does not support early_stopping=True")
     model, rows = est.model_, np.arange(examples.rows, dtype=np.int32)
@@ -124,12 +88,12 @@ def fit_stochastic(
             said = "The validation set is too small. Increase 'validation_fraction' or the size of your"
             raise ValueError(f"{said} dataset.")
     run = FitRun(est, loss, examples, (rows, held), validation)
-    state = run.begin().state | est._optimizer.memory
+    state = run.begin().state | est._memory
     if not est.t_:  # as in scikit-learn, a later fit that makes no progress ends with its last weights
         run.best = model.backend.copy(run.parameters(state))
     state = run.epochs(state, incremental)
     parameters = run.parameters(state)
-    est._optimizer.memory = {name: array for name, array in state.items() if name not in parameters}
+    est._memory = {name: array for name, array in state.items() if name not in parameters}
     model.parameters = run.best if est.early_stopping and run.best else parameters
 
 
@@ -191,7 +155,7 @@ class FitRun(Run):
                     order = order[drawn]
                 total = 0.0
                 for chunk in self.chunks(order):
-                    rates = np.full(len(chunk), est._optimizer.learning_rate)
+                    rates = np.full(len(chunk), est._rate)
                     state, loss = self.advance(state, chunk, rates, self.feed.data)
                     total += loss
                 done = state
@@ -226,15 +190,27 @@ class FitRun(Run):
             better = not loss > est.best_loss_ - est.tol
             est.best_loss_ = loss if loss < est.best_loss_ else est.best_loss_  # which NaN never is
         est._no_improvement_count = 0 if better else est._no_improvement_count + 1
-        est._optimizer.epoch_ends(est)
+        if (est.solver, est.learning_rate) == ("sgd", "invscaling"):
+            est._rate = float(est.learning_rate_init) / (est.t_ + 1) ** est.power_t
         if est._no_improvement_count <= est.n_iter_no_change:
             return False
         what = "Validation score" if est.early_stopping else "Training loss"
         said = f"{what} did not improve more than tol={est.tol:f} for {est.n_iter_no_change} consecutive"
-        if est._optimizer.stops(est, f"{said} epochs."):
-            return True
-        est._no_improvement_count = 0
-        return False
+        return self.stops(f"{said} epochs.")
+
+    def stops(self, said: str) -> bool:
+        """Stop, or lower an adaptive rate and go on."""
+        est: Any = self.estimator
+        adaptive = (est.solver, est.learning_rate) == ("sgd", "adaptive")
+        stop = not adaptive or est._rate <= LEAST_RATE
+        if stop:
+            said += " Learning rate too small. Stopping." if adaptive else " Stopping."
+        else:
+            est._rate, est._no_improvement_count = est._rate / 5.0, 0
+            said += f" Setting learning rate to {est._rate:f}"
+        if est.verbose:
+            print(said)
+        return stop
 
     def scored(self, state: State, score: float) -> bool:
         """Keep the best weights, and tell whether the score has improved."""

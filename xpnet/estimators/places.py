@@ -28,8 +28,7 @@ def asked(device: str | None, backend: str | Backend | None) -> Backend:
 
 def home(array: Any) -> Backend | None:
     """The backend of the library and the device that an array belongs to; None for the host's arrays."""
-    name = owner(array)
-    if name in (None, "numpy"):
+    if isinstance(array, np.ndarray) or (name := owner(array)) in (None, "numpy"):
         return None
     kind, _, index = backend_class(name).device_of(array).partition(":")
     return _made(name, kind, int(index or 0), "float32", "auto")
@@ -47,7 +46,7 @@ def same(one: Backend, other: Backend) -> bool:
 
 def opened(array: Any) -> Any:
     """Take arrays and frames that belong to none of our libraries, and share the memory of those on a GPU."""
-    if owner(array) is not None:
+    if isinstance(array, np.ndarray) or owner(array) is not None:
         return array
     if hasattr(array, "to_cupy"):  # a frame of cuDF
         return array.to_cupy()

@@ -108,11 +108,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         ValueError
             X is not like the rows of the fit, or of another library or on another device.
         """
-        Z, answer = self._logits(X, "predict")
-        backend = self.model_.backend
-        with backend.running(self.model_.dtype):
-            A = LOSSES[self.model_.loss].output(backend.xp, Z)
-            return answer(A[:, 0] if A.shape[1] == 1 else A)
+        A, _ = self._answer(X, "predict", self._means)
+        return A[:, 0] if A.shape[1] == 1 else A
 
     def _targets(self, y: np.ndarray) -> np.ndarray:
         if y.dtype.kind in "mM":

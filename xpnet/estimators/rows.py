@@ -42,75 +42,71 @@ def rows_and_targets(
     ValueError
         Rows or targets cannot be learned from, or are at another place than the one that was asked for.
     """
-    given, X, y = X, opened(X), on_host(y)
-    there, backend = home(X), asked(estimator.device, estimator.backend)
-    if there is None:
-        how = {"accept_sparse": ["csr", "csc"], "multi_output": True, "y_numeric": estimator._numeric}
-        X, y = validate_data(estimator, X, y, dtype=(np.float64, np.float32), reset=reset, **how)
-        dtype = X.dtype.name if backend.supports(X.dtype.name) else "float32"
-        return _placed(X, backend, dtype), y, backend, dtype
-    if (estimator.device, estimator.backend) == (None, None):
+    there, backend = home(opened(X)), asked(estimator.device, estimator.backend)
+    if there is not None and (estimator.device, estimator.backend) == (None, None):
         backend = there
-    elif not same(there, backend):
-        raise UsageError(
-            f"X is on {place(there)}, but device= and backend= ask for {place(backend)}: leave them out, or "
-            "give X on the host"
-        )
-    _check_feature_names(estimator, given, reset=reset)
-    X, dtype = _checked(estimator, X, backend, reset)
+    X, dtype = rows_on(estimator, X, backend, None, reset)
     return X, check_targets(estimator, X, y), backend, dtype
 
 
 def check_targets(estimator: "BaseMLP", X: Array, y: Any) -> np.ndarray:
-    """Check the targets of rows that are on a device, and bring them to the host."""
-    rows = np.zeros((X.shape[0], 1))
-    y = on_host(y)
-    checked = check_X_y(rows, y, multi_output=True, y_numeric=estimator._numeric, estimator=estimator)
-    return checked[1]  # type: ignore[no-any-return]
+    """Check the targets of rows, and bring them to the host."""
+    if y is None:
+        name = type(estimator).__name__
+        raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None.")
+    rows, how = np.broadcast_to(0.0, (X.shape[0], 1)), {"multi_output": True, "y_numeric": estimator._numeric}
+    return check_X_y(rows, on_host(y), estimator=estimator, **how)[1]  # type: ignore[no-any-return]
 
 
-def predict_rows(estimator: "BaseMLP", X: Any, method: str) -> tuple[Array, bool, bool]:
+def predict_rows(estimator: "BaseMLP", X: Any, method: str) -> tuple[Array, bool]:
     """Let rows in, to answer for them.
 
     Returns
     -------
-    X, sparse, host
-        The rows, on the host or on the device of the network; whether they are sparse; and whether they came
-        from the host, so that the answer belongs there too.
+    X, host
+        The rows, on the host or on the device of the network; and whether they came from the host, so that
+        the answer belongs there too.
 
     Raises
     ------
     ValueError
         They are not like those of the fit, or at another place.
     """
-    X = opened(X)
-    there = home(X)
+    there = home(opened(X))
     estimator._settle(there, there or estimator.model_.backend, method)
-    model = estimator.model_
+    backend, dtype = estimator.model_.backend, estimator.model_.dtype
     if there is not None:
-        return _checked(estimator, X, model.backend, False)[0], False, False
-    X = validate_data(estimator, X, accept_sparse=["csr", "csc"], reset=False)
-    if issparse(X):
-        return _placed(X, model.backend, model.dtype), True, True
-    return _cast(X, model.dtype), False, True
+        return rows_on(estimator, X, backend, dtype)[0], False
+    X = _validated(estimator, X, False)
+    return _placed(X, backend, dtype) if issparse(X) else _cast(X, dtype), True
 
 
-def rows_for(estimator: "BaseMLP", X: Any, backend: Backend, dtype: str) -> Array:
-    """Check rows for an estimator that knows its features, and put them on a device.
+def rows_on(
+    estimator: "BaseMLP", X: Any, backend: Backend, dtype: str | None, reset: bool = False
+) -> tuple[Array, str]:
+    """Check rows, put those from the host on a device, and tell their dtype: that asked for, or their own.
 
     Raises
     ------
     ValueError
         They are not like those of the fit, or on another device.
     """
-    X = opened(X)
+    given, X = X, opened(X)
     there = home(X)
     if there is None:
-        X = validate_data(estimator, X, accept_sparse=["csr", "csc"], reset=False)
-        return _placed(X, backend, dtype)
+        X = _validated(estimator, X, reset)
+        dtype = dtype or (X.dtype.name if backend.supports(X.dtype.name) else "float32")
+        return _placed(X, backend, dtype), dtype
     if not same(there, backend):
-        raise UsageError(f"the rows are on {place(there)}, but the network is on {place(backend)}")
-    return _checked(estimator, X, backend, False)[0]
+        said = f"X is on {place(there)}, but the fit is on {place(backend)}"
+        raise UsageError(f"{said}: change device= and backend=, or give X on the host")
+    _check_feature_names(estimator, given, reset=reset)
+    return _checked(estimator, X, backend, dtype, reset)
+
+
+def _validated(estimator: "BaseMLP", X: Any, reset: bool) -> Any:
+    how = {"accept_sparse": ["csr", "csc"], "dtype": (np.float64, np.float32)}
+    return validate_data(estimator, X, reset=reset, **how)
 
 
 def _placed(X: Any, backend: Backend, dtype: str) -> Array:
@@ -133,10 +129,13 @@ def _cast(X: np.ndarray, dtype: str) -> np.ndarray:
     return X
 
 
-def _checked(estimator: "BaseMLP", X: Array, backend: Backend, reset: bool) -> tuple[Array, str]:
-    """Check rows on a device, with scikit-learn's words, and cast what is not float32 or float64.
+def _checked(
+    estimator: "BaseMLP", X: Array, backend: Backend, dtype: str | None, reset: bool
+) -> tuple[Array, str]:
+    """Check rows on a device, with scikit-learn's words, and cast them to the dtype that is asked for.
 
-    Floats of less than 32 bits become float32, integers float64, where the device has it.
+    If none is, float32 and float64 stay, smaller floats become float32, and integers float64,
+    where the device has it.
     """
     xp, name, kind = backend.xp, type(estimator).__name__, dtype_name(X)
     if X.ndim != 2:
@@ -153,7 +152,7 @@ def _checked(estimator: "BaseMLP", X: Array, backend: Backend, reset: bool) -> t
         )
     narrow = (is_floating(kind) and kind != "float64") or not backend.supports("float64")
     held = "float32" if narrow else "float64"
-    dtype = held if reset else estimator.model_.dtype
+    dtype = dtype or held
     with backend.running(max(held, dtype)):
         X = xp.astype(X, backend.dtype(dtype), copy=False)
         if is_floating(kind) and not bool(backend.to_numpy(xp.all(xp.isfinite(X)))):

@@ -1,6 +1,5 @@
 """Where a fitted network is: it moves to other devices and libraries, and through pickles."""
 
-from dataclasses import replace
 from typing import Any
 
 from sklearn.base import BaseEstimator
@@ -9,13 +8,14 @@ from sklearn.utils.validation import check_is_fitted
 from xpnet.backends import Backend
 from xpnet.estimators.places import asked, place, same
 from xpnet.model import MLP
+from xpnet.nn.typing import State
 
 
 class Travelling(BaseEstimator):
     """The methods of an estimator that move its network."""
 
     model_: MLP
-    _optimizer: Any
+    _memory: State
     _home: str
     _host_rows: bool
 
@@ -53,11 +53,10 @@ class Travelling(BaseEstimator):
     def _move(self, backend: Backend) -> None:
         """Move all that `fit` left behind."""
         ours, self.model_ = self.model_.backend, self.model_.to(backend=backend)
-        if hasattr(self, "_optimizer"):
+        if hasattr(self, "_memory"):
             with ours.running(self.model_.dtype), backend.running(self.model_.dtype):
-                host = {name: ours.to_numpy(array) for name, array in self._optimizer.memory.items()}
-                memory = {name: backend.asarray(array) for name, array in host.items()}
-            self._optimizer = replace(self._optimizer, memory=memory)
+                host = {name: ours.to_numpy(array) for name, array in self._memory.items()}
+                self._memory = {name: backend.asarray(array) for name, array in host.items()}
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle host arrays, which every machine can load."""

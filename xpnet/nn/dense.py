@@ -1,5 +1,7 @@
 """The dense layer: each output is a weighted sum of all inputs plus a bias."""
 
+from typing import NamedTuple
+
 from xpnet.nn.typing import Array, Namespace
 
 
@@ -26,7 +28,14 @@ def dense(xp: Namespace, A: Array, W: Array, b: Array) -> Array:
     return Z
 
 
-def dense_backward(xp: Namespace, dZ: Array, A: Array) -> tuple[Array, Array]:
+class Product(NamedTuple):
+    """A^T B as its two factors, which nobody has multiplied yet. dW is one, with B = dZ."""
+
+    A: Array
+    B: Array
+
+
+def dense_backward(xp: Namespace, dZ: Array, A: Array, *, factors: bool = False) -> tuple[Array, Array]:
     """dW = A^T dZ, and db is the sum of dZ over the rows.
 
     The weight W[i, j] multiplies A[:, i] in Z[:, j], so its gradient is the sum of A[:, i] * dZ[:, j] over
@@ -38,13 +47,15 @@ def dense_backward(xp: Namespace, dZ: Array, A: Array) -> tuple[Array, Array]:
         Gradient of the loss with respect to Z.
     A : (m, fan_in)
         The input of `dense`.
+    factors
+        Return dW as a `Product`, which can be subtracted from W without being made.
 
     Returns
     -------
     dW : (fan_in, fan_out)
     db : (fan_out,)
     """
-    dW = xp.matmul(xp.matrix_transpose(A), dZ)
+    dW = Product(A, dZ) if factors else xp.matmul(xp.matrix_transpose(A), dZ)
     db = xp.sum(dZ, axis=0)
     return dW, db
 

@@ -126,11 +126,14 @@ class Pass(NamedTuple):
     D : {0: D_0, …, L - 1: D_{L-1}}
         The input of every dense layer: A_l without the units that dropout leaves out, A_l * M_l. Where there
         is no mask, D_l is A_l itself.
+    masks : {l: M_l}
+        As they were given to `forward`.
     """
 
     Z: dict[int, Array]
     A: dict[int, Array]
     D: dict[int, Array]
+    masks: Mapping[int, Array]
 
 
 def forward(
@@ -155,16 +158,11 @@ def forward(
         A[l] = ACTIVATIONS[f[l - 1]].forward(xp, Z[l]) if l else X
         D[l] = A[l] * masks[l] if l in masks else A[l]
         Z[l + 1] = dense(xp, D[l], parameters[f"W{l + 1}"], parameters[f"b{l + 1}"])
-    return Pass(Z, A, D)
+    return Pass(Z, A, D, masks)
 
 
 def backward(
-    xp: Namespace,
-    network: Network,
-    parameters: State,
-    computed: Pass,
-    dZ: Array,
-    masks: Mapping[int, Array] | None = None,
+    xp: Namespace, network: Network, parameters: State, computed: Pass, dZ: Array, *, factors: bool = False
 ) -> State:
     """Backpropagation: apply the chain rule from the last layer to the first.
 
@@ -176,19 +174,18 @@ def backward(
         The result of `forward`.
     dZ : (m, sizes[L])
         Gradient of the loss with respect to Z_L.
-    masks
-        As for `forward`.
+    factors
+        Leave the gradients of weights as products, as for `dense_backward`.
 
     Returns
     -------
     gradients
         The gradient of every parameter, under the name of the parameter: dW1 under "W1".
     """
-    masks, f = masks or {}, network.activations
-    Z, A, D = computed
+    f, (Z, A, D, masks) = network.activations, computed
     gradients: State = {}
     for l in range(network.depth, 0, -1):
-        gradients[f"W{l}"], gradients[f"b{l}"] = dense_backward(xp, dZ, D[l - 1])
+        gradients[f"W{l}"], gradients[f"b{l}"] = dense_backward(xp, dZ, D[l - 1], factors=factors)
         if l > 1:
             dA = dense_backward_input(xp, dZ, parameters[f"W{l}"])
             if l - 1 in masks:

@@ -2,7 +2,8 @@
 
 An optimizer is a frozen value with two methods. `memory` creates the arrays that it remembers between steps;
 they go into the state under names of their own. `update` changes the parameters once. The step owns the
-parameters and the memory, so `update` changes them in place where the library can.
+parameters and the memory, so `update` changes them in place where the library can. An update of SGD is linear
+in the gradient; so it has `descend` besides, which takes lr dW and need not make the gradients of weights.
 
 Weight decay pulls every weight towards zero; biases do not decay. SGD and Adam add weight_decay * W to the
 gradient of a weight, as in torch.optim. This is the gradient of (weight_decay / 2) |W|^2, a term that the
@@ -13,8 +14,34 @@ W <- W - lr weight_decay W, changes the weight directly, so it never enters the 
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from xpnet.nn.dense import Product
 from xpnet.nn.network import is_weight
 from xpnet.nn.typing import Array, Namespace, State
+
+
+def subtract(xp: Namespace, W: Array, dW: Array, kept: Array | None = None) -> Array:
+    """W <- kept W - dW, where None keeps W whole.
+
+    A library that can add a product straight to a matrix never makes dW: the namespace of its backend has a
+    ``subtract_product`` of its own. This function is the definition, and the way of all others.
+
+    Parameters
+    ----------
+    W
+        Weights or a velocity; it is changed in place where the library can.
+    dW
+        An array, or a `Product`.
+    kept : (1,)
+        The part of W that is kept: an array, or a number.
+    """
+    if isinstance(dW, Product):
+        if hasattr(xp, "subtract_product"):
+            return xp.subtract_product(W, dW.A, dW.B, kept)
+        dW = xp.matmul(xp.matrix_transpose(dW.A), dW.B)
+    if kept is not None:
+        W *= kept
+    W -= dW
+    return W
 
 
 @dataclass(frozen=True)
@@ -23,7 +50,7 @@ class SGD:
 
     With momentum mu there is a velocity v <- mu v - lr dW, and W <- W + v (Polyak, 1964). Nesterov's momentum
     looks ahead: W <- W + mu v - lr dW (Sutskever et al., "On the importance of initialization and momentum",
-    2013).
+    2013), computed as W + (1 + mu) v less mu times the velocity before, which is the same and needs dW once.
     """
 
     momentum: float = 0.0
@@ -33,28 +60,29 @@ class SGD:
 
     def memory(self, xp: Namespace, parameters: State) -> State:
         """Create a velocity of zeros for each parameter, or nothing without momentum."""
-        if not self.momentum:
-            return {}
-        return {f"velocity.{name}": xp.zeros_like(W) for name, W in parameters.items()}
+        return {f"velocity.{name}": xp.zeros_like(W) for name, W in parameters.items() if self.momentum}
 
     def update(self, xp: Namespace, state: State, gradients: State, lr: Array) -> State:
         """Change the parameters once, and return the new state. `lr` is an array of shape (1,)."""
-        for name, dW in gradients.items():
-            W, dW = decay(self, name, state[name], dW, lr)
-            dW *= lr  # in place: lr * dW would be another array as large as W
+        return self.descend(xp, state, {name: lr * dW for name, dW in gradients.items()}, lr)
+
+    def descend(self, xp: Namespace, state: State, steps: State, lr: Array) -> State:
+        """The same for gradients times `lr`, where those of weights may be products."""
+        for name, dW in steps.items():
+            W = state[name]
+            pull = lr * self.weight_decay if self.weight_decay and is_weight(name) else None
             if self.momentum:
                 v = state[f"velocity.{name}"]
-                v *= self.momentum
-                v -= dW
-                state[f"velocity.{name}"] = v
-                if self.nesterov:
-                    W += self.momentum * v
-                    W -= dW
-                else:
-                    W += v
+                before = v * self.momentum if self.nesterov else None
+                v = subtract(xp, v, dW, self.momentum)
+                if pull is not None and self.decoupled:
+                    W *= 1.0 - pull
+                elif pull is not None:
+                    v -= pull * W
+                W += v if before is None else (1.0 + self.momentum) * v - before
+                state |= {name: W, f"velocity.{name}": v}
             else:
-                W -= dW
-            state[name] = W
+                state[name] = subtract(xp, W, dW, None if pull is None else 1.0 - pull)
         return state
 
 
@@ -101,12 +129,18 @@ class Adam:
         c2 += 1.0 - self.beta2
         state |= {"mean.correction": c1, "square.correction": c2}
         for name, dW in gradients.items():
-            W, dW = decay(self, name, state[name], dW, lr)
+            W = state[name]
+            if self.weight_decay and is_weight(name):
+                if self.decoupled:
+                    W -= lr * self.weight_decay * W
+                else:
+                    dW += self.weight_decay * W
             m, s = state[f"mean.{name}"], state[f"square.{name}"]
             m *= self.beta1
             m += (1.0 - self.beta1) * dW
             s *= self.beta2
-            s += (1.0 - self.beta2) * dW * dW
+            dW *= dW
+            s += (1.0 - self.beta2) * dW
             if self.corrected_epsilon:
                 W -= lr / c1 * m / (xp.sqrt(s / c2) + self.epsilon)
             else:
@@ -116,16 +150,6 @@ class Adam:
 
 
 Optimizer: TypeAlias = SGD | Adam
-
-
-def decay(optimizer: Optimizer, name: str, W: Array, dW: Array, lr: Array) -> tuple[Array, Array]:
-    """Let a weight decay, by itself or by its gradient. Biases stay as they are."""
-    if optimizer.weight_decay and is_weight(name):
-        if optimizer.decoupled:
-            W -= lr * optimizer.weight_decay * W
-        else:
-            dW += optimizer.weight_decay * W
-    return W, dW
 
 
 def clip_by_norm(xp: Namespace, gradients: State, largest: float) -> State:

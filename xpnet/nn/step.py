@@ -28,7 +28,7 @@ from xpnet.nn.dropout import dropout_masks
 from xpnet.nn.losses import Loss
 from xpnet.nn.metrics import CLASSES, one_hot
 from xpnet.nn.network import Network, backward, forward, is_weight
-from xpnet.nn.optimizers import Optimizer, clip_by_norm
+from xpnet.nn.optimizers import SGD, Optimizer, clip_by_norm
 from xpnet.nn.typing import Array, Namespace, State
 
 
@@ -52,7 +52,7 @@ def gather(
         weights *= xp.take(data["weights"], rows, axis=0)
     X = xp.astype(xp.take(data["X"], rows, axis=0), dtype, copy=False)
     if scale != 1.0:
-        X /= scale
+        X *= 1.0 / scale  # a product takes half as long as a quotient
     if "mean" in data:
         X = (X - data["mean"]) / data["std"]
     y = xp.take(data["y"], rows, axis=0)
@@ -96,12 +96,23 @@ class TrainingStep:
 
     def __call__(self, state: State, rows: Array, data: State) -> State:
         """Take one step on the rows with the numbers `rows` (m,), and return the new state."""
-        state = dict(state)
-        gradients = self.gradients(state, rows, data)
-        return self.apply(state, gradients)
+        xp, state = self.xp, dict(state)
+        lr = xp.take(state["rates"], state["t"], axis=0)
+        # clipping, a penalty and Adam need the gradient itself
+        if isinstance(self.optimizer, SGD) and not self.clip and "penalty" not in data:
+            state = self.optimizer.descend(xp, state, self.gradients(state, rows, data, lr), lr)
+        else:
+            state = self.apply(state, self.gradients(state, rows, data), lr)
+        state["t"] += 1
+        state["step"] += 1
+        return state
 
-    def gradients(self, state: State, rows: Array, data: State) -> State:
-        """Compute the gradient of the mean loss of a batch, and add its losses to the running sums."""
+    def gradients(self, state: State, rows: Array, data: State, lr: Array | None = None) -> State:
+        """Compute the gradient of the mean loss of a batch, and add its losses to the running sums.
+
+        With `lr` (1,), the gradient is multiplied by it, by way of the few shares of the rows, and those of
+        weights stay products, as for `backward`.
+        """
         xp = self.xp
         X, T, weights = gather(xp, rows, data, self.loss, self.scale, state["W1"].dtype)
         masks = self.masks(state, data, X.shape[0])
@@ -113,8 +124,8 @@ class TrainingStep:
         if "weights" in data:  # a batch that weighs nothing has no gradient
             total = xp.where(total > 0, total, xp.full_like(total, inf))
 
-        dZ = self.loss.backward(xp, A, T, weights / total)
-        gradients = backward(xp, self.network, state, computed, dZ, masks)
+        dZ = self.loss.backward(xp, A, T, weights / (total if lr is None else total / lr))
+        gradients = backward(xp, self.network, state, computed, dZ, factors=lr is not None)
         if "penalty" in data:
             for name in filter(is_weight, gradients):
                 W = state[name]
@@ -132,16 +143,11 @@ class TrainingStep:
         key, dtype = (data["seed"], state["step"]), state["W1"].dtype
         return dropout_masks(self.xp, self.dropout, self.network.sizes, key, data["places"], m, dtype)
 
-    def apply(self, state: State, gradients: State) -> State:
-        """Clip the gradient, update the parameters, and count the step."""
-        xp = self.xp
+    def apply(self, state: State, gradients: State, lr: Array) -> State:
+        """Clip the gradient, and update the parameters at the learning rate `lr` (1,)."""
         if self.clip:
-            gradients = clip_by_norm(xp, gradients, self.clip)
-        lr = xp.take(state["rates"], state["t"], axis=0)
-        state = self.optimizer.update(xp, state, gradients, lr)
-        state["t"] += 1
-        state["step"] += 1
-        return state
+            gradients = clip_by_norm(self.xp, gradients, self.clip)
+        return self.optimizer.update(self.xp, state, gradients, lr)
 
 
 @dataclass(frozen=True)

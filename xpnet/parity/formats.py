@@ -10,7 +10,7 @@ and a narrow gate is enough.
 import numpy as np
 
 from xpnet.backends import Backend, get_backend
-from xpnet.backends.base import Patched
+from xpnet.backends.base import Patched, without_hooks
 
 FRACTION = {"tf32": 10, "bf16": 7}
 """Explicit bits of the fraction. Float32 has 23."""
@@ -44,11 +44,14 @@ def rounded(array: np.ndarray, precision: str) -> np.ndarray:
 
 
 def reference_backend(precision: str) -> Backend:
-    """Return the NumPy backend. Unless `precision` is "float32", its matrix products round their factors."""
+    """Return the NumPy backend, which computes everything by the definitions in ``nn``.
+
+    Unless `precision` is "float32", its matrix products round their factors.
+    """
     backend = get_backend("cpu", "numpy")
+    backend.xp = full = without_hooks(backend.xp)
     if precision == "float32":
         return backend
-    full = backend.xp
 
     def matmul(x1: np.ndarray, x2: np.ndarray, /) -> np.ndarray:
         factors = (rounded(x, precision).astype(x.dtype) for x in (x1, x2))

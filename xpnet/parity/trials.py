@@ -15,11 +15,11 @@ from xpnet.data.rows import stream
 from xpnet.errors import DivergedError
 from xpnet.model import MLP
 from xpnet.nn.activations import ACTIVATIONS
-from xpnet.nn.dense import dense, dense_backward, dense_backward_input
+from xpnet.nn.dense import Product, dense, dense_backward, dense_backward_input
 from xpnet.nn.dropout import dropout_masks
 from xpnet.nn.losses import LOSSES, canonical_backward, softmax
 from xpnet.nn.network import Network, backward, forward, initial_parameters, is_weight
-from xpnet.nn.optimizers import SGD, Adam, Optimizer, clip_by_norm
+from xpnet.nn.optimizers import SGD, Adam, Optimizer, clip_by_norm, subtract
 from xpnet.nn.typing import Array, State
 from xpnet.training import Settings, evaluate
 from xpnet.training.inputs import Examples
@@ -157,6 +157,10 @@ def operations(backend: Backend, inputs: Inputs, dtype: str) -> Iterator[tuple[s
     yield "dense dW", dW
     yield "dense db", db
     yield "dense dA", dense_backward_input(xp, dZ, W)
+    number, array = 0.875, backend.asarray(np.full(1, 0.875, dtype))
+    for name, kept in (("W", None), ("0.875 W", number), ("kept W", array)):
+        # W + 0 is a copy, because the library may write to it
+        yield f"{name} - product", subtract(xp, W + 0.0, Product(X, dZ), kept)
     for name, (f, f_backward) in ACTIVATIONS.items():
         A = f(xp, Z)
         yield f"{name} A", A

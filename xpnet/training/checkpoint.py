@@ -12,7 +12,7 @@ from xpnet.arguments import brief, instance
 from xpnet.data.checks import MOST_MEMORY
 from xpnet.errors import UsageError, XpnetError
 from xpnet.files import CHECKED, read_tensors, write_tensors
-from xpnet.model_file import DESCRIPTION, check_arrays
+from xpnet.model_file import DESCRIPTION, EARLIER, check_arrays
 from xpnet.nn.typing import Array, State
 from xpnet.schema import WHOLE, check
 from xpnet.training.history import History
@@ -143,7 +143,7 @@ class Checkpoint:
             It is missing, cut off, damaged or not a checkpoint.
         """
         arrays, described = read_tensors(self.path, CHECKPOINT)
-        config = described["config"]
+        config = EARLIER[2] | described["config"]
         check(config, CONFIG, str(self.path))
         parameters = {name: a for name, a in arrays.items() if name[0] in "Wb" and name[1:].isdecimal()}
         check_arrays(self.path, parameters, config)

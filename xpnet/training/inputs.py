@@ -145,7 +145,7 @@ def _host(model: MLP, values: Any, what: str) -> np.ndarray:
         if host.dtype.kind == "V":
             raise TypeError(f"NumPy has no {dtype_name(values)}")
     except (XpnetError, TypeError, ValueError, RuntimeError, BufferError) as error:
-        raise XpnetError(f"{what}: {error}; give a NumPy array") from error
+        raise XpnetError(f"{what}: {error}; give a NumPy array of float32 or integers") from error
     return host
 
 
