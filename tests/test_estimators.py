@@ -397,3 +397,70 @@ def test_the_model_answers_as_the_estimator() -> None:
 def test_too_little_memory_names_the_bytes() -> None:
     with pytest.raises(MemoryError, match=r"(?i)\d.*(bytes|[KMGTP]i?B)"):
         fit(hidden_layer_sizes=10**13)
+
+
+def test_a_fit_that_goes_on_has_the_activation_that_was_set() -> None:
+    """As with scikit-learn's, `set_params(activation=...)` counts in a warm start."""
+    ours, other = both("MLPClassifier", warm_start=True)
+    for est in (ours, other):
+        est.fit(X, Y).set_params(activation="tanh").fit(X, Y)
+    assert ours.model_.network.activations == ("tanh",)
+    np.testing.assert_allclose(ours.coefs_[0], other.coefs_[0], atol=1e-8)
+
+
+def test_weights_cannot_be_replaced_in_vain() -> None:
+    est = both("MLPClassifier")[0].fit(X, Y)
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        est.coefs_[0] = est.coefs_[0] * 0
+    est.coefs_[0][:] = 0
+    assert (est.model_.parameters["W1"] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["datetime64[D]", "datetime64[ns]", "longdouble"])
+def test_labels_that_a_model_file_cannot_hold(dtype: str) -> None:
+    ours, other = both("MLPClassifier")
+    labels = Y.astype(dtype)
+    assert (ours.fit(X, labels).predict(X) == other.fit(X, labels).predict(X)).all()
+    assert ours.model_.class_names == tuple(np.unique(labels).astype(str))
+
+
+def test_numbers_are_no_dates() -> None:
+    est = both("MLPRegressor")[0]
+    with pytest.raises(ValueError, match="but a regressor learns numbers"):
+        est.fit(X, Y.astype("datetime64[D]"))
+
+
+@each_class
+def test_rows_too_large_for_float32(name: str) -> None:
+    est = both(name)[0].fit(X.astype(np.float32), PAIRS[name])
+    for rows in (X * 1e200, csr_array(X * 1e200)):
+        with pytest.raises(ValueError, match="too large for dtype"):
+            est.predict(rows)
+
+
+@pytest.mark.parametrize("weights", [{0: -1}, {0: np.nan}])
+def test_weights_of_classes_are_0_or_more(weights: dict[int, float]) -> None:
+    with pytest.raises(ValueError, match="class_weight must be 0 or more"):
+        xpnet.MLPClassifier(**SMALL, class_weight=weights).fit(X, Y)
+
+
+def test_weights_of_classes_that_a_batch_does_not_hold() -> None:
+    est = xpnet.MLPClassifier(**SMALL, class_weight={0: 2})
+    est.partial_fit(X[Y > 0], Y[Y > 0], classes=[0, 1, 2]).partial_fit(X, Y)
+    weighted = both("MLPClassifier")[0]
+    weighted.partial_fit(X[Y > 0], Y[Y > 0], classes=[0, 1, 2]).partial_fit(X, Y, np.where(Y == 0, 2.0, 1.0))
+    np.testing.assert_array_equal(est.coefs_[0], weighted.coefs_[0])
+
+
+@pytest.mark.parametrize("rates", [[2.0], [-0.5], [0.1, 1.0], [float("nan")]])
+def test_rates_of_dropout_in_a_list(rates: list[float]) -> None:
+    with pytest.raises(ValueError, match="dropout must be at least 0 and less than 1"):
+        xpnet.MLPClassifier(**SMALL, dropout=rates).fit(X, Y)
+
+
+@pytest.mark.parametrize("settings", [{"early_stopping": True}, {}])
+def test_a_fit_goes_on_from_scikit_learns(settings: dict[str, Any]) -> None:
+    fitted = both("MLPClassifier", warm_start=True, **settings)[1].fit(X, Y)
+    taken = xpnet.MLPClassifier.from_sklearn(fitted)
+    taken.fit(X, Y, validation_data=(X, Y))
+    assert len(taken.validation_loss_curve_) == SMALL["max_iter"]

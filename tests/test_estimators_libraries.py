@@ -300,3 +300,40 @@ def test_no_autograd_graph_is_made() -> None:
     assert rows.grad is None
     assert not any(array.requires_grad for array in found.model_.parameters.values())
     assert_equal(found, reference(0))
+
+
+def test_bfloat16_targets_and_weights_come_to_the_host(backend: Backend) -> None:
+    """NumPy has no bfloat16, which torch, JAX and MLX have."""
+    xp = backend.module.numpy if backend.name == "jax" else backend.module
+    if not hasattr(xp, "bfloat16"):
+        pytest.skip("no bfloat16")
+    for name in ("MLPClassifier", "MLPRegressor"):
+        est = getattr(xpnet, name)(hidden_layer_sizes=5, max_iter=2, random_state=0)
+        given = backend.xp.astype(backend.asarray(np.arange(6, dtype=np.float32) % 2), xp.bfloat16)
+        est.fit(np.eye(6), given, given + 1)
+        assert est.score(np.eye(6), given) <= 1
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "uint64"])
+def test_unsigned_labels(backend: Backend, dtype: str) -> None:
+    rows = backend.asarray(np.eye(6, dtype=np.float32))
+    est = xpnet.MLPClassifier(5, max_iter=2, random_state=0).fit(rows, np.arange(6, dtype=dtype) % 3)
+    assert set(np.asarray(backend.to_numpy(est.predict(rows))).tolist()) <= {0, 1, 2}
+
+
+def test_two_classes_are_told_without_a_warning(backend: Backend) -> None:
+    """JAX has no int64 beside float32, and warns of it."""
+    rows = backend.asarray(np.eye(6, dtype=np.float32))
+    for labels in (np.arange(6) % 2, np.eye(6, dtype=int)[:, :2]):
+        est = xpnet.MLPClassifier(5, max_iter=2, random_state=0).fit(rows, labels)
+        assert np.asarray(backend.to_numpy(est.predict(rows))).shape == labels.shape
+
+
+def test_rows_on_a_device_too_large_for_float32(backend: Backend) -> None:
+    if not backend.supports("float64"):
+        pytest.skip("no float64")
+    est = xpnet.MLPClassifier(5, max_iter=2).fit(backend.asarray(np.eye(6, dtype=np.float32)), np.arange(6))
+    with backend.running("float64"):
+        rows = backend.asarray(np.eye(6) * 1e200)
+    with pytest.raises(ValueError, match="too large for"):
+        est.predict(rows)

@@ -180,3 +180,14 @@ def test_recording_has_a_stream_and_a_workspace_of_its_own(calls: list[str], fai
         *("forget workspaces", f"current waits for {side}", "leave device 1"),
         *([] if fails else ["replay"]),
     ]
+
+
+def test_what_is_no_dense_tensor_is_refused_by_name() -> None:
+    torch = pytest.importorskip("torch")
+    dense = torch.eye(6)
+    data = torch.utils.data.TensorDataset(dense)
+    for given, said in ((dense.to_sparse(), "X.to_dense()"), (data, "a TensorDataset of torch")):
+        for taker in (get_backend("cpu", "torch").asarray, get_backend("cpu", "numpy").asarray):
+            with pytest.raises(XpnetError) as caught:
+                taker(given)
+            assert said in str(caught.value)

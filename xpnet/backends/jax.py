@@ -59,6 +59,8 @@ class JAXBackend(Backend):
     @classmethod
     def device_of(cls, array: Array) -> str:
         """From the array, which has a single device."""
+        if not isinstance(array, cls.imported().Array):
+            raise XpnetError(f"a {type(array).__name__} of jax is not a dense array: give a jax.Array")
         device = next(iter(array.devices()))
         return "cpu" if device.platform == "cpu" else f"cuda:{device.id}"
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from xpnet.backends.base import Array, Patched, State, Step
 from xpnet.backends.graph import Call, RecordingBackend
+from xpnet.errors import XpnetError
 
 
 class TorchBackend(RecordingBackend):
@@ -49,6 +50,11 @@ class TorchBackend(RecordingBackend):
     @classmethod
     def device_of(cls, array: Array) -> str:
         """From the tensor."""
+        torch = cls.imported()
+        if not isinstance(array, torch.Tensor):
+            raise XpnetError(f"a {type(array).__name__} of torch is not a tensor: give a torch.Tensor")
+        if array.layout != torch.strided or array.is_quantized:
+            raise XpnetError("the tensor is sparse or quantized: give X.to_dense() or X.dequantize()")
         return str(array.device)
 
     def precisions(self) -> tuple[str, ...]:
@@ -184,7 +190,7 @@ def _short_cuts(torch: Any, compat: Any) -> Patched:
         return casts[dtype](x) if dtype in casts else x.to(dtype)  # `to` is the slower of the two
 
     def take(x: Array, indices: Array, /, *, axis: int | None = None) -> Array:
-        return compat.take(x, indices) if axis is None else torch.index_select(x, axis, indices)
+        return compat.take(x, indices) if axis is None else _selected(torch, x, axis, indices)
 
     def maximum(x: Array, y: Any, /) -> Array:
         return compat.maximum(x, y) if isinstance(y, torch.Tensor | bool) else torch.clamp_min(x, y)
@@ -216,6 +222,13 @@ def subtract_product(W: Array, A: Array, B: Array, kept: Array | float | None = 
         W *= kept
         kept = 1.0
     return W.addmm_(A.mT, B, beta=kept, alpha=-1.0)
+
+
+def _selected(torch: Any, x: Array, axis: int, indices: Array) -> Array:
+    try:
+        return torch.index_select(x, axis, indices)
+    except NotImplementedError:  # for unsigned numbers of more than 8 bits
+        return x.movedim(axis, 0)[indices].movedim(0, axis)
 
 
 def _rounded(torch: Any) -> Callable[[Array, Array], Array]:

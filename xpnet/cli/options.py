@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from math import isfinite
 from typing import Any
 
 import click
@@ -117,7 +118,10 @@ def class_weights(text: str) -> str | dict[str, float]:
         return text
     pairs = [part.rpartition("=") for part in text.split(",")]
     try:
-        return {name.strip(): float(weight) for name, _, weight in pairs if name.strip() or float("")}
+        weights = {name.strip(): float(weight) for name, _, weight in pairs}
+        if len(weights) == len(pairs) and all(weights) and all(map(isfinite, weights.values())):
+            return weights
+        raise ValueError
     except ValueError:
         raise click.BadParameter(f"{text!r} is neither balanced nor weights such as 0=1,1=5.") from None
 

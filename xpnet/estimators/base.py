@@ -1,6 +1,7 @@
 """What both estimators share: their parameters, how they learn, and what they have learned."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -9,7 +10,7 @@ from sklearn.base import _fit_context
 from sklearn.neural_network import MLPClassifier as Theirs
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
 
@@ -75,14 +76,14 @@ class BaseMLP(Convertible, Travelling):
         self.__dict__.update({name: value for name, value in given.items() if name != "self"})
 
     @property
-    def coefs_(self) -> list[Array]:
+    def coefs_(self) -> tuple[Array, ...]:
         """The weights of every layer, (units in, units out): the arrays of `model_`."""
-        return [self.model_.parameters[f"W{l}"] for l in range(1, self.n_layers_)]
+        return tuple(self.model_.parameters[f"W{l}"] for l in range(1, self.n_layers_))
 
     @property
-    def intercepts_(self) -> list[Array]:
+    def intercepts_(self) -> tuple[Array, ...]:
         """The biases of every layer: the arrays of `model_`."""
-        return [self.model_.parameters[f"b{l}"] for l in range(1, self.n_layers_)]
+        return tuple(self.model_.parameters[f"b{l}"] for l in range(1, self.n_layers_))
 
     @property
     def n_layers_(self) -> int:
@@ -164,6 +165,9 @@ class BaseMLP(Convertible, Travelling):
             raise UsageError(f"y asks for a network of {asked}, but this one is {self.model_.network}")
         else:
             self._settle(there, backend, "partial_fit" if incremental else "fit")
+            model, network = self.model_, self.model_.network
+            if network.activations != replace(network, activation=self._activations()).activations:
+                self._build(network.sizes, name, model.backend, model.dtype, model.host_parameters())
         self._host_rows, model = there is None, self.model_
         held = None if validation_data is None else self._brought(validation_data)
         with model.backend.running(model.dtype), few_threads(model.network.size * self._batch(examples.rows)):
@@ -182,6 +186,10 @@ class BaseMLP(Convertible, Travelling):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
         return hidden
 
+    def _activations(self) -> str | tuple[str, ...]:
+        given = self.activation
+        return ACTIVATIONS[given] if isinstance(given, str) else tuple(ACTIVATIONS.get(f, f) for f in given)
+
     def _batch(self, rows: int) -> int:
         """The rows that are taken at once."""
         wanted = 200 if self.batch_size == "auto" else int(self.batch_size)
@@ -193,9 +201,19 @@ class BaseMLP(Convertible, Travelling):
             rows = np.broadcast_to(0.0, (X.shape[0], 1))
             weights = _check_sample_weight(on_host(sample_weight), rows, ensure_non_negative=True)
         if getattr(self, "class_weight", None) is not None:
-            by_class = compute_sample_weight(self.class_weight, y)
+            by_class = self._class_weights(y)
             weights = by_class if weights is None else weights * by_class
         return Examples(X, self._targets(y), weights)
+
+    def _class_weights(self, y: np.ndarray) -> np.ndarray:
+        """The weights of rows by their classes. A dict may name classes that are not among these rows."""
+        given = self.class_weight
+        if not isinstance(given, dict) or y.ndim == 2:
+            return np.asarray(compute_sample_weight(given, y))
+        by_class = compute_class_weight(given, classes=self.classes_, y=self.classes_)
+        if not (by_class >= 0).all():
+            raise ValueError(f"class_weight must be 0 or more, not {given}")
+        return np.asarray(by_class)[np.searchsorted(self.classes_, y)]
 
     def _brought(self, data: Any) -> Examples:
         """The rows to validate with, which were given to `fit`."""
@@ -229,17 +247,18 @@ class BaseMLP(Convertible, Travelling):
         self, sizes: tuple[int, ...], loss: str, backend: Backend, dtype: str, parameters: State
     ) -> None:
         """Make the model of these parameters, which are on the host."""
-        given = self.activation
-        ours = ACTIVATIONS[given] if isinstance(given, str) else [ACTIVATIONS.get(f, f) for f in given]
+        names = self.classes_ if loss == "cross-entropy" else None
+        if names is not None and names.dtype.char in "gM":  # long floats and dates, which no model file has
+            names = names.astype(str)
         self.model_ = MLP(
             sizes,
-            activation=ours,
+            activation=self._activations(),
             loss=loss,
             dtype=dtype,
             backend=backend,
             parameters=parameters,
             scale=1.0,
-            class_names=self.classes_.tolist() if loss == "cross-entropy" else None,
+            class_names=None if names is None else names.tolist(),
         )
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:

@@ -187,21 +187,25 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             X is not like the rows of the fit, or of another library or on another device.
         """
         numbers, host = self._answer(X, "predict", self._numbers)
-        if self._several:
-            return numbers
         backend, classes = self.model_.backend, self.classes_
-        with backend.running(self.model_.dtype):
-            if not host and classes.dtype.kind in "biuf":
-                return backend.xp.take(backend.asarray(classes), numbers, axis=0)
-            return classes.take(numbers if host else backend.to_numpy(numbers))
+        if host:
+            return numbers.astype(np.int64, copy=False) if self._several else classes.take(numbers)
+        xp = backend.xp
+        with backend.running("float64"):  # or JAX has no int64
+            numbers = xp.astype(numbers, xp.int64, copy=False)
+            if self._several:
+                return numbers
+            if classes.dtype.kind in "biuf":
+                return xp.take(backend.asarray(classes), numbers, axis=0)
+            return classes.take(backend.to_numpy(numbers))
 
     def _numbers(self, xp: Namespace, Z: Array) -> Array:
-        """The numbers of the most probable classes, or for each of several labels 0 or 1."""
+        """The numbers of the most probable classes; of two classes and of labels, whether it is so."""
         if self._y_type == "multiclass":
             return xp.argmax(Z, axis=1)
+        labels = Z > 0
         if len(self.classes_) == 1:  # a class that was alone in the fit
-            return xp.zeros_like(Z[:, 0], dtype=xp.int64)
-        labels = xp.astype(Z > 0, xp.int64)
+            labels = xp.zeros_like(labels)
         return labels if self._several else labels[:, 0]
 
     def predict_proba(self, X: Any) -> Array:

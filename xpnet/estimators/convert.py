@@ -47,10 +47,11 @@ class Convertible(BaseEstimator):
         """
         theirs = getattr(sklearn.neural_network, cls.__name__)
         if not isinstance(fitted, theirs):
-            raise UsageError(f"from_sklearn takes a fitted {theirs.__module__}.{cls.__name__}")
+            raise UsageError(f"from_sklearn takes a fitted sklearn.neural_network.{cls.__name__}")
         check_is_fitted(fitted)
         self: Any = cls(**fitted.get_params(deep=False) | parameters)
         _copy(fitted, self)
+        self.validation_loss_curve_ = None  # which scikit-learn's does not have
         if hasattr(fitted, "_label_binarizer"):
             self._y_type = fitted._label_binarizer.y_type_
         weights = {f"W{l}": W for l, W in enumerate(fitted.coefs_, 1)}

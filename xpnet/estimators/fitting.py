@@ -117,16 +117,17 @@ class FitRun(Run):
         validation: Examples | None,
     ) -> None:
         rows, held = split
-        self.estimator, self.model, self.settings = estimator, estimator.model_, Settings()
+        self.estimator, self.model = estimator, estimator.model_
+        self.settings = Settings(dropout=estimator.dropout)
         self.best: State = {}
-        model, given = self.model, estimator.dropout
+        model = self.model
         xp, network = model.backend.xp, model.network
         if estimator.batch_size != "auto" and estimator.batch_size > len(rows):
             said = "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped"
             warnings.warn(said, stacklevel=2)
         self.batch_size = estimator._batch(len(rows))
         self.steps_per_epoch = -(-len(rows) // self.batch_size)
-        dropout = dropout_rates(tuple(given) if isinstance(given, list | tuple) else (given,), network.depth)
+        dropout = dropout_rates(self.settings.dropout, network.depth)
         constants = {"penalty": np.full(1, estimator.alpha, dtype=model.dtype)}
         if dropout:  # the seed comes from a copy, so that nothing else is drawn differently
             seed = deepcopy(estimator._random_state).randint(2**31 - 1, size=1)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.arrays import dtype_name
 from xpnet.backends import Backend, backend_class, get_backend, owner
 
 
@@ -61,4 +62,8 @@ def on_host(array: Any) -> Any:
     """Bring an array of any library to the host, as NumPy's; what is on the host stays as it is."""
     array = opened(array)
     there = home(array)
-    return array if there is None else np.asarray(there.to_numpy(array))
+    if there is None:
+        return array
+    if dtype_name(array) == "bfloat16":  # which NumPy does not have
+        array = there.xp.astype(array, there.xp.float32)
+    return np.asarray(there.to_numpy(array))

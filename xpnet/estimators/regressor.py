@@ -112,6 +112,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return A[:, 0] if A.shape[1] == 1 else A
 
     def _targets(self, y: np.ndarray) -> np.ndarray:
+        if y.dtype.kind in "mM":
+            raise ValueError(f"y holds {y.dtype}, but a regressor learns numbers")
         T = y.astype(np.float64)
         if self.loss == "poisson" and T.min() < 0:
             raise ValueError(f"y holds {T.min():g}, but loss='poisson' needs 0 or more")

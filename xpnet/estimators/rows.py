@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.utils import check_X_y
+from sklearn.utils import assert_all_finite, check_X_y
 from sklearn.utils.validation import _check_feature_names, validate_data
 
 from xpnet.arrays import dtype_name, is_floating
@@ -78,7 +78,7 @@ def predict_rows(estimator: "BaseMLP", X: Any, method: str) -> tuple[Array, bool
     if there is not None:
         return rows_on(estimator, X, backend, dtype)[0], False
     X = _validated(estimator, X, False)
-    return _placed(X, backend, dtype) if issparse(X) else X.astype(dtype, copy=False), True
+    return _placed(X, backend, dtype) if issparse(X) else _cast(X, dtype), True
 
 
 def rows_on(
@@ -114,9 +114,19 @@ def _placed(X: Any, backend: Backend, dtype: str) -> Array:
     if issparse(X) and type(backend).name != "numpy":
         raise UsageError(f"X is sparse, which {place(backend)} cannot take: give X.toarray()")
     if issparse(X):
-        return SparseRows(X, dtype=dtype)
-    X = X.astype(dtype, copy=False)
+        return SparseRows(_cast(X, dtype))
+    X = _cast(X, dtype)
     return X if type(backend).name == "numpy" else backend.asarray(X)
+
+
+def _cast(X: np.ndarray, dtype: str) -> np.ndarray:
+    """Cast rows on the host. In float32 a large number would be infinite, which is an error."""
+    if X.dtype == dtype:
+        return X
+    with np.errstate(over="ignore", invalid="ignore"):
+        X = X.astype(dtype)
+        assert_all_finite(X, input_name="X")
+    return X
 
 
 def _checked(
@@ -140,12 +150,13 @@ def _checked(
         raise ValueError(
             f"X has {X.shape[1]} features, but {name} is expecting {expected} features as input."
         )
-    wanted = "float32" if is_floating(kind) and kind != "float64" else "float64"
-    dtype = dtype or (wanted if backend.supports(wanted) else "float32")
-    with backend.running(dtype):
-        if is_floating(kind) and not bool(backend.to_numpy(xp.all(xp.isfinite(X)))):
-            raise ValueError("Input X contains NaN or infinity.")
+    narrow = (is_floating(kind) and kind != "float64") or not backend.supports("float64")
+    held = "float32" if narrow else "float64"
+    dtype = dtype or held
+    with backend.running(max(held, dtype)):
         X = xp.astype(X, backend.dtype(dtype), copy=False)
+        if is_floating(kind) and not bool(backend.to_numpy(xp.all(xp.isfinite(X)))):
+            raise ValueError(f"Input X contains NaN, infinity or a value too large for {dtype}.")
     if reset:
         estimator.n_features_in_ = int(expected)
     return X, dtype

@@ -16,6 +16,9 @@ from xpnet.training.history import Epoch, History
 ADAM_LR = 0.001
 """The default learning rate of Adam, from its paper."""
 
+ADAMS = ("beta1", "beta2", "epsilon")
+"""Settings that only Adam has."""
+
 ADAMW_DECAY = 0.01
 """The default weight decay of AdamW, from its paper."""
 
@@ -165,6 +168,8 @@ class Settings:
         vars(self).update(plain)
         if self.optimizer != "sgd" and (self.momentum or self.nesterov):
             raise UsageError(f"momentum and nesterov belong to sgd, not to {self.optimizer}")
+        if self.optimizer == "sgd" and any(vars(self)[name] != getattr(Settings, name) for name in ADAMS):
+            raise UsageError(f"{', '.join(ADAMS)} belong to adam and adamw, not to sgd")
         if self.nesterov and not self.momentum:
             raise UsageError("nesterov needs momentum: give momentum more than 0")
         if self.patience is not None and self.validation == 0:
