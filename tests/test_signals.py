@@ -1,11 +1,13 @@
 """Ctrl-C and SIGTERM: from the first moment to the last they end a process in order, and lose nothing."""
 
+import os
 import re
 import shlex
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -127,8 +129,21 @@ def test_a_signal_after_the_results_changes_nothing(data: str, tmp_path: Path) -
     assert (process.returncode, err) == (0, b"")
 
 
+def fill(reader: int, writer: int, room: int) -> None:
+    """Fill a pipe, but for about `room` bytes. Linux makes room by whole pages of 4,096 bytes."""
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.read(reader, 4096)
+    os.write(writer, bytes(4096 - room))
+    os.set_blocking(writer, True)
+
+
 def test_a_second_signal_ends_a_process_that_cannot_say_its_last_words(data: str, tmp_path: Path) -> None:
-    with start(tmp_path, *train(data, 10_000, "run"), stderr=subprocess.PIPE, pipesize=4096) as process:
+    reader, writer = os.pipe()
+    fill(reader, writer, 1500)
+    with start(tmp_path, *train(data, 40, "run"), stderr=writer) as process:
         rows = 0
         while rows == 0 or rows < len(history(tmp_path / "run")):  # until the pipe is full
             rows = len(history(tmp_path / "run"))
@@ -138,6 +153,8 @@ def test_a_second_signal_ends_a_process_that_cannot_say_its_last_words(data: str
         assert process.poll() is None
         process.terminate()
         assert process.wait(20) == 130
+    os.close(reader)
+    os.close(writer)
 
 
 def test_a_signal_that_is_ignored_stays_ignored(data: str, tmp_path: Path) -> None:
