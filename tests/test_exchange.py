@@ -157,7 +157,7 @@ def test_onnx_says_what_is_missing_and_what_is_too_large(
 ) -> None:
     MLP((4, 3)).save(tmp_path / "model.safetensors")
     ended = run(tmp_path, "export", ".", "--to", "onnx", before=without("onnx"))
-    assert (ended.code, ended.err) == (1, "xpnet: error: ONNX files need onnx: pip install 'xpnet[onnx]'\n")
+    assert (ended.code, ended.err) == (1, "xpnet: error: ONNX files need onnx: pip install onnx\n")
     monkeypatch.setattr("xpnet.exchange.onnx.LARGEST", 59)
     assert "60 bytes of weights are too many" in refused(partial(graph_of, MLP((4, 3))))
 

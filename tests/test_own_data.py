@@ -466,8 +466,8 @@ def test_options_of_other_data_are_refused(tmp_path: Path, options: str, code: i
 @pytest.mark.parametrize(
     ("module", "data", "said"),
     [
-        ("PIL", "images", "images need pillow: pip install 'xpnet[images]'"),
-        ("pyarrow", "shop.csv", "tables need pyarrow: pip install 'xpnet[tables]'"),
+        ("PIL", "images", "images need pillow: pip install pillow"),
+        ("pyarrow", "shop.csv", "tables need pyarrow: pip install pyarrow"),
     ],
 )
 def test_a_missing_library_is_an_error_that_says_what_to_install(

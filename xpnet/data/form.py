@@ -60,8 +60,8 @@ class Rows:
     first: int = 0
 
 
-def library(module: str, what: str, extra: str) -> Any:
-    """Import a module of a library that an extra of xpnet installs.
+def library(module: str, what: str) -> Any:
+    """Import a module of a library that only some kinds of files need.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def library(module: str, what: str, extra: str) -> Any:
         return import_module(module)
     except ImportError as error:
         name = {"PIL": "pillow"}.get(module.partition(".")[0], module.partition(".")[0])
-        raise XpnetError(f"{what} need {name}: pip install 'xpnet[{extra}]'") from error
+        raise XpnetError(f"{what} need {name}: pip install {name}") from error
 
 
 def class_numbers(

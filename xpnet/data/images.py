@@ -63,7 +63,7 @@ def read_image(path: Path, form: Form) -> tuple[np.ndarray, tuple[int, ...]]:
     XpnetError
         Pillow is not installed, the file is no image or a damaged one, or has another shape.
     """
-    pillow, ops = (library(name, "images", "images") for name in ("PIL.Image", "PIL.ImageOps"))
+    pillow, ops = (library(name, "images") for name in ("PIL.Image", "PIL.ImageOps"))
     pillow.init()
     kinds = [kind for kind in pillow.OPEN if kind not in RUN]
     bomb = pillow.DecompressionBombError

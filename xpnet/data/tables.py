@@ -56,7 +56,7 @@ class Table:
 
     def __init__(self, path: str | Path) -> None:
         self.path, self.parquet = str(path), str(path).endswith(".parquet")
-        self.pa, self.pc = (library(name, "tables", "tables") for name in ("pyarrow", "pyarrow.compute"))
+        self.pa, self.pc = (library(name, "tables") for name in ("pyarrow", "pyarrow.compute"))
         with opened(path) as file, self._reading():
             self.names = self._opened(file).schema_arrow.names if self.parquet else self._header(file)
         self.places: dict[str, int] = {}
@@ -219,10 +219,10 @@ class Table:
         return self._opened(file).iter_batches(max(1, AT_ONCE // len(self.names)), use_threads=False)
 
     def _opened(self, file: BufferedReader) -> Any:
-        return library("pyarrow.parquet", "tables", "tables").ParquetFile(file)
+        return library("pyarrow.parquet", "tables").ParquetFile(file)
 
     def _csv(self, file: BufferedReader) -> Any:
-        csv_, names = library("pyarrow.csv", "tables", "tables"), self.names
+        csv_, names = library("pyarrow.csv", "tables"), self.names
         texts = dict.fromkeys(names, self.pa.string())
         return csv_.open_csv(
             file,

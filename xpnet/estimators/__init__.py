@@ -8,6 +8,6 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "sklearn":
         raise
-    raise XpnetError("the estimators need scikit-learn: pip install 'xpnet[sklearn]'") from error
+    raise XpnetError("the estimators need scikit-learn: pip install scikit-learn") from error
 
 __all__ = ["MLPClassifier", "MLPRegressor"]

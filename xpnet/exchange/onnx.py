@@ -50,7 +50,7 @@ def graph_of(model: MLP) -> Any:
     XpnetError
         onnx is not installed, or the network is too large for a file.
     """
-    onnx = library("onnx", "ONNX files", "onnx")
+    onnx = library("onnx", "ONNX files")
     if (size := model.network.size * np.dtype(model.dtype).itemsize) > LARGEST:
         raise XpnetError(f"{size:,} bytes of weights are too many for an ONNX file; export to torch or npz")
     text, constants = _text(model)
