@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from xpnet import __version__
-from xpnet.backends import get_backend
+from xpnet.backends import Backend, get_backend
 from xpnet.cli import source
 from xpnet.cli.folder import CHECKPOINT, HISTORY, MODEL, claimed, way_on
 from xpnet.cli.options import PLACE, Command, class_weights, names, option, rates, sizes
@@ -119,17 +119,8 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
     with claimed(out, resume=resume) as folder:
         data = source.read(options, LOSSES[options["loss"]].kind.name)
         settings = completed(settings, options, data)
-        units = (data.features, *options["hidden"], data.outputs)
-        described = {name: options[name] for name in ("activation", "loss", "dtype")}
-        described |= {"feature_names": data.form.feature_names, "image_shape": data.form.image_shape}
-        described["class_names"] = data.class_names
-        model = MLP(units, seed=settings.seed, backend=backend, **described)
-        test = (model, data.X_test, data.y_test)
-        table, standardize = data.form.feature_names, options["standardize"]
-        standardize = table is not None if standardize is None else standardize
-        note = None if standardize else diagnosis.of_columns(data.X_train, table)
-        if note:
-            say(f"xpnet: note: {note}")
+        model = _network(options, data, settings.seed, backend)
+        test, standardize = (model, data.X_test, data.y_test), _standardized(options, data)
         try:
             check_evaluation(*test, memory=options["memory"])
         except XpnetError as error:  # now rather than after the last epoch
@@ -159,6 +150,24 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
     if note:
         say(f"xpnet: note: {note}")
     _print_results(folder, model, history, result, data)
+
+
+def _network(options: Mapping[str, Any], data: Dataset, seed: int, backend: Backend) -> MLP:
+    """Make the network for some data, which knows their classes, columns and images."""
+    units = (data.features, *options["hidden"], data.outputs)
+    described = {name: options[name] for name in ("activation", "loss", "dtype")}
+    described |= {"feature_names": data.form.feature_names, "image_shape": data.form.image_shape}
+    return MLP(units, seed=seed, backend=backend, class_names=data.class_names, **described)
+
+
+def _standardized(options: Mapping[str, Any], data: Dataset) -> bool:
+    """Whether columns are standardized: by default those of tables. If not, say whether they should be."""
+    table, asked = data.form.feature_names, options["standardize"]
+    standardize = table is not None if asked is None else bool(asked)
+    note = None if standardize else diagnosis.of_columns(data.X_train, table)
+    if note:
+        say(f"xpnet: note: {note}")
+    return standardize
 
 
 def _stored(out: Path | None) -> dict[str, Any]:
