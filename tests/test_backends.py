@@ -339,8 +339,7 @@ def test_rows_of_bfloat16_go_elsewhere_when_they_are_cast(name: str, holder: str
 @pytest.mark.parametrize("name", ["torch", "jax", "dpnp", "mlx", "array-api-strict"])
 def test_what_holds_no_numbers_for_a_library_is_refused_in_one_line(name: str, x: Any) -> None:
     backend = get_backend("cpu", name)
-    if owner(x) != name or backend.device_of(x) != "cpu":
-        refused(lambda: backend.asarray(x))
+    refused(lambda: backend.asarray(x))
 
 
 def test_rows_on_a_gpu_are_shared_there_and_never_moved_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
