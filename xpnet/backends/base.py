@@ -12,6 +12,7 @@ import numpy as np
 
 from xpnet.arguments import choice
 from xpnet.backends.libraries import backend_class, owner
+from xpnet.backends.mpi import Group, joined
 from xpnet.errors import UsageError, XpnetError
 
 Array: TypeAlias = Any
@@ -129,6 +130,8 @@ class Backend:
         As given.
     execution : Execution
         How `scan` runs a step.
+    alone
+        Whether it computes by itself, even in one of several processes.
 
     Raises
     ------
@@ -160,6 +163,7 @@ class Backend:
     """Rows that go through a network together when it predicts, unless its layers are too wide for that."""
 
     xp: Any
+    alone: bool = False
 
     def __init__(
         self, kind: str, index: int = 0, *, precision: str = "float32", execution: str = "auto"
@@ -184,10 +188,10 @@ class Backend:
         self.xp = self.namespace()
         self.execution = Execution(execution, self.executions()[0] if execution == "auto" else execution)
 
-    def __reduce__(self) -> tuple[Callable[..., "Backend"], tuple[str, int]]:
+    def __reduce__(self) -> tuple[Callable[..., "Backend"], tuple[str, int], dict[str, bool]]:
         """Copy and pickle a backend as its arguments, because modules cannot be copied."""
         made = partial(type(self), precision=self.precision, execution=self.execution.asked)
-        return made, (self.kind, self.index)
+        return made, (self.kind, self.index), {"alone": self.alone}
 
     @classmethod
     def imported(cls) -> ModuleType:
@@ -204,6 +208,28 @@ class Backend:
             if isinstance(error, ModuleNotFoundError) and error.name == cls.library.partition(".")[0]:
                 raise XpnetError(f"{cls.name} is not installed: {cls.install}") from error
             raise XpnetError(f"{cls.name} cannot be imported: {said(error)}") from error
+
+    @property
+    def group(self) -> Group:
+        """The processes that train and evaluate together."""
+        return Group() if self.alone else joined()
+
+    def total(self) -> Callable[[Array], Array] | None:
+        """A function that adds up a vector over these processes, for a step; None for one process.
+
+        Raises
+        ------
+        XpnetError
+            This library has none, or it fails.
+        """
+        if self.group.size == 1:
+            return None
+        return self.adding()
+
+    def adding(self) -> Callable[[Array], Array]:
+        """Make that function, for several processes."""
+        able = "numpy, torch and jax on a CPU, and cupy, torch and jax on an NVIDIA GPU"
+        raise XpnetError(f"{self.name} on {self.device} cannot add up over {self.group.size} processes: {able} can")
 
     @classmethod
     def version(cls) -> str:

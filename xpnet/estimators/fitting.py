@@ -138,7 +138,8 @@ class FitRun(Run):
             self.validation = Rows(model, validation, np.arange(validation.rows, dtype=np.int32), held)
         optimizer, clip = optimizer_of(estimator), float(estimator.clip_norm or 0.0)
         weighted = examples.weights is not None
-        self.step = TrainingStep(xp, network, loss, optimizer, 1.0, dropout, clip, mean_loss=weighted)
+        total = model.backend.total()
+        self.step = TrainingStep(xp, network, loss, optimizer, 1.0, dropout, clip, weighted, total)
         self.evaluation_step = EvaluationStep(xp, network, loss)
 
     def epochs(self, state: State, incremental: bool) -> State:
@@ -154,9 +155,10 @@ class FitRun(Run):
                     est._random_state.shuffle(drawn)
                     order = order[drawn]
                 total = 0.0
+                part = self.feed.sample()
                 for chunk in self.chunks(order):
                     rates = np.full(len(chunk), est._rate)
-                    state, loss = self.advance(state, chunk, rates, self.feed.data)
+                    state, loss = self.advance(state, chunk, rates, part)
                     total += loss
                 done = state
                 if self.ends(state, total / len(order)) or incremental:

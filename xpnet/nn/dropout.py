@@ -21,6 +21,7 @@ def dropout_masks(
     places: Array,
     m: int,
     dtype: object,
+    first: Array | None = None,
 ) -> dict[int, Array]:
     """Draw the masks of one step.
 
@@ -38,6 +39,8 @@ def dropout_masks(
         Rows of the batch.
     dtype
         A dtype of `xp`.
+    first : (1,) int32
+        The place of the first row in the whole batch, if these rows are a part of one.
 
     Returns
     -------
@@ -49,7 +52,7 @@ def dropout_masks(
     for l, rate in enumerate(rates):
         if rate:
             kept = max(round((1.0 - rate) * VALUES), 1)
-            draws = uniform16(xp, key, l, places, (m, sizes[l]))
+            draws = uniform16(xp, key, l, places, (m, sizes[l]), first)
             masks[l] = xp.astype(draws < kept, dtype)
             masks[l] *= VALUES / kept
     return masks

@@ -21,8 +21,9 @@ A step never changes `data`, which holds
 A row number of -1 fills up a batch that is too short. Such a row has weight 0 in the loss.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
+from math import inf, prod
 
 from xpnet.nn.dropout import dropout_masks
 from xpnet.nn.losses import Loss
@@ -62,9 +63,19 @@ def gather(
     return X, T if T.ndim == 2 else T[:, None], weights
 
 
+def add_up(xp: Namespace, total: Callable[[Array], Array], arrays: State) -> State:
+    """Add up arrays over all processes: as one flat vector, because every message takes time."""
+    flat = total(xp.concat([xp.reshape(array, (-1,)) for array in arrays.values()]))
+    added, start = {}, 0
+    for name, array in arrays.items():
+        stop = start + prod(array.shape)
+        added[name], start = xp.reshape(flat[start:stop], array.shape), stop
+    return added
+
+
 @dataclass(frozen=True)
 class TrainingStep:
-    """One step of gradient descent, on one batch.
+    """One step of gradient descent, on one batch, or on this process's part of a batch.
 
     Besides the parameters and the optimizer's memory, the state holds
 
@@ -72,6 +83,11 @@ class TrainingStep:
     ``t`` (1,)          the place of the next learning rate in ``rates``
     ``step`` (1,)       the number of the step in the whole run, from 0
     ``loss`` (1,)       a running sum: the loss of every row times its weight
+
+    and, where `total` is given,
+
+    ``batch_weights`` (steps,)  the weight of the whole batch in each of the next steps
+    ``first`` (1,)              the place in the whole batch of the first row of the part
 
     Parameters
     ----------
@@ -83,6 +99,9 @@ class TrainingStep:
         The largest norm of the gradient; a longer gradient is scaled down. 0 for no limit.
     mean_loss
         Let every row of a batch count the same in ``loss``: add the mean loss of the batch times its rows.
+    total
+        ``total(x) -> sum of x``, of a vector over all processes that share out a batch: its gradient is the
+        sum of those of the parts, each divided by the weight of the whole. None: this process has it all.
     """
 
     xp: Namespace
@@ -93,13 +112,15 @@ class TrainingStep:
     dropout: tuple[float, ...] = ()
     clip: float = 0.0
     mean_loss: bool = False
+    total: Callable[[Array], Array] | None = None
 
     def __call__(self, state: State, rows: Array, data: State) -> State:
         """Take one step on the rows with the numbers `rows` (m,), and return the new state."""
         xp, state = self.xp, dict(state)
         lr = xp.take(state["rates"], state["t"], axis=0)
-        # clipping, a penalty and Adam need the gradient itself
-        if isinstance(self.optimizer, SGD) and not self.clip and "penalty" not in data:
+        # a sum over processes, clipping, a penalty and Adam need the gradient itself
+        linear = isinstance(self.optimizer, SGD) and not self.clip and "penalty" not in data
+        if linear and self.total is None:
             state = self.optimizer.descend(xp, state, self.gradients(state, rows, data, lr), lr)
         else:
             state = self.apply(state, self.gradients(state, rows, data), lr)
@@ -119,20 +140,30 @@ class TrainingStep:
 
         computed = forward(xp, self.network, state, X, masks)
         losses, A = self.loss.forward(xp, computed.Z[self.network.depth], T)
-        total = xp.sum(weights, axis=0, keepdims=True)
         loss = xp.sum(weights * losses, axis=0, keepdims=True)
+        if self.total is None:
+            total = xp.sum(weights, axis=0, keepdims=True)
+        else:
+            total = xp.take(state["batch_weights"], state["t"], axis=0)
         if "weights" in data:  # a batch that weighs nothing has no gradient
             total = xp.where(total > 0, total, xp.full_like(total, inf))
 
         dZ = self.loss.backward(xp, A, T, weights / (total if lr is None else total / lr))
         gradients = backward(xp, self.network, state, computed, dZ, factors=lr is not None)
+        sums = {"loss": loss}
+        if self.mean_loss:
+            sums["rows"] = xp.sum(xp.astype(rows >= 0, loss.dtype), axis=0, keepdims=True)
+        if self.total is not None:
+            gradients = add_up(xp, self.total, gradients | sums)
+            sums = {name: gradients.pop(name) for name in sums}
+        loss = sums["loss"]
         if "penalty" in data:
             for name in filter(is_weight, gradients):
                 W = state[name]
                 loss += data["penalty"] / 2.0 * xp.sum(W * W)
                 gradients[name] += data["penalty"] / total * W
         if self.mean_loss:
-            loss *= xp.sum(xp.astype(rows >= 0, loss.dtype), axis=0, keepdims=True) / total
+            loss *= sums["rows"] / total
         state["loss"] += loss
         return gradients
 
@@ -140,8 +171,9 @@ class TrainingStep:
         """Draw the masks of dropout for a batch of m rows."""
         if not self.dropout:
             return {}
-        key, dtype = (data["seed"], state["step"]), state["W1"].dtype
-        return dropout_masks(self.xp, self.dropout, self.network.sizes, key, data["places"], m, dtype)
+        key, dtype, sizes = (data["seed"], state["step"]), state["W1"].dtype, self.network.sizes
+        places, first = data["places"], state.get("first")
+        return dropout_masks(self.xp, self.dropout, sizes, key, places, m, dtype, first)
 
     def apply(self, state: State, gradients: State, lr: Array) -> State:
         """Clip the gradient, and update the parameters at the learning rate `lr` (1,)."""

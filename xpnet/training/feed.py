@@ -30,11 +30,25 @@ NUMBER = 16
 
 
 class Part(NamedTuple):
-    """The data of a step, the numbers of its rows to use, and the weights of its rows on the host."""
+    """The data of a step, the numbers of its rows to use, and the weights of its rows on the host.
+
+    Where several processes have different data, ``places`` has the place in the data here of every row that
+    is this process's.
+    """
 
     data: State
     order: np.ndarray
     weights: np.ndarray | None
+    places: np.ndarray | None = None
+
+    def here(self, rows: np.ndarray) -> np.ndarray:
+        """The places in the data of this process's row numbers, of which -1 stays."""
+        return rows if self.places is None else np.where(rows >= 0, self.places[rows], -1)
+
+
+def weights_of(rows: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """The weights of some row numbers: 1 where there are none, and 0 for -1."""
+    return np.where(rows >= 0, 1.0 if weights is None else weights[rows], 0.0)
 
 
 class Feed:
@@ -76,7 +90,10 @@ class Feed:
         raise NotImplementedError
 
     def parts(self, numbers: np.ndarray, rng: np.random.Generator | None = None) -> Iterator[Part]:
-        """All rows of some numbers, in an order that `rng` draws, or in their own."""
+        """All rows of some numbers, in an order that `rng` draws.
+
+        Or, without `rng`, those of this process: several processes share them out.
+        """
         raise NotImplementedError
 
     def columns(self, rows: np.ndarray | slice) -> dict[str, np.ndarray]:
@@ -111,8 +128,10 @@ class Resident(Feed):
 
     def parts(self, numbers: np.ndarray, rng: np.random.Generator | None = None) -> Iterator[Part]:
         """All of them in one part."""
-        order = numbers if rng is None else rng.permutation(numbers)
-        yield Part(self.data, order, self.examples.weights)
+        group = self.model.backend.group
+        order = numbers[group.rank :: group.size] if rng is None else rng.permutation(numbers)
+        if len(order):
+            yield Part(self.data, order, self.examples.weights)
 
 
 class Streamed(Feed):

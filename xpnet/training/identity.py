@@ -1,7 +1,7 @@
 """What makes a resumed run the same run: its settings, its network, its library and its data."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,22 @@ def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
             raise XpnetError(f"{path}: the data are not those that the run began with")
         hint = "; epochs can only be added, and to a constant schedule" if name == "epochs" else ""
         raise XpnetError(f"{path}: {name} was {was}, not {value}: resume with the same{hint}")
+
+
+def refuse_differences(identities: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse to train one network by several processes that have different settings or data.
+
+    Raises
+    ------
+    XpnetError
+        They have. All of them raise it.
+    """
+    one = identities[0]
+    for process, other in enumerate(identities):
+        for name in one:
+            if name != "device" and other.get(name) != one[name]:
+                said = "all rows" if name == "rows" else f"the same: {one[name]}, not {other.get(name)}"
+                raise XpnetError(f"{name} of process {process} differ from the first's: give each process {said}")
 
 
 def _fingerprint(examples: Examples) -> str:
