@@ -11,7 +11,7 @@ import click
 
 from xpnet import __version__
 from xpnet.backends import Group, joined
-from xpnet.cli import streams
+from xpnet.cli import signals, streams
 from xpnet.cli.evaluate import evaluate
 from xpnet.cli.exchange import export_command, import_command
 from xpnet.cli.info import info
@@ -30,7 +30,8 @@ SHARED = ("train", "evaluate", "predict", "parity")
 """Commands that several processes carry out together; the others are left to the first."""
 
 GRACE = 0.5
-"""Seconds for which another process than the first waits with an error, which the first may have met too."""
+"""Seconds for which another process than the first waits before it ends all: the first may have met the same
+error, or signal, and then it alone tells of it."""
 
 OTHERS = {"device cpu": "cpu", "device cuda": "gpu cuda", "out": "output_dir", "threads": "jobs n_jobs"}
 OURS = {other: ours for ours, others in (FOREIGN | OTHERS).items() for other in others.split()}
@@ -72,6 +73,7 @@ def run() -> int:
     warnings.simplefilter("ignore", FellBackWarning)  # the closing table says it
     try:
         if joined().rank:  # the first process alone prints
+            signals.delay = GRACE
             sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
             if not set(SHARED) & set(sys.argv[1:2]):
                 return 0
