@@ -73,11 +73,9 @@ def get_backend(
             raise UsageError(f"threads applies to the CPU, not to {kind}")
         cls.set_threads(threads)
     if index is None:
-        several = kind != "cpu" and not flag("alone", alone) and joined().size > 1
+        several = kind != "cpu" and not alone and joined().size > 1
         index = joined().local_rank % max(1, len([d for d in cls.devices() if d != "cpu"])) if several else 0
-    made = cls(kind, index, precision=precision, execution=execution)
-    made.alone = flag("alone", alone)
-    return made
+    return cls(kind, index, precision=precision, execution=execution, alone=flag("alone", alone))
 
 
 def _parse(device: str) -> tuple[str, int | None]:

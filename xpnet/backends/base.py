@@ -119,6 +119,8 @@ class Backend:
         A key of `PRECISIONS`: how float32 matrix products are computed. All else stays float32.
     execution
         One of `EXECUTIONS`. "auto" takes the first of `executions`.
+    alone
+        Compute in this process by itself, even if MPI has started others with it.
 
     Attributes
     ----------
@@ -126,12 +128,10 @@ class Backend:
         The namespace that is handed to ``nn``.
     device
         The device's name: "cpu", "cuda:0".
-    kind, index, precision
+    kind, index, precision, alone
         As given.
     execution : Execution
         How `scan` runs a step.
-    alone
-        Whether it computes by itself, even in one of several processes.
 
     Raises
     ------
@@ -163,15 +163,20 @@ class Backend:
     """Rows that go through a network together when it predicts, unless its layers are too wide for that."""
 
     xp: Any
-    alone: bool = False
 
     def __init__(
-        self, kind: str, index: int = 0, *, precision: str = "float32", execution: str = "auto"
+        self,
+        kind: str,
+        index: int = 0,
+        *,
+        precision: str = "float32",
+        execution: str = "auto",
+        alone: bool = False,
     ) -> None:
         choice("precision", precision, PRECISIONS)
         choice("execution", execution, EXECUTIONS)
         self.module = self.imported()
-        self.kind, self.index = kind, index
+        self.kind, self.index, self.alone = kind, index, alone
         _let_malloc_keep_memory()
         self.device = kind if kind == "cpu" else f"{kind}:{index}"
         found = self.devices()
@@ -188,10 +193,10 @@ class Backend:
         self.xp = self.namespace()
         self.execution = Execution(execution, self.executions()[0] if execution == "auto" else execution)
 
-    def __reduce__(self) -> tuple[Callable[..., "Backend"], tuple[str, int], dict[str, bool]]:
+    def __reduce__(self) -> tuple[Callable[..., "Backend"], tuple[str, int]]:
         """Copy and pickle a backend as its arguments, because modules cannot be copied."""
-        made = partial(type(self), precision=self.precision, execution=self.execution.asked)
-        return made, (self.kind, self.index), {"alone": self.alone}
+        options = {"precision": self.precision, "execution": self.execution.asked, "alone": self.alone}
+        return partial(type(self), **options), (self.kind, self.index)
 
     @classmethod
     def imported(cls) -> ModuleType:
@@ -229,7 +234,9 @@ class Backend:
     def adding(self) -> Callable[[Array], Array]:
         """Make that function, for several processes."""
         able = "numpy, torch and jax on a CPU, and cupy, torch and jax on an NVIDIA GPU"
-        raise XpnetError(f"{self.name} on {self.device} cannot add up over {self.group.size} processes: {able} can")
+        raise XpnetError(
+            f"{self.name} on {self.device} cannot add up over {self.group.size} processes: {able} can"
+        )
 
     @classmethod
     def version(cls) -> str:

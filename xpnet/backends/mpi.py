@@ -20,7 +20,7 @@ import numpy as np
 from xpnet.errors import UsageError, XpnetError
 
 LAUNCHED = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_NTASKS")
-"""Variables in which launchers tell a process how many they have started. The first one that is set counts."""
+"""Variables in which launchers say how many processes they have started. The first one that is set counts."""
 
 STALL = "XPNET_STALL_SECONDS"
 """The variable that sets after how many seconds a process is reported that keeps the others waiting."""
@@ -158,7 +158,7 @@ class Group:
         rows : (steps, ceil(batch_size / size))
             All parts have the same shape, and are filled up with -1.
         """
-        steps, m = rows.shape
+        m = rows.shape[1]
         width, rank = -(-m // self.size), self.rank if rank is None else rank
         part = rows[:, rank * width : (rank + 1) * width]
         return np.pad(part, ((0, 0), (0, width - part.shape[1])), constant_values=-1)
@@ -166,6 +166,7 @@ class Group:
     def abort(self, code: int) -> None:
         """End all processes at once with an exit code. It does not return if there are others."""
         if self.comm:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # MPI would add a line to ours
             self.comm.Abort(code)
 
 
@@ -182,11 +183,12 @@ def joined() -> Group:
     started = int(told[0]) if told else 1
     if started < 2 and "mpi4py.MPI" not in sys.modules:
         return Group()
-    os.environ.setdefault("MPIR_CVAR_SUPPRESS_ABORT_MESSAGE", "1")  # MPICH would add a line to ours
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
-        raise XpnetError(f"{started} processes were started, but MPI is missing ({error}): {INSTALL}") from error
+        raise XpnetError(
+            f"{started} processes were started, but MPI is missing ({error}): {INSTALL}"
+        ) from error
     if started > 1 and MPI.COMM_WORLD.size == 1:
         hint = "start them by the mpiexec of mpi4py's MPI or by srun --mpi=pmi2, or one alone by mpiexec -n 1"
         raise XpnetError(f"this is one of {started} processes, but MPI finds no other: {hint}")

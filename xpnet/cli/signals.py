@@ -23,8 +23,8 @@ last_words: Callable[[], str] = str
 """Is called before the process ends. The text that it returns is printed."""
 
 delay = 0.0
-"""Seconds from the first signal to the end. Other processes than the first go on for a while: the first, which
-may be waiting for them within MPI, hears its own signal only then, and has something to say."""
+"""Seconds from the first signal to the end. Of several processes the others go on for a while: the first may
+be waiting for them within MPI, hears its own signal only afterwards, and has something to say."""
 
 _stopped_at: float | None = None
 

@@ -10,9 +10,9 @@ from xpnet.backends import Backend, backend_class, get_backend, owner
 
 
 @cache
-def _made(name: str, kind: str, index: int, precision: str, execution: str) -> Backend:
+def _made(name: str, kind: str, index: int, precision: str, execution: str, alone: bool = False) -> Backend:
     """One backend for all fits, because it keeps what it has compiled."""
-    return backend_class(name)(kind, index, precision=precision, execution=execution)
+    return backend_class(name)(kind, index, precision=precision, execution=execution, alone=alone)
 
 
 def asked(device: str | None, backend: str | Backend | None) -> Backend:
@@ -23,7 +23,8 @@ def asked(device: str | None, backend: str | Backend | None) -> Backend:
         return _made("numpy", "cpu", 0, "float32", "auto")
     else:
         found = get_backend(device, backend)
-    return _made(found.name, found.kind, found.index, found.precision, found.execution.asked)
+    options = found.precision, found.execution.asked, found.alone
+    return _made(found.name, found.kind, found.index, *options)
 
 
 def home(array: Any) -> Backend | None:

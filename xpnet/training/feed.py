@@ -251,7 +251,9 @@ class Streamed(Feed):
                     held = len(mine)
                     X[:held] = X[places[mine]]
                     rows[:filled], owners[:filled] = rows[rest], owners[rest]
-                    reading = reader.submit(self.blocks.read, chunks[i + 1][group.rank :: group.size], X, held)
+                    reading = reader.submit(
+                        self.blocks.read, chunks[i + 1][group.rank :: group.size], X, held
+                    )
                 if len(order):
                     yield part
 

@@ -83,7 +83,9 @@ def refuse_differences(identities: Sequence[Mapping[str, Any]]) -> None:
         for name in one:
             if name != "device" and other.get(name) != one[name]:
                 said = "all rows" if name == "rows" else f"the same: {one[name]}, not {other.get(name)}"
-                raise XpnetError(f"{name} of process {process} differ from the first's: give each process {said}")
+                raise XpnetError(
+                    f"{name} of process {process} differs from the first's: give each process {said}"
+                )
 
 
 def _fingerprint(examples: Examples) -> str:
