@@ -75,6 +75,7 @@ GROUPS = {
         option("--weight-decay", "Decay of every weight in a step.  [default: 0; 0.01 for adamw]", float),
         option("--clip", "Largest norm of the gradient of a batch.", float, metavar="NORM"),
         option("--dropout", "Share of units left out: 0.2 hidden; 0.1,0.5 input, hidden.", rates),
+        option("--augment", "Distort images: shift,rotate,scale,shear,elastic; or shift=2,rotate=15."),
         option("--class-weight", "Weights of classes: balanced, or 0=1,1=5; others weigh 1.", class_weights),
         setting("schedule", "Fall of the learning rate; plateau: when --monitor stops improving.", SCHEDULES),
         setting("warmup", "Steps in which the learning rate rises at the start."),
