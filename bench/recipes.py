@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from report import RESULTS, machine, read_results, write_results
+from report import RESULTS, read_results, write_results
 
 import xpnet
 from xpnet.nn.typing import State
@@ -22,7 +22,13 @@ AVERAGES = (3, 5, 10)
 """Lengths of the means of weights that are judged beside the last weights."""
 
 ALL = "shift,rotate,scale,shear,elastic"
-WIDE: dict[str, Any] = {"hidden": (800,), "optimizer": "adam", "batch_size": 128, "epochs": 20, "augment": ALL}
+WIDE: dict[str, Any] = {
+    "hidden": (800,),
+    "optimizer": "adam",
+    "batch_size": 128,
+    "epochs": 20,
+    "augment": ALL,
+}
 DEEP = WIDE | {"hidden": (1024, 1024)}
 
 
@@ -32,6 +38,9 @@ def sized(elastic: float = 8, **sizes: float) -> dict[str, Any]:
     return {"augment": {name: size for name, size in (usual | sizes).items() if size}}
 
 
+SGD: dict[str, Any] = {"optimizer": "sgd", "momentum": 0.9, "lr": 0.05}
+HALF = sized(5, shift=1, rotate=8, scale=0.08, shear=0.08)
+
 CANDIDATES: dict[str, dict[str, Any]] = {
     "wide plain": WIDE | {"augment": None},
     "wide": WIDE,
@@ -39,15 +48,19 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "wide no elastic": WIDE | {"augment": "shift,rotate,scale,shear"},
     "wide elastic 5": WIDE | sized(5),
     "wide elastic 12": WIDE | sized(12),
-    "wide shift 1": WIDE | sized(shift=1),
-    "wide half": WIDE | sized(5, shift=1, rotate=8, scale=0.08, shear=0.08),
-    "wide smooth 3": WIDE | sized(6, smooth=3),
-    "wide smooth 6": WIDE | sized(10, smooth=6),
-    "wide sgd": WIDE | {"optimizer": "sgd", "momentum": 0.9, "lr": 0.05},
-    "wide dropout": WIDE | {"dropout": (0.0, 0.2)},
+    "wide half": WIDE | HALF,
     "deep": DEEP,
+    "deep elastic 5": DEEP | sized(5),
+    "deep half": DEEP | HALF,
     "deep dropout": DEEP | {"dropout": (0.0, 0.2)},
-    "deep sgd": DEEP | {"optimizer": "sgd", "momentum": 0.9, "lr": 0.05},
+    "deep sgd": DEEP | SGD,
+    "deep 256": DEEP | {"batch_size": 256, "lr": 0.0015},
+    "deep smooth 6": DEEP | sized(10, smooth=6),
+    "deep shift 1": DEEP | sized(shift=1),
+    "deep 40": DEEP | {"epochs": 40, "batch_size": 256},
+    "three": DEEP | {"hidden": (1024, 1024, 1024)},
+    "narrow": DEEP | {"hidden": (512, 512)},
+    "tower": DEEP | {"hidden": (1024, 512, 256)},
 }
 
 

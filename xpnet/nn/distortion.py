@@ -38,7 +38,7 @@ SIZES = {
     "elastic": (8.0, 1000.0),
     "smooth": (4.0, 1000.0),
 }
-"""For each field of `Distortion`, the usual size for images of 28 x 28 pixels, and a limit above all sizes."""
+"""For each field of `Distortion`, the usual size for images of 28 x 28 pixels, and a limit above it."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def points(
     return found[0, :], found[1, :]
 
 
-def sample(xp: Namespace, images: Array, shape: tuple[int, ...], y: Array, x: Array) -> Array:
+def sample(xp: Namespace, images: Array, shape: tuple[int, ...], y: Array, x: Array, places: Array) -> Array:
     """Look at images between their pixels, by bilinear interpolation.
 
     Parameters
@@ -156,6 +156,8 @@ def sample(xp: Namespace, images: Array, shape: tuple[int, ...], y: Array, x: Ar
         (h, w) or (h, w, 3).
     y, x : (m * h * w,)
         The points to look at, of one image after the other.
+    places
+        0, 1, …, m - 1, or more of them.
 
     Returns
     -------
@@ -171,7 +173,7 @@ def sample(xp: Namespace, images: Array, shape: tuple[int, ...], y: Array, x: Ar
     x -= xp.astype(left, dtype)
     top *= w
     top += left
-    first = xp.arange(0, m * h * w, h * w, dtype=xp.int32)
+    first = places[:m] * (h * w)
     place = xp.reshape(xp.reshape(top, (m, h * w)) + first[:, None], (m * h * w,)) * k
     flat = xp.astype(xp.reshape(images, (m * size,)), dtype, copy=False)
     found = []
@@ -195,4 +197,5 @@ def distort(
     xp: Namespace, distortion: Distortion, data: State, key: tuple[Array, Array], images: Array
 ) -> Array:
     """Distort images (m, h * w), each by its own draws; see `points` and `sample`."""
-    return sample(xp, images, distortion.shape, *points(xp, distortion, data, key, images.shape[0]))
+    y, x = points(xp, distortion, data, key, images.shape[0])
+    return sample(xp, images, distortion.shape, y, x, data["places"])

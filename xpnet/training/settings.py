@@ -91,7 +91,7 @@ def _distortions(name: str, value: Any) -> dict[str, float]:
         with suppress(ValueError):
             size = float(size) if isinstance(size, str) else size
         plain[kind] = _between(f"{name}: {kind}", usual if size is None else size, most)
-    if not plain.keys() - {"smooth"}:
+    if not plain:
         raise UsageError(f"{name} {brief(value)}: choose some of {', '.join(SIZES)}")
     if "smooth" in plain and "elastic" not in plain:
         raise UsageError(f"{name}: smooth belongs to elastic")
