@@ -1,6 +1,8 @@
 """Distortion: the same pictures on every library, those of SciPy, in training alone."""
 
+import json
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,10 +11,12 @@ from numpy.random import Generator
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from tests.oracles import draw_step, network_by_torch, on, scanned
+from tests.process import run, small_data, succeed, write_idx
 from tests.states import assert_same
 from tests.test_random import NUMPY, words
 from xpnet import MLP, UsageError, XpnetError, evaluate, train
 from xpnet.backends import Backend
+from xpnet.cli.train import RECIPES
 from xpnet.nn.distortion import MATRIX, SIZES, STREAM, Distortion, distort
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.network import Network
@@ -149,3 +153,48 @@ def test_settings() -> None:
         train(MLP((4, 2)), np.zeros((9, 4)), np.arange(9) % 2, augment="shift")
     with pytest.raises(UsageError, match="images of 2 x 2 pixels or more"):
         train(MLP((4, 2), image_shape=(1, 4)), np.zeros((9, 4)), np.arange(9) % 2, augment="shift")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Four IDX files of images of 5 x 4 pixels."""
+    rows = small_data(rows=60, test_rows=9, features=20)
+    return write_idx(
+        tmp_path / "data", {key: a.reshape(-1, 5, 4) if key[0] == "x" else a for key, a in rows.items()}
+    )
+
+
+def test_a_recipe_is_a_set_of_options(images: Path) -> None:
+    """What is given beside it wins; config.json has all of it, and a run is resumed as it was."""
+    at = images.parent
+    shown = " ".join(succeed(at, "train", "--help").out.split())
+    for name, recipe in RECIPES.items():
+        options = [f"--{option.replace('_', '-')} {value}" for option, value in recipe.items()]
+        assert f"{name}: {' '.join(options)}" in shown
+    words = (
+        "train",
+        "--data",
+        "data",
+        "--recipe",
+        "mnist-short",
+        "--hidden",
+        "8",
+        "--epochs",
+        "2",
+        "--out",
+        "run",
+    )
+    succeed(at, *words, "--schedule", "constant")
+    first, config = (
+        (at / "run" / "model.safetensors").read_bytes(),
+        json.loads((at / "run" / "config.json").read_bytes()),
+    )
+    recipe = RECIPES["mnist-short"]
+    expected = {"recipe": "mnist-short", "sizes": [20, 8, 3], "epochs": 2, "schedule": "constant"}
+    expected |= {"augment": Settings(augment=recipe["augment"]).augment, "optimizer": recipe["optimizer"]}
+    assert {name: config[name] for name in expected} == expected
+    (at / "run" / "model.safetensors").unlink()
+    succeed(at, "train", "--resume", "--out", "run")
+    assert (at / "run" / "model.safetensors").read_bytes() == first
+    refused = run(at, "train", "--resume", "--out", "run", "--recipe", "mnist-best")
+    assert (refused.code, "recipe was mnist-short, not mnist-best" in refused.err) == (1, True)
