@@ -79,7 +79,7 @@ class Averages(xpnet.Progress):
 def judged(hidden: tuple[int, ...], seed: int = 0, **settings: Any) -> dict[str, Any]:
     """Train a candidate, and measure it on the validation rows."""
     data = xpnet.load_data()
-    network = {"image_shape": data.form.image_shape, "seed": seed}
+    network: dict[str, Any] = {"image_shape": data.form.image_shape, "seed": seed}
     model = xpnet.MLP((data.features, *hidden, data.outputs), **network)
     averages, started = Averages(model), time.process_time()
     history = xpnet.train(

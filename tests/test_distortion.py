@@ -44,8 +44,8 @@ def pictures(
 
 def by_scipy(d: Distortion, images: np.ndarray, *key: int) -> np.ndarray:
     """The distortion as its definition reads, by SciPy's filters."""
-    (h, w), m, block = d.shape[:2], len(images), round(d.smooth)
-    noise = (uniform16(np, words(*key), STREAM, PLACES, (m, d.draws)) + 0.5) / 32768 - 1
+    (h, w), m, block, (seed, step) = d.shape[:2], len(images), round(d.smooth), words(*key)
+    noise = (uniform16(np, (seed, step), STREAM, PLACES, (m, d.draws)) + 0.5) / 32768 - 1
     pixels, c = np.indices((h, w)), np.array([(h - 1) / 2, (w - 1) / 2])[:, None, None]
     found = []
     for u, image in zip(noise, images, strict=True):
@@ -127,10 +127,12 @@ def test_only_training_is_distorted_and_a_resumed_run_goes_on_with_the_same_pict
     assert evaluate(whole, X, y).loss == pytest.approx(-picked[np.arange(90), y].mean(), rel=1e-5)
 
 
-def test_settings() -> None:
-    def given(augment: Any) -> Any:
-        return Settings(augment=augment).augment
+def given(augment: Any) -> Any:
+    """Distortions as a run has them."""
+    return Settings(augment=augment).augment
 
+
+def test_settings() -> None:
     assert given("shift, rotate=20,elastic") == {"shift": 2.0, "rotate": 20.0, "elastic": 8.0}
     assert (
         given(["elastic", "smooth"]) == given({"elastic": 8, "smooth": 4}) == {"elastic": 8.0, "smooth": 4.0}
@@ -146,7 +148,7 @@ def test_settings() -> None:
     }.items():
         with pytest.raises(UsageError, match=said):
             given(wrong)
-    for unlike in (3, {}, [], [3], {"shift": 0}, {"shift": True}):
+    for unlike in (3, {}, [], [3], [[3]], {"shift": 0}, {"shift": True}):
         with pytest.raises(UsageError, match="augment"):
             given(unlike)
     with pytest.raises(UsageError, match="augment is for images"):
@@ -191,7 +193,7 @@ def test_a_recipe_is_a_set_of_options(images: Path) -> None:
     )
     recipe = RECIPES["mnist-short"]
     expected = {"recipe": "mnist-short", "sizes": [20, 8, 3], "epochs": 2, "schedule": "constant"}
-    expected |= {"augment": Settings(augment=recipe["augment"]).augment, "optimizer": recipe["optimizer"]}
+    expected |= {"augment": given(recipe["augment"]), "optimizer": recipe["optimizer"]}
     assert {name: config[name] for name in expected} == expected
     (at / "run" / "model.safetensors").unlink()
     succeed(at, "train", "--resume", "--out", "run")

@@ -233,7 +233,7 @@ class Stepper:
     def __init__(self, backend: Backend, inputs: Inputs, dtype: str, case: Case = FREE_RUN) -> None:
         parameters, y = inputs.parameters, targets(LOSSES[case.loss].kind.name, inputs.labels)
         weights = np.arange(len(y)) % 4.0 if case.weighted else None
-        described = {"loss": case.loss, "dtype": dtype, "image_shape": IMAGE.shape}
+        described: dict[str, Any] = {"loss": case.loss, "dtype": dtype, "image_shape": IMAGE.shape}
         model = MLP(NETWORK.sizes, backend=backend, parameters=parameters, **described)
         self.run = Run(model, Examples(inputs.images, y, weights), case.settings)
         self.data = self.run.feed.data

@@ -81,9 +81,8 @@ def _distortions(name: str, value: Any) -> dict[str, float]:
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",")]
     if isinstance(value, list | tuple):
-        value = dict(
-            part.split("=", 1) if isinstance(part, str) and "=" in part else (part, None) for part in value
-        )
+        pairs = [part.partition("=") if isinstance(part, str) else (part, "", "") for part in value]
+        value = {choice(f"{name}:", kind, SIZES): size if equals else None for kind, equals, size in pairs}
     instance(name, value, Mapping, "names of distortions, such as shift,rotate or shift=2, or a mapping")
     plain = {}
     for kind, size in value.items():
