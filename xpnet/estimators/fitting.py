@@ -38,11 +38,13 @@ def optimizer_of(estimator: "BaseMLP") -> Optimizer:
     if estimator.solver == "sgd":
         return SGD(float(estimator.momentum), bool(estimator.nesterovs_momentum), decay, decoupled=True)
     betas = float(estimator.beta_1), float(estimator.beta_2)
-    return Adam(*betas, float(estimator.epsilon), decay, decoupled=True, corrected_epsilon=False)
+    # float32 has no smaller number, and a gradient of 0 must not be divided by 0
+    epsilon = max(float(estimator.epsilon), float(np.finfo(estimator.model_.dtype).tiny))
+    return Adam(*betas, epsilon, decay, decoupled=True, corrected_epsilon=False)
 
 
 class Rows(Resident):
-    """The rows of a fit, which are on the device already: some to train on, some to validate with.
+    """The rows of a fit, moved to the device at once: some to train on, some to validate with.
 
     Parameters
     ----------
@@ -59,7 +61,9 @@ class Rows(Resident):
         self.training, self.held, self.dtype = training, held, model.dtype
         self.rows, self.held_rows = len(training), len(held)
         small = {"classes": np.arange(model.outputs, dtype=np.int32)} | constants | self.columns(slice(None))
-        self.data = {"X": examples.X} | {name: model.backend.asarray(x) for name, x in small.items()}
+        self.data = {name: model.backend.asarray(x) for name, x in small.items()} | {"X": examples.X}
+        if isinstance(examples.X, np.ndarray) and model.backend.name != "numpy":
+            self.data["X"] = model.backend.asarray(examples.X)
 
 
 def fit_stochastic(
@@ -87,6 +91,10 @@ def fit_stochastic(
         if len(held) < 2:
             said = "The validation set is too small. Increase 'validation_fraction' or the size of your"
             raise ValueError(f"{said} dataset.")
+    for part in (rows, held) if examples.weights is not None else ():
+        if len(part) and not examples.weights[part].any():
+            said = "Sample weights must contain at least one non-zero number"
+            raise ValueError(f"{said}, among the rows that early_stopping holds back as well.")
     run = FitRun(est, loss, examples, (rows, held), validation)
     state = run.begin().state | est._memory
     if not est.t_:  # as in scikit-learn, a later fit that makes no progress ends with its last weights

@@ -1,4 +1,4 @@
-"""From scikit-learn's own fitted estimators, and to them."""
+"""How a fitted network moves: to other libraries, through pickles, and from and to scikit-learn."""
 
 from typing import Any
 
@@ -8,12 +8,16 @@ from sklearn.base import BaseEstimator
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted
 
+from xpnet.backends import Backend
 from xpnet.errors import UsageError
-from xpnet.estimators.places import asked
+from xpnet.estimators.places import asked, place
+from xpnet.model import MLP
+from xpnet.nn.typing import State
 
 LEARNED = (
     *("n_features_in_", "feature_names_in_", "classes_", "n_iter_", "t_", "loss_", "loss_curve_"),
     *("best_loss_", "validation_scores_", "best_validation_score_", "_no_improvement_count"),
+    *("n_layers_", "n_outputs_", "out_activation_"),
 )
 """What scikit-learn's fitted estimators have under the same names as ours, besides the weights."""
 
@@ -22,8 +26,64 @@ def _copy(one: Any, other: Any) -> None:
     other.__dict__.update({name: getattr(one, name) for name in LEARNED if hasattr(one, name)})
 
 
-class Convertible(BaseEstimator):
-    """The methods of an estimator that convert it."""
+class Movable(BaseEstimator):
+    """The methods of an estimator that move its network, or convert it."""
+
+    model_: MLP
+    _memory: State
+    _places: set[str]
+    """Where rows may come from."""
+
+    def to(self, device: str | None = None, backend: str | Backend | None = None) -> Any:
+        """Move the fitted network to another device or library, as `xpnet.MLP.to` does.
+
+        Rows are then taken from there, and still from the host if the fit took them from there.
+
+        Returns
+        -------
+        self
+        """
+        check_is_fitted(self)
+        self._move(asked(None, self.model_.to(device, backend).backend))
+        self._places = self._places & {place(None)} | {place(self.model_.backend)}
+        return self
+
+    def _settle(self, there: Backend | None, backend: Backend, method: str) -> None:
+        """Go where a method is to compute, if rows may come from where they are.
+
+        They must be where those of the fit were. But a network that comes out of a pickle is on the host,
+        and goes back to where it was fitted when it meets rows from there.
+        """
+        ours = self.model_.backend
+        if place(there) not in self._places:
+            raise ValueError(
+                f"Inputs passed to {type(self).__name__}.{method}() must use the same namespace and the same "
+                f"device as those passed to fit(). The network is on {place(ours)}, X is on {place(there)}: "
+                "bring X there, or move the network with .to(device=..., backend=...)."
+            )
+        if place(backend) != place(ours):
+            self._move(backend)
+
+    def _move(self, backend: Backend) -> None:
+        """Move all that `fit` left behind."""
+        ours, self.model_ = self.model_.backend, self.model_.to(backend=backend)
+        if hasattr(self, "_memory"):
+            with ours.running(self.model_.dtype), backend.running(self.model_.dtype):
+                host = {name: ours.to_numpy(array) for name, array in self._memory.items()}
+                self._memory = {name: backend.asarray(array) for name, array in host.items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle host arrays and the name of the library, which every machine can load."""
+        state = dict(super().__getstate__())
+        if not hasattr(self, "model_"):
+            return state
+        moved = object.__new__(type(self))
+        moved.__dict__.update(state, _places=self._places | {place(None)})
+        if isinstance(given := state["backend"], Backend):
+            moved.__dict__.update(device=given.device, backend=given.name)
+        if self.model_.backend.name != "numpy":
+            moved._move(asked(None, None))
+        return moved.__dict__
 
     @classmethod
     def from_sklearn(cls, fitted: Any, **parameters: Any) -> Any:
@@ -59,7 +119,7 @@ class Convertible(BaseEstimator):
         sizes = (fitted.n_features_in_, *(len(b) for b in fitted.intercepts_))
         backend = asked(self.device, self.backend)
         self._build(sizes, self._loss_of()[0], backend, weights["W1"].dtype.name, weights)
-        self._host_rows = True
+        self._places = {place(None), place(backend)}
         return self
 
     def to_sklearn(self) -> Any:
@@ -84,8 +144,6 @@ class Convertible(BaseEstimator):
         host = self.model_.host_parameters()
         made.coefs_ = [host[f"W{l}"] for l in range(1, self.n_layers_)]
         made.intercepts_ = [host[f"b{l}"] for l in range(1, self.n_layers_)]
-        for name in ("n_layers_", "n_outputs_", "out_activation_"):
-            setattr(made, name, getattr(self, name))
         if hasattr(self, "classes_"):
             several = self._y_type.startswith("multilabel")
             labels = np.eye(len(self.classes_), dtype=int) if several else self.classes_
