@@ -54,7 +54,7 @@ class BaseMLP(Movable):
 
     A subclass says what its targets are: in ``_numeric``, whether they are numbers; in ``_learn_targets``,
     what is to be learned of them, such as the classes; in ``_targets``, how they enter the engine; in
-    ``_loss_of``, by which loss; and in ``_score_of`` and ``_metric``, how answers are scored.
+    ``_loss_name``, by which loss; and in ``_score_of`` and ``_metric``, how answers are scored.
     """
 
     _numeric: ClassVar[bool]
@@ -145,7 +145,7 @@ class BaseMLP(Movable):
         self._learn_targets(y, incremental)
         examples = self._examples(X, y, sample_weight)
         self._random_state = check_random_state(self.random_state)
-        name, loss = self._loss_of()
+        name = self._loss_name()
         outputs = len(self.classes_) if examples.y.ndim == 1 else examples.y.shape[1]
         sizes = (int(X.shape[1]), *hidden, outputs)
         if first:
@@ -162,17 +162,16 @@ class BaseMLP(Movable):
         held = None if validation_data is None else self._brought(validation_data)
         with model.backend.running(model.dtype), few_threads(model.network.size * self._batch(examples.rows)):
             if self.solver in STOCHASTIC:
-                fit_stochastic(self, loss, examples, held, incremental)
+                fit_stochastic(self, examples, held, incremental)
             else:
-                fit_lbfgs(self, loss, examples)
+                fit_lbfgs(self, examples)
         if not all(np.isfinite(array).all() for array in model.host_parameters().values()):
             said = "Solver produced non-finite parameter weights. The input data may contain large values and"
             raise ValueError(f"{said} need to be preprocessed.")
 
     def _hidden(self) -> list[int]:
-        given = self.hidden_layer_sizes
-        hidden = list(given) if hasattr(given, "__iter__") else [given]
-        if np.any(np.array(hidden) <= 0):
+        hidden: list[int] = np.atleast_1d(self.hidden_layer_sizes).tolist()
+        if min(hidden, default=1) <= 0:
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
         return hidden
 

@@ -15,7 +15,6 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 
 from xpnet.estimators.base import BaseMLP, is_stochastic
 from xpnet.estimators.places import on_host
-from xpnet.nn.losses import LOSSES, Loss
 from xpnet.nn.typing import Array, Namespace
 from xpnet.training.inputs import Examples
 
@@ -285,9 +284,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         T: np.ndarray = numbers.astype(np.int32)
         return T if self._y_type == "multiclass" else T[:, np.newaxis].astype(np.float64)
 
-    def _loss_of(self) -> tuple[str, Loss]:
-        name = "cross-entropy" if self._y_type == "multiclass" else "binary-cross-entropy"
-        return name, LOSSES[name]
+    def _loss_name(self) -> str:
+        return "cross-entropy" if self._y_type == "multiclass" else "binary-cross-entropy"
 
     def _score_of(self, totals: Any, examples: Examples, rows: np.ndarray) -> float:
         right = totals["exact"] if "exact" in totals else totals["right"]

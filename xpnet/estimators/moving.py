@@ -14,16 +14,14 @@ from xpnet.estimators.places import asked, place
 from xpnet.model import MLP
 from xpnet.nn.typing import State
 
-LEARNED = (
-    *("n_features_in_", "feature_names_in_", "classes_", "n_iter_", "t_", "loss_", "loss_curve_"),
-    *("best_loss_", "validation_scores_", "best_validation_score_", "_no_improvement_count"),
-    *("n_layers_", "n_outputs_", "out_activation_"),
-)
-"""What scikit-learn's fitted estimators have under the same names as ours, besides the weights."""
+OURS = {"model_", "validation_loss_curve_", "coefs_", "intercepts_"}
+"""What scikit-learn's fitted estimators do not have, or have as attributes of another kind."""
 
 
 def _copy(one: Any, other: Any) -> None:
-    other.__dict__.update({name: getattr(one, name) for name in LEARNED if hasattr(one, name)})
+    """Copy what an estimator has learned, besides the weights."""
+    learned = {name for name in vars(one) if name.endswith("_")} | {"_no_improvement_count"}
+    other.__dict__.update({name: getattr(one, name) for name in learned - OURS if hasattr(one, name)})
 
 
 class Movable(BaseEstimator):
@@ -118,7 +116,7 @@ class Movable(BaseEstimator):
         weights |= {f"b{l}": b for l, b in enumerate(fitted.intercepts_, 1)}
         sizes = (fitted.n_features_in_, *(len(b) for b in fitted.intercepts_))
         backend = asked(self.device, self.backend)
-        self._build(sizes, self._loss_of()[0], backend, weights["W1"].dtype.name, weights)
+        self._build(sizes, self._loss_name(), backend, weights["W1"].dtype.name, weights)
         self._places = {place(None), place(backend)}
         return self
 

@@ -4,7 +4,7 @@ Rows on the host go through scikit-learn's own checks. Rows on a device are chec
 stay there. Targets and weights come to the host, because they are small, and are needed there.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
@@ -18,11 +18,8 @@ from xpnet.estimators.places import Opened, on_host, place
 from xpnet.estimators.sparse import SparseRows
 from xpnet.nn.typing import Array
 
-if TYPE_CHECKING:
-    from xpnet.estimators.base import BaseMLP
 
-
-def check_targets(estimator: "BaseMLP", X: Array, y: Any) -> np.ndarray:
+def check_targets(estimator: Any, X: Array, y: Any) -> np.ndarray:
     """Bring the targets of rows to the host, and check them."""
     if y is None:
         name = type(estimator).__name__
@@ -33,7 +30,7 @@ def check_targets(estimator: "BaseMLP", X: Array, y: Any) -> np.ndarray:
 
 
 def check_rows(
-    estimator: "BaseMLP", rows: Opened, backend: Backend, dtype: str | None = None, reset: bool = False
+    estimator: Any, rows: Opened, backend: Backend, dtype: str | None = None, reset: bool = False
 ) -> tuple[Array, str]:
     """Check rows that are to be learned or answered, and cast them.
 
@@ -82,9 +79,7 @@ def _cast(X: np.ndarray, dtype: str) -> np.ndarray:
     return X
 
 
-def _checked(
-    estimator: "BaseMLP", X: Array, backend: Backend, dtype: str | None, reset: bool
-) -> tuple[Array, str]:
+def _checked(estimator: Any, X: Array, backend: Backend, dtype: str | None, reset: bool) -> tuple[Array, str]:
     """Check rows on a device, with scikit-learn's words, and cast them."""
     xp, name, kind = backend.xp, type(estimator).__name__, dtype_name(X)
     if X.ndim != 2:
