@@ -95,6 +95,8 @@ class BaseMLP(Movable):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.array_api_support = True
+        if tags.classifier_tags is not None:
+            tags.classifier_tags.multi_label = True
         return tags
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -215,12 +217,11 @@ class BaseMLP(Movable):
         self._build(sizes, loss, backend, dtype, drawn)
         self.n_iter_ = self.t_ = 0
         if self.solver in STOCHASTIC:
-            early = self.early_stopping
-            self.__dict__.update(loss_curve_=[], validation_loss_curve_=None, _no_improvement_count=0)
-            self.__dict__.update(
-                best_loss_=None if early else np.inf, validation_scores_=[] if early else None
+            begun: Any = self
+            begun.loss_curve_, begun.validation_loss_curve_, begun._no_improvement_count = [], None, 0
+            begun.best_loss_, begun.validation_scores_, begun.best_validation_score_ = (
+                (None, [], -np.inf) if self.early_stopping else (np.inf, None, None)
             )
-            self.best_validation_score_ = -np.inf if early else None
 
     def _build(
         self, sizes: tuple[int, ...], loss: str, backend: Backend, dtype: str, parameters: State

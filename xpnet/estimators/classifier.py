@@ -213,24 +213,16 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def predict_proba(self, X: Any) -> Array:
         """Compute the probabilities (n, classes) of the labels, in the order of `classes_`; see `predict`."""
-        return self._proba(X, "predict_proba")
+        return self._answer(X, "predict_proba", self._shares)[0]
 
     def predict_log_proba(self, X: Any) -> Array:
         """Compute the logarithms of `predict_proba`."""
-        return self._proba(X, "predict_log_proba")
+        return self._answer(X, "predict_log_proba", lambda xp, Z: xp.log(self._shares(xp, Z)))[0]
 
-    def _proba(self, X: Any, method: str) -> Array:
-        def output(xp: Namespace, Z: Array) -> Array:
-            A = self._means(xp, Z)
-            A = xp.concat([1.0 - A, A], axis=1) if A.shape[1] == 1 else A
-            return xp.log(A) if method == "predict_log_proba" else A
-
-        return self._answer(X, method, output)[0]
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
-        return tags
+    def _shares(self, xp: Namespace, Z: Array) -> Array:
+        """The probabilities; those of two classes come from one output."""
+        A = self._means(xp, Z)
+        return xp.concat([1.0 - A, A], axis=1) if A.shape[1] == 1 else A
 
     @property
     def _several(self) -> bool:

@@ -96,8 +96,9 @@ def fit_stochastic(est: Any, examples: Examples, validation: Examples | None, in
         if len(held) < 2:
             said = "The validation set is too small. Increase 'validation_fraction' or the size of your"
             raise ValueError(f"{said} dataset.")
-    for part in (rows, held) if examples.weights is not None else ():
-        if len(part) and not examples.weights[part].any():
+    weights = examples.weights
+    for part in (rows, held):
+        if weights is not None and len(part) and not weights[part].any():
             said = "Sample weights must contain at least one non-zero number"
             raise ValueError(f"{said}, among the rows that early_stopping holds back as well.")
     if est.batch_size != "auto" and est.batch_size > len(rows):
@@ -134,7 +135,8 @@ class FitRun(Run):
         held: np.ndarray,
         validation: Examples | None = None,
     ) -> None:
-        self.estimator, self.model, self.best = est, est.model_, {}
+        self.best: State = {}
+        self.estimator, self.model = est, est.model_
         model, xp, network = self.model, self.model.backend.xp, self.model.network
         loss = REPORTED[model.loss]
         self.batch_size = est._batch(len(rows))
