@@ -95,8 +95,6 @@ class BaseMLP(Movable):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.array_api_support = True
-        if tags.classifier_tags is not None:
-            tags.classifier_tags.multi_label = True
         return tags
 
     @_fit_context(prefer_skip_nested_validation=True)

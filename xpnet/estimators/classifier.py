@@ -224,6 +224,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         A = self._means(xp, Z)
         return xp.concat([1.0 - A, A], axis=1) if A.shape[1] == 1 else A
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
     @property
     def _several(self) -> bool:
         return self._y_type.startswith("multilabel")
