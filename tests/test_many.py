@@ -289,5 +289,6 @@ def test_seconds_until_a_report_must_be_a_number(monkeypatch: pytest.MonkeyPatch
 
 
 def test_one_process_imports_no_mpi() -> None:
-    code = "import sys, numpy as np, xpnet; xpnet.train(xpnet.MLP((4, 3)), np.eye(6, 4), np.arange(6) % 3, validation=0)"
+    code = "import sys, numpy as np, xpnet"
+    code += "; xpnet.train(xpnet.MLP((4, 3)), np.eye(6, 4), np.arange(6) % 3, validation=0)"
     assert python(f"{code}; print('mpi4py' in sys.modules)") == "False\n"

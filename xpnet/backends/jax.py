@@ -39,8 +39,6 @@ class JAXBackend(Backend):
         super().__init__(kind, index, **options)
         local = self.module.local_devices(backend="gpu" if kind == "cuda" else kind)
         self.jax_device = next(d for d in local if kind == "cpu" or d.local_hardware_id == index)
-        self._run = self.module.jit(self._steps, static_argnums=(0, 1), donate_argnums=2)
-        self._run_together = self.module.jit(self._steps_together, static_argnums=(0, 1), donate_argnums=2)
         # arrays of -1, moved to the device the first time
         self._filled = cache(lambda *shape: self.from_numpy(np.full(shape, -1, dtype=np.int32)))
 
@@ -133,29 +131,12 @@ class JAXBackend(Backend):
         if jax.process_count() != self.group.size:
             hint = "make its backend, by xpnet.get_backend, before anything else is asked of JAX"
             raise XpnetError(f"jax finds {jax.process_count()} of {self.group.size} processes: {hint}")
-        platform = "gpu" if self.kind == "cuda" else "cpu"
-        self._mesh = jax.sharding.Mesh(np.array(jax.devices(platform)), AXIS)
-        first = jax.shard_map(self._sum, mesh=self._mesh, in_specs=jax.P(AXIS), out_specs=jax.P(AXIS))
+        self._mesh = jax.sharding.Mesh(np.array(jax.devices(self.jax_device.platform)), AXIS)
+        total, one = _total(jax), jax.P(AXIS)
+        first = jax.jit(jax.shard_map(total, mesh=self._mesh, in_specs=one, out_specs=one))
         with _nothing_printed():
-            jax.block_until_ready(jax.jit(first)(self._joined(self.from_numpy(np.zeros(1, np.float32)))))
-        return self._sum
-
-    def _sum(self, x: Array) -> Array:
-        return self.module.lax.psum(x, AXIS)
-
-    def _steps_together(
-        self, step: Step, count: int, state: State, last: Array, batches: Array, data: State
-    ) -> tuple[State, Array]:
-        """`_steps` in every process, each with arrays of its own."""
-
-        def own(state: State, last: Array, batches: Array, data: State) -> tuple[State, Array]:
-            state, last = self._steps(step, count, state, last[0], batches, data)
-            return state, last[None]
-
-        one = self.module.P(AXIS)
-        mapped = self.module.shard_map(own, mesh=self._mesh, in_specs=one, out_specs=one, check_vma=False)
-        found: tuple[State, Array] = mapped(state, last, batches, data)
-        return found
+            jax.block_until_ready(first(self._joined(self.from_numpy(np.zeros(1, np.float32)))))
+        return total
 
     def _joined(self, arrays: Any) -> Any:
         """Arrays of this process as its part of arrays that lie one behind the other, of all processes."""
@@ -163,17 +144,6 @@ class JAXBackend(Backend):
         placed = jax.NamedSharding(self._mesh, jax.P(AXIS))
         make = jax.make_array_from_single_device_arrays
         return jax.tree.map(lambda x: make((size * x.shape[0], *x.shape[1:]), placed, [x]), arrays)
-
-    def _steps(
-        self, step: Step, count: int, state: State, last: Array, batches: Array, data: State
-    ) -> tuple[State, Array]:
-        """Take `count` steps after batch number `last`; also returns the number of the last batch then."""
-        lax = self.module.lax
-
-        def one(i: Array, state: State) -> State:
-            return step(state, lax.dynamic_index_in_dim(batches, last + 1 + i, keepdims=False), data)
-
-        return lax.fori_loop(0, count, one, state), last + count
 
     def scan(self, step: Step, state: State, batches: Array, data: State, steps: int = 0) -> State:
         """Take the first `steps` steps, or all, in blocks, and what is left one by one. Donate the state.
@@ -185,9 +155,9 @@ class JAXBackend(Backend):
         if rows % PADDED:
             batches = self.module.lax.concatenate([batches, self._filled(-rows % PADDED, m)], 0)
         blocks, rest = divmod(steps or rows, BLOCK)
-        last, run, together = self._filled(), self._run, getattr(step, "total", None) is not None
+        last, together = self._filled(), getattr(step, "total", None) is not None
+        run = _compiled(self.module, self._mesh if together else None)
         if together:
-            run = self._run_together
             state, last, batches, data = self._joined((state, last[None], batches, data))
         for count in [BLOCK] * blocks + [1] * rest:
             state, last = run(step, count, state, last, batches, data)
@@ -228,6 +198,43 @@ def _nothing_printed() -> Iterator[None]:
         os.dup2(out, 1)
         os.close(out)
         os.close(nowhere)
+
+
+@cache
+def _total(jax: Any) -> Callable[[Array], Array]:
+    """The sum over all processes: one function for all backends, as below."""
+
+    def total(x: Array) -> Array:
+        return jax.lax.psum(x, AXIS)
+
+    return total
+
+
+@cache
+def _compiled(jax: Any, mesh: Any = None) -> Any:
+    """The loop of steps: one function for all backends, so that equal steps are compiled once in a process.
+
+    It takes `count` steps after batch number `last`, and also returns the number of the last batch then. With
+    a `mesh` it does so in every process, on that process's part of every array.
+    """
+
+    def steps(
+        step: Step, count: int, state: State, last: Array, batches: Array, data: State
+    ) -> tuple[State, Array]:
+        def one(i: Array, state: State) -> State:
+            return step(state, jax.lax.dynamic_index_in_dim(batches, last + 1 + i, keepdims=False), data)
+
+        return jax.lax.fori_loop(0, count, one, state), last + count
+
+    def together(step: Step, count: int, *arrays: Any) -> Any:
+        def own(state: State, last: Array, batches: Array, data: State) -> tuple[State, Array]:
+            state, last = steps(step, count, state, last[0], batches, data)
+            return state, last[None]
+
+        one = jax.P(AXIS)
+        return jax.shard_map(own, mesh=mesh, in_specs=one, out_specs=one, check_vma=False)(*arrays)
+
+    return jax.jit(together if mesh else steps, static_argnums=(0, 1), donate_argnums=2)
 
 
 def _rounding(jnp: Any) -> Patched:

@@ -17,11 +17,10 @@ def dropout_masks(
     xp: Namespace,
     rates: tuple[float, ...],
     sizes: tuple[int, ...],
-    key: tuple[Array, Array],
+    key: tuple[Array, ...],
     places: Array,
     m: int,
     dtype: object,
-    first: Array | None = None,
 ) -> dict[int, Array]:
     """Draw the masks of one step.
 
@@ -32,15 +31,13 @@ def dropout_masks(
     sizes
         Units of the input and of each hidden layer; the sizes of a network will do.
     key
-        Two arrays of shape (1,), int32: the seed of the run, and the number of its step.
+        As for `uniform16`.
     places
         As for `uniform16`.
     m
         Rows of the batch.
     dtype
         A dtype of `xp`.
-    first : (1,) int32
-        The place of the first row in the whole batch, if these rows are a part of one.
 
     Returns
     -------
@@ -52,7 +49,7 @@ def dropout_masks(
     for l, rate in enumerate(rates):
         if rate:
             kept = max(round((1.0 - rate) * VALUES), 1)
-            draws = uniform16(xp, key, l, places, (m, sizes[l]), first)
+            draws = uniform16(xp, key, l, places, (m, sizes[l]))
             masks[l] = xp.astype(draws < kept, dtype)
             masks[l] *= VALUES / kept
     return masks

@@ -14,8 +14,9 @@ A step never changes `data`, which holds
 ``weights``  (n,)         optional: the weight of each row in the loss, 0 or more
 ``mean, std``  (fan_in,)  optional: each column x of X becomes (x - mean) / std
 ``penalty``  (1,)         optional: the alpha of the penalty alpha / (2 sum of weights) |W|^2
-``seed``  (1,)            with dropout: the seed of its masks
-``places``  (p,)          with dropout: 0, 1, …, p - 1, for `uniform16`
+``seed``  (1,)            with dropout or distortion: the seed of their random numbers
+``places``  (p,)          with them: 0, 1, …, p - 1, for `uniform16`
+``across, down, lines``   with distortion: see `Distortion.constants`
 ========================  =====================================================================
 
 A row number of -1 fills up a batch that is too short. Such a row has weight 0 in the loss.
@@ -23,8 +24,10 @@ A row number of -1 fills up a batch that is too short. Such a row has weight 0 i
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import inf, prod
 
+from xpnet.nn.distortion import Distortion, distort
 from xpnet.nn.dropout import dropout_masks
 from xpnet.nn.losses import Loss
 from xpnet.nn.metrics import CLASSES, one_hot
@@ -34,9 +37,20 @@ from xpnet.nn.typing import Array, Namespace, State
 
 
 def gather(
-    xp: Namespace, rows: Array, data: State, loss: Loss, scale: float, dtype: object
+    xp: Namespace,
+    rows: Array,
+    data: State,
+    loss: Loss,
+    scale: float,
+    dtype: object,
+    change: Callable[[Array], Array] | None = None,
 ) -> tuple[Array, Array, Array]:
     """Take a batch of m rows from the data.
+
+    Parameters
+    ----------
+    change
+        Changes the rows as they came, before they are scaled.
 
     Returns
     -------
@@ -51,7 +65,8 @@ def gather(
     rows = xp.maximum(rows, 0)
     if "weights" in data:
         weights *= xp.take(data["weights"], rows, axis=0)
-    X = xp.astype(xp.take(data["X"], rows, axis=0), dtype, copy=False)
+    X = xp.take(data["X"], rows, axis=0)
+    X = xp.astype(change(X) if change else X, dtype, copy=False)
     if scale != 1.0:
         X *= 1.0 / scale  # a product takes half as long as a quotient
     if "mean" in data:
@@ -61,6 +76,12 @@ def gather(
         return X, one_hot(xp, y, data["classes"], dtype), weights
     T = xp.astype(y, dtype, copy=False)
     return X, T if T.ndim == 2 else T[:, None], weights
+
+
+def key_of(state: State, data: State) -> tuple[Array, ...]:
+    """The key of a step's random numbers, as for `uniform16`."""
+    first = [state["first"]] if "first" in state else []
+    return data["seed"], state["step"], *first
 
 
 def add_up(xp: Namespace, total: Callable[[Array], Array], arrays: State) -> State:
@@ -102,6 +123,8 @@ class TrainingStep:
     total
         ``total(x) -> sum of x``, of a vector over all processes that share out a batch: its gradient is the
         sum of those of the parts, each divided by the weight of the whole. None: this process has it all.
+    distortion
+        How the rows, which are images, are distorted; None for not at all.
     """
 
     xp: Namespace
@@ -112,6 +135,7 @@ class TrainingStep:
     dropout: tuple[float, ...] = ()
     clip: float = 0.0
     mean_loss: bool = False
+    distortion: Distortion | None = None
     total: Callable[[Array], Array] | None = None
 
     def __call__(self, state: State, rows: Array, data: State) -> State:
@@ -135,7 +159,7 @@ class TrainingStep:
         weights stay products, as for `backward`.
         """
         xp = self.xp
-        X, T, weights = gather(xp, rows, data, self.loss, self.scale, state["W1"].dtype)
+        X, T, weights = self.gather(state, rows, data)
         masks = self.masks(state, data, X.shape[0])
 
         computed = forward(xp, self.network, state, X, masks)
@@ -167,13 +191,19 @@ class TrainingStep:
         state["loss"] += loss
         return gradients
 
+    def gather(self, state: State, rows: Array, data: State) -> tuple[Array, Array, Array]:
+        """Take a batch as `gather` does, and distort its images."""
+        change = None
+        if self.distortion:
+            change = partial(distort, self.xp, self.distortion, data, key_of(state, data))
+        return gather(self.xp, rows, data, self.loss, self.scale, state["W1"].dtype, change)
+
     def masks(self, state: State, data: State, m: int) -> dict[int, Array]:
         """Draw the masks of dropout for a batch of m rows."""
         if not self.dropout:
             return {}
-        key, dtype, sizes = (data["seed"], state["step"]), state["W1"].dtype, self.network.sizes
-        places, first = data["places"], state.get("first")
-        return dropout_masks(self.xp, self.dropout, sizes, key, places, m, dtype, first)
+        key, dtype = key_of(state, data), state["W1"].dtype
+        return dropout_masks(self.xp, self.dropout, self.network.sizes, key, data["places"], m, dtype)
 
     def apply(self, state: State, gradients: State, lr: Array) -> State:
         """Clip the gradient, and update the parameters at the learning rate `lr` (1,)."""

@@ -39,7 +39,7 @@ def identity(run: Run, memory: int | None) -> dict[str, Any]:
             "scale": run.step.scale,
             "memory": memory,
             "standardize": model.inputs is not None,
-            "rows": " ".join(map(_fingerprint, examples)),
+            "rows": " ".join(map(fingerprint, examples)),
         }
     )
 
@@ -88,7 +88,8 @@ def refuse_differences(identities: Sequence[Mapping[str, Any]]) -> None:
                 )
 
 
-def _fingerprint(examples: Examples) -> str:
+def fingerprint(examples: Examples) -> str:
+    """Compute what tells these rows, targets and weights from others."""
     parts = [examples.X, examples.y, *([] if examples.weights is None else [examples.weights])]
     return " ".join([str(tuple(examples.X.shape)), str(examples.X.dtype), *map(_checksum, parts)])
 
