@@ -175,7 +175,7 @@ def refusals(together: Backend) -> dict[str, str]:
     refused("rows", lambda: xpnet.train(network(together), rows, Y, epochs=1))
     refused("lr", lambda: xpnet.train(network(together), X, Y, epochs=1, lr=0.25 if odd else 0.5))
     refused("library", lambda: run(get_backend("cpu", "array-api-strict")))
-    diverges = {"lr": 1e200, "batch_size": 50}
+    diverges: dict[str, Any] = {"lr": 1e200, "batch_size": 50}
     refused("diverged", lambda: xpnet.train(network(together), X, Y, epochs=1, **diverges))
     return told
 

@@ -49,7 +49,7 @@ def start(folder: Path, *line: str, **variables: str) -> subprocess.Popen[str]:
         "stderr": subprocess.PIPE,
         "stdin": subprocess.DEVNULL,
     }
-    settings = environment(**SINGLE | variables)
+    settings = environment(None, **SINGLE, **variables)
     return subprocess.Popen(line, cwd=folder, env=settings, text=True, start_new_session=True, **streams)
 
 
@@ -120,8 +120,8 @@ def assert_equal(folder: Path, other: Path) -> None:
     """Both runs have ended with the same numbers, but for rounding."""
     one, two = (load(path / "model.safetensors").host_parameters() for path in (folder, other))
     assert max(float(np.abs(one[name] - two[name]).max()) for name in one) < 1e-12
-    numbers = [np.array([row.split(",") for row in rows_of(path)], float) for path in (folder, other)]
-    np.testing.assert_allclose(*numbers, rtol=1e-12)
+    ours, theirs = (np.array([row.split(",") for row in rows_of(path)], float) for path in (folder, other))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12)
 
 
 def test_the_terminal_of_several_processes_is_that_of_one(data: str, tmp_path: Path) -> None:

@@ -195,8 +195,8 @@ class Backend:
 
     def __reduce__(self) -> tuple[Callable[..., "Backend"], tuple[str, int]]:
         """Copy and pickle a backend as its arguments, because modules cannot be copied."""
-        options = {"precision": self.precision, "execution": self.execution.asked, "alone": self.alone}
-        return partial(type(self), **options), (self.kind, self.index)
+        made = partial(type(self), precision=self.precision, execution=self.execution.asked, alone=self.alone)
+        return made, (self.kind, self.index)
 
     @classmethod
     def imported(cls) -> ModuleType:

@@ -48,7 +48,8 @@ class Group:
 
     def __init__(self, comm: Any = None) -> None:
         self.comm = comm
-        self.rank, self.size = (comm.rank, comm.size) if comm else (0, 1)
+        self.rank: int = comm.rank if comm else 0
+        self.size: int = comm.size if comm else 1
         self.local_rank, self.local_size = 0, 1
         self._calls, self._since = 0, inf
         if comm:

@@ -143,8 +143,8 @@ class TrainingStep:
         xp, state = self.xp, dict(state)
         lr = xp.take(state["rates"], state["t"], axis=0)
         # a sum over processes, clipping, a penalty and Adam need the gradient itself
-        linear = isinstance(self.optimizer, SGD) and not self.clip and "penalty" not in data
-        if linear and self.total is None:
+        whole = not (self.total or self.clip or "penalty" in data)
+        if whole and isinstance(self.optimizer, SGD):
             state = self.optimizer.descend(xp, state, self.gradients(state, rows, data, lr), lr)
         else:
             state = self.apply(state, self.gradients(state, rows, data), lr)

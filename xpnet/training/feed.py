@@ -268,7 +268,7 @@ class Streamed(Feed):
         at = np.flatnonzero(wanted[group.rank] >= 0)
         mine = wanted[group.rank][at]
         sources = owners[mine]
-        received = group.exchange(sent, np.bincount(sources, minlength=group.size))
+        received = group.exchange(sent, np.bincount(sources, minlength=group.size).tolist())
         for source, some in enumerate(received):
             found[at[sources == source]] = some
         numbers[at] = rows[mine]

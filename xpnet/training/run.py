@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -95,7 +96,7 @@ class Run:
             was = f"{self.validation.dtype}, the training rows {self.feed.dtype}"
             raise XpnetError(f"validation: its rows are {was}")
         optimizer, clip = settings.make_optimizer(), settings.clip or 0.0
-        ways = {"distortion": distortion, "total": model.backend.total()}
+        ways: dict[str, Any] = {"distortion": distortion, "total": model.backend.total()}
         self.step = TrainingStep(xp, network, loss, optimizer, scale, dropout, clip, **ways)
         self.evaluation_step = EvaluationStep(xp, network, loss, scale)
 
