@@ -135,7 +135,7 @@ def test_no_variable_of_the_environment_is_needed() -> None:
 @pytest.fixture
 def sent(backend: Backend, tmp_path: Path) -> Any:
     """A network that was fitted on a library, what it answers, and its rows in a file."""
-    est = xpnet.MLPClassifier(**SMALL).fit(backend.asarray(X), Y)
+    est = xpnet.MLPClassifier(**SMALL, backend=backend).fit(backend.asarray(X), Y)
     np.save(tmp_path / "rows.npy", X)
     return est, backend.to_numpy(est.predict_proba(backend.asarray(X)))
 
