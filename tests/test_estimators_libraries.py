@@ -189,7 +189,7 @@ def test_many_rows_are_answered_part_by_part(
 ) -> None:
     methods = ["predict"] if "number" in kind else ["predict", "predict_proba", "predict_log_proba"]
     for rows, settings in ((X, {"backend": backend}), (backend.asarray(X), {})):
-        found = fitted(kind, {"max_iter": 3} | settings, rows)
+        found = fitted(kind, {"max_iter": 1} | settings, rows)
         for method in methods:
             whole = getattr(found, method)(rows)
             with monkeypatch.context() as patch:
