@@ -118,7 +118,7 @@ def _pieces(
             images, shape = list(group), _image_shape(model)
             for start in range(0, len(images), at_once):
                 some = images[start : start + at_once]
-                X = np.array([read_image(path, shape)[0] for _, path in some])
+                X = np.array([read_image(path, shape).reshape(-1) for _, path in some])
                 yield "images", start, [quote(source) for source, _ in some], X
             continue
         for source, path in group:
