@@ -45,6 +45,20 @@ def class_folders(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: (int(path.name) if path.name.isdecimal() else 0, path.name))
 
 
+def files_in(folder: Path) -> list[Path]:
+    """The files of a folder of images, in order, but for hidden ones.
+
+    Raises
+    ------
+    XpnetError
+        There are none.
+    """
+    found = [path for path in folder.iterdir() if path.name[0] != "." and path.name.lower() not in IGNORED]
+    if not found:
+        raise XpnetError(f"{folder}: no images in this folder")
+    return sorted(found)
+
+
 def read_image(path: Path, form: Form) -> np.ndarray:
     """Read an image as bytes.
 
@@ -103,10 +117,7 @@ def read_images(folder: Path, form: Form, targets: str, memory: int | None) -> R
         raise XpnetError(f"{folder}: subfolders of images are classes; train with --loss cross-entropy")
     folders, files, labels = class_folders(folder), list[Path](), list[int]()
     for number, name in enumerate(folders):
-        found = sorted(path for path in name.iterdir() if path.name.lower() not in IGNORED)
-        found = [path for path in found if not path.name.startswith(".")]
-        if not found:
-            raise XpnetError(f"{name}: no images in this folder")
+        found = files_in(name)
         files += found
         labels += [number] * len(found)
     if form.image_shape is None:
