@@ -24,18 +24,19 @@ A row number of -1 fills up a batch that is too short. Such a row has weight 0 i
 from dataclasses import dataclass
 from math import inf
 
+from xpnet.nn.dense import Product
 from xpnet.nn.dropout import dropout_masks
 from xpnet.nn.losses import Loss
 from xpnet.nn.metrics import CLASSES, one_hot
 from xpnet.nn.network import Network, backward, forward, is_weight
-from xpnet.nn.optimizers import SGD, Optimizer, clip_by_norm
+from xpnet.nn.optimizers import SGD, Optimizer, clip_by_norm, subtract
 from xpnet.nn.typing import Array, Namespace, State
 
 
 def gather(
-    xp: Namespace, rows: Array, data: State, loss: Loss, scale: float, dtype: object
-) -> tuple[Array, Array, Array]:
-    """Take a batch of m rows from the data.
+    xp: Namespace, rows: Array, data: State, loss: Loss, scale: float, dtype: object, padded: bool = True
+) -> tuple[Array, Array, Array | None]:
+    """Take a batch of m rows from the data; none of the row numbers is -1 if it is not `padded`.
 
     Returns
     -------
@@ -44,12 +45,14 @@ def gather(
     T : (m, k)
         Their targets, in `dtype`; class numbers are one-hot.
     weights : (m,)
-        The weight of each row; 0 where the row number is -1.
+        The weight of each row; 0 where the row number is -1. None where every row weighs 1.
     """
-    weights = xp.astype(rows >= 0, dtype)
-    rows = xp.maximum(rows, 0)
+    weights = None
+    if padded:
+        weights, rows = xp.astype(rows >= 0, dtype), xp.maximum(rows, 0)
     if "weights" in data:
-        weights *= xp.take(data["weights"], rows, axis=0)
+        given = xp.take(data["weights"], rows, axis=0)
+        weights = given * weights if padded else given
     X = xp.astype(xp.take(data["X"], rows, axis=0), dtype, copy=False)
     if scale != 1.0:
         X *= 1.0 / scale  # a product takes half as long as a quotient
@@ -83,6 +86,8 @@ class TrainingStep:
         The largest norm of the gradient; a longer gradient is scaled down. 0 for no limit.
     mean_loss
         Let every row of a batch count the same in ``loss``: add the mean loss of the batch times its rows.
+    padded
+        Whether row numbers may be -1. If not, an unweighted step need not ask what each row weighs.
     """
 
     xp: Namespace
@@ -93,13 +98,14 @@ class TrainingStep:
     dropout: tuple[float, ...] = ()
     clip: float = 0.0
     mean_loss: bool = False
+    padded: bool = True
 
     def __call__(self, state: State, rows: Array, data: State) -> State:
         """Take one step on the rows with the numbers `rows` (m,), and return the new state."""
         xp, state = self.xp, dict(state)
         lr = xp.take(state["rates"], state["t"], axis=0)
-        # clipping, a penalty and Adam need the gradient itself
-        if isinstance(self.optimizer, SGD) and not self.clip and "penalty" not in data:
+        # clipping and Adam need the gradient itself
+        if isinstance(self.optimizer, SGD) and not self.clip:
             state = self.optimizer.descend(xp, state, self.gradients(state, rows, data, lr), lr)
         else:
             state = self.apply(state, self.gradients(state, rows, data), lr)
@@ -114,23 +120,29 @@ class TrainingStep:
         weights stay products, as for `backward`.
         """
         xp = self.xp
-        X, T, weights = gather(xp, rows, data, self.loss, self.scale, state["W1"].dtype)
+        X, T, weights = gather(xp, rows, data, self.loss, self.scale, state["W1"].dtype, self.padded)
         masks = self.masks(state, data, X.shape[0])
 
         computed = forward(xp, self.network, state, X, masks)
         losses, A = self.loss.forward(xp, computed.Z[self.network.depth], T)
-        total = xp.sum(weights, axis=0, keepdims=True)
-        loss = xp.sum(weights * losses, axis=0, keepdims=True)
+        total = float(X.shape[0])
+        if weights is not None:
+            losses, total = weights * losses, xp.sum(weights, axis=0, keepdims=True)
+        loss = xp.sum(losses, axis=0, keepdims=True)
         if "weights" in data:  # a batch that weighs nothing has no gradient
             total = xp.where(total > 0, total, xp.full_like(total, inf))
 
-        dZ = self.loss.backward(xp, A, T, weights / (total if lr is None else total / lr))
-        gradients = backward(xp, self.network, state, computed, dZ, factors=lr is not None)
-        if "penalty" in data:
+        share = (1.0 if lr is None else lr) / total
+        shares = share if weights is None else (weights * share)[:, None]
+        dZ, penalty = self.loss.backward(xp, A, T, shares), data.get("penalty")
+        factors = lr is not None or penalty is not None
+        gradients = backward(xp, self.network, state, computed, dZ, factors=factors)
+        if penalty is not None:
             for name in filter(is_weight, gradients):
-                W = state[name]
-                loss += data["penalty"] / 2.0 * xp.sum(W * W)
-                gradients[name] += data["penalty"] / total * W
+                W, (A, dZ) = state[name], gradients[name]
+                w = xp.reshape(W, (1, -1))
+                loss += penalty / 2.0 * xp.matmul(w, xp.matrix_transpose(w))[0, :]
+                gradients[name] = subtract(xp, penalty * share * W, Product(A, -dZ))
         if self.mean_loss:
             loss *= xp.sum(xp.astype(rows >= 0, loss.dtype), axis=0, keepdims=True) / total
         state["loss"] += loss
