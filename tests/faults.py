@@ -26,7 +26,7 @@ class Fault(NamedTuple):
     Attributes
     ----------
     target
-        What is replaced, by its path below ``xpnet.nn``, or from ``backends`` on. Where a module imports a function from another, the
+        What is replaced, by its path below ``xpnet.nn``, or from ``backends`` or ``training`` on. Where a module imports a function from another, the
         replacement at its home reaches all importers, and one at an importer reaches only that module.
     wrong
         Takes its place. It is called with the right function, then with the arguments.
@@ -48,8 +48,8 @@ def decays_late(right: Any, self: Any, xp: Any, state: Any, gradients: Any, lr: 
 
 
 def corrects_one_step_ahead(right: Any, self: Any, xp: Any, state: Any, gradients: Any, lr: Any) -> Any:
-    c1 = state["mean.correction"] * self.beta1 + (1.0 - self.beta1)
-    return right(self, xp, state | {"mean.correction": c1 + 0.0}, gradients, lr) | {"mean.correction": c1}
+    c1 = state["sum.count"] * self.beta1 + 1.0
+    return right(self, xp, state | {"sum.count": c1 + 0.0}, gradients, lr) | {"sum.count": c1}
 
 
 def keeps_the_rate_out_of_the_velocity(
@@ -181,7 +181,7 @@ FAULTS = {
     "clipping makes small gradients large": Fault("optimizers.clip_by_norm", scales_every_gradient_to_the_norm, "optimizers"),
     "warm-up one step late": Fault("schedules.learning_rates", lambda f, xp, t, **o: f(xp, xp.where(t < o["warmup"], t - 1.0, t), **o), "schedules"),
     "schedule over one step too many": Fault("schedules.learning_rates", lambda f, xp, t, **o: f(xp, t, **o | {"steps": o["steps"] + 1}), "schedules"),
-    "plateau one epoch late": Fault("schedules.plateau", lambda f, scores, *, patience, **o: f(scores, patience=patience + 1, **o), "schedules"),
+    "plateau one epoch late": Fault("training.settings.plateau", lambda f, scores, *, patience, **o: f(scores, patience=patience + 1, **o), "schedules"),
     "rate read one step late": Fault("step.TrainingStep.__call__", reads_rates_late, "step"),
     "steps counted twice": Fault("step.TrainingStep.__call__", counts_twice, "step"),
     "padding counts": Fault("step.gather", partial(gathers, lambda xp, X, Y, w: (X, Y, xp.ones_like(w))), "step"),
@@ -205,7 +205,9 @@ FAULTS = {
 
 def plant(target: str, wrong: Callable[..., Any]) -> None:
     """Replace a function, in the tables of activations, losses and metrics too."""
-    room, module, *owners, name = (target if target.startswith("backends.") else f"nn.{target}").split(".")
+    room, module, *owners, name = (
+        target if target.startswith(("backends.", "training.")) else f"nn.{target}"
+    ).split(".")
     owner: Any = importlib.import_module(f"xpnet.{room}.{module}")
     for attribute in owners:
         owner = getattr(owner, attribute)

@@ -27,12 +27,13 @@ from dataclasses import dataclass
 from functools import partial
 from math import inf
 
+from xpnet.nn.dense import Product
 from xpnet.nn.distortion import Distortion, distort
 from xpnet.nn.dropout import dropout_masks
 from xpnet.nn.losses import Loss
 from xpnet.nn.metrics import CLASSES, one_hot
 from xpnet.nn.network import Network, backward, forward, is_weight
-from xpnet.nn.optimizers import SGD, Optimizer, clip_by_norm
+from xpnet.nn.optimizers import SGD, Optimizer, clip_by_norm, subtract
 from xpnet.nn.typing import Array, Namespace, State
 
 
@@ -43,12 +44,15 @@ def gather(
     loss: Loss,
     scale: float,
     dtype: object,
+    padded: bool = True,
     change: Callable[[Array], Array] | None = None,
-) -> tuple[Array, Array, Array]:
+) -> tuple[Array, Array, Array | None]:
     """Take a batch of m rows from the data.
 
     Parameters
     ----------
+    padded
+        Whether a row number may be -1.
     change
         Changes the rows as they came, before they are scaled.
 
@@ -59,12 +63,14 @@ def gather(
     T : (m, k)
         Their targets, in `dtype`; class numbers are one-hot.
     weights : (m,)
-        The weight of each row; 0 where the row number is -1.
+        The weight of each row; 0 where the row number is -1. None where every row weighs 1.
     """
-    weights = xp.astype(rows >= 0, dtype)
-    rows = xp.maximum(rows, 0)
+    weights = None
+    if padded:
+        weights, rows = xp.astype(rows >= 0, dtype), xp.maximum(rows, 0)
     if "weights" in data:
-        weights *= xp.take(data["weights"], rows, axis=0)
+        given = xp.take(data["weights"], rows, axis=0)
+        weights = given * weights if padded else given
     X = xp.take(data["X"], rows, axis=0)
     X = xp.astype(change(X) if change else X, dtype, copy=False)
     if scale != 1.0:
@@ -101,6 +107,8 @@ class TrainingStep:
         Let every row of a batch count the same in ``loss``: add the mean loss of the batch times its rows.
     distortion
         How the rows, which are images, are distorted; None for not at all.
+    padded
+        Whether row numbers may be -1. If not, an unweighted step need not ask what each row weighs.
     """
 
     xp: Namespace
@@ -112,13 +120,14 @@ class TrainingStep:
     clip: float = 0.0
     mean_loss: bool = False
     distortion: Distortion | None = None
+    padded: bool = True
 
     def __call__(self, state: State, rows: Array, data: State) -> State:
         """Take one step on the rows with the numbers `rows` (m,), and return the new state."""
         xp, state = self.xp, dict(state)
         lr = xp.take(state["rates"], state["t"], axis=0)
-        # clipping, a penalty and Adam need the gradient itself
-        if isinstance(self.optimizer, SGD) and not self.clip and "penalty" not in data:
+        # clipping and Adam need the gradient itself
+        if isinstance(self.optimizer, SGD) and not self.clip:
             state = self.optimizer.descend(xp, state, self.gradients(state, rows, data, lr), lr)
         else:
             state = self.apply(state, self.gradients(state, rows, data), lr)
@@ -138,30 +147,36 @@ class TrainingStep:
 
         computed = forward(xp, self.network, state, X, masks)
         losses, A = self.loss.forward(xp, computed.Z[self.network.depth], T)
-        total = xp.sum(weights, axis=0, keepdims=True)
-        loss = xp.sum(weights * losses, axis=0, keepdims=True)
+        total = float(X.shape[0])
+        if weights is not None:
+            losses, total = weights * losses, xp.sum(weights, axis=0, keepdims=True)
+        loss = xp.sum(losses, axis=0, keepdims=True)
         if "weights" in data:  # a batch that weighs nothing has no gradient
             total = xp.where(total > 0, total, xp.full_like(total, inf))
 
-        dZ = self.loss.backward(xp, A, T, weights / (total if lr is None else total / lr))
-        gradients = backward(xp, self.network, state, computed, dZ, factors=lr is not None)
-        if "penalty" in data:
+        share = (1.0 if lr is None else lr) / total
+        shares = share if weights is None else (weights * share)[:, None]
+        dZ, penalty = self.loss.backward(xp, A, T, shares), data.get("penalty")
+        factors = lr is not None or penalty is not None
+        gradients = backward(xp, self.network, state, computed, dZ, factors=factors)
+        if penalty is not None:
             for name in filter(is_weight, gradients):
-                W = state[name]
-                loss += data["penalty"] / 2.0 * xp.sum(W * W)
-                gradients[name] += data["penalty"] / total * W
+                W, (A, dZ) = state[name], gradients[name]
+                w = xp.reshape(W, (1, -1))
+                loss += penalty / 2.0 * xp.matmul(w, xp.matrix_transpose(w))[0, :]
+                gradients[name] = subtract(xp, penalty * share * W, Product(A, -dZ))
         if self.mean_loss:
             loss *= xp.sum(xp.astype(rows >= 0, loss.dtype), axis=0, keepdims=True) / total
         state["loss"] += loss
         return gradients
 
-    def gather(self, state: State, rows: Array, data: State) -> tuple[Array, Array, Array]:
+    def gather(self, state: State, rows: Array, data: State) -> tuple[Array, Array, Array | None]:
         """Take a batch as `gather` does, and distort its images."""
         change = None
         if self.distortion:
             key = (data["seed"], state["step"])
             change = partial(distort, self.xp, self.distortion, data, key)
-        return gather(self.xp, rows, data, self.loss, self.scale, state["W1"].dtype, change)
+        return gather(self.xp, rows, data, self.loss, self.scale, state["W1"].dtype, self.padded, change)
 
     def masks(self, state: State, data: State, m: int) -> dict[int, Array]:
         """Draw the masks of dropout for a batch of m rows."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -155,9 +156,10 @@ class Run:
         """Let the backend compile before the clock runs, and check the compiled step on training rows."""
         backend, (data, order, _) = self.model.backend, self.feed.sample()
         # as many rows as a part may have, so that the shapes are those of an epoch
-        chunk = self.chunks(np.resize(order, min(self.feed.rows, data["X"].shape[0])))[0]
+        rows = np.resize(order, min(self.feed.rows, data["X"].shape[0]))
+        chunk = np.maximum(self.chunks(rows)[0], 0)
         counting = self._counting(state, self.rates(0, len(chunk)))
-        backend.warm_up(self.step, counting, backend.asarray(chunk), data)
+        backend.warm_up(self.step_for(chunk), counting, backend.asarray(chunk), data)
 
     def advance(
         self, state: State, batches: np.ndarray, rates: np.ndarray, data: State
@@ -183,7 +185,7 @@ class Run:
         """
         backend = self.model.backend
         counting = self._counting(state, rates)
-        after = backend.scan(self.step, counting, backend.asarray(batches), data)
+        after = backend.scan(self.step_for(batches), counting, backend.asarray(batches), data)
         loss = float(backend.to_numpy(after["loss"])[0])
         return {name: after[name] for name in state}, loss
 
@@ -239,6 +241,15 @@ class Run:
             numbers = {"loss": result.loss, **result.metrics}
             metrics |= {f"{name}_{metric}": number for metric, number in numbers.items()}
         return metrics
+
+    def step_for(self, batches: np.ndarray) -> TrainingStep:
+        """The step for some batches: one that does not look for rows of -1, where there are none.
+
+        A step that is compiled or recorded serves all chunks of a run, and the last may have such rows.
+        """
+        eager = self.model.backend.execution.actual == "eager"
+        short = (batches < 0).any() if eager else self.feed.rows % self.batch_size
+        return replace(self.step, padded=bool(short))
 
     def _counting(self, state: State, rates: np.ndarray) -> State:
         """Add the counters of a chunk of steps with these learning rates.
