@@ -1,6 +1,7 @@
 """`xpnet train`."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,10 @@ from typing import Any
 import click
 
 from xpnet import __version__
-from xpnet.backends import Backend, get_backend
+from xpnet.backends import Backend, joined
 from xpnet.cli import source
 from xpnet.cli.folder import CHECKPOINT, HISTORY, MODEL, claimed, way_on
-from xpnet.cli.options import PLACE, Command, class_weights, names, option, rates, sizes
+from xpnet.cli.options import PLACE, Command, backend_of, class_weights, names, option, rates, sizes
 from xpnet.cli.progress import Lines, say
 from xpnet.cli.tables import place, print_table, shown
 from xpnet.data import Dataset
@@ -129,15 +130,17 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
     """Train a network, and write it into the folder of a run.
 
     The folder receives model.safetensors, history.csv, config.json, summary.json, and checkpoint.safetensors,
-    from which --resume continues whatever stopped the run.
+    from which --resume continues whatever stopped the run. Several processes train one network together, as
+    in `mpiexec -n 4 xpnet train`, and a run may be resumed by another number of them.
     """
+    group = joined()
     given = {n for n in options if ctx.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE}
-    stored = _stored(out) if resume else {}
+    stored = group.first(lambda: _stored(out)) if resume else {}
     options |= {name: stored[name] for name in stored.keys() & options.keys() - given}
     try:
         chosen = {name: options[name] for name in asdict(DEFAULT) if options[name] is not None}
         settings = settings_of(chosen, options["loss"])
-        backend = get_backend(**{str(option.name): options[str(option.name)] for option in PLACE})
+        backend = backend_of(**{str(option.name): options[str(option.name)] for option in PLACE})
     except UsageError as error:
         if given:
             raise
@@ -147,7 +150,7 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
     if resume:
         _compare(out, stored, notes)
 
-    with claimed(out, resume=resume) as folder:
+    with nullcontext(Path()) if group.rank else claimed(out, resume=resume) as folder:
         data = source.read(options, LOSSES[options["loss"]].kind.name)
         weights = by_number(options["class_weight"], data.class_names)
         settings = completed(settings, options, data)
@@ -172,12 +175,14 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
             )
         except DivergedError as error:
             raise DivergedError(f"{error}; {way_on(folder)}") from error
-        model.save(folder / MODEL)
+        if not group.rank:
+            model.save(folder / MODEL)
         try:
             result = evaluate(*test, memory=options["memory"])
         except XpnetError as error:
             raise XpnetError(f"the test rows: {error} (the network is kept in {folder / MODEL})") from error
-        _write_summary(folder, model, history, result, settings.seed)
+        if not group.rank:
+            _write_summary(folder, model, history, result, settings.seed)
     taught = enter(model, data.X_train, data.y_train, None, weights)
     note = diagnosis.of_history(model, settings, history, taught)
     if note:
@@ -214,6 +219,8 @@ def _stored(out: Path | None) -> dict[str, Any]:
     stored = Checkpoint(out / CHECKPOINT).load_config()
     stored = source.EARLIER | {"recipe": None} | stored
     check(stored, NOTES, f"{out}: not a run of `xpnet train`")
+    if joined().size > 1:  # each process takes a GPU of its own
+        stored["device"] = stored["device"].partition(":")[0]
     return stored | {"hidden": tuple(stored["sizes"][1:-1])}
 
 
@@ -302,6 +309,7 @@ def _write_summary(folder: Path, model: MLP, history: History, result: Evaluatio
         "backend": backend.name,
         "library_version": backend.version(),
         "device": backend.device,
+        "processes": backend.group.size,
         "threads": backend.threads() if backend.device == "cpu" else None,
         "dtype": model.dtype,
         "precision": backend.precision,

@@ -104,7 +104,7 @@ class Distortion:
 
 
 def points(
-    xp: Namespace, distortion: Distortion, data: State, key: tuple[Array, Array], m: int
+    xp: Namespace, distortion: Distortion, data: State, key: tuple[Array, ...], m: int
 ) -> tuple[Array, Array]:
     """Draw the points of the old image that the pixels of m new images show.
 
@@ -113,7 +113,7 @@ def points(
     data
         ``places``, as for `uniform16`, and `Distortion.constants`.
     key
-        Two arrays of shape (1,), int32: the seed of the run, and the number of its step.
+        As for `uniform16`.
 
     Returns
     -------
@@ -194,7 +194,7 @@ def sample(xp: Namespace, images: Array, shape: tuple[int, ...], y: Array, x: Ar
 
 
 def distort(
-    xp: Namespace, distortion: Distortion, data: State, key: tuple[Array, Array], images: Array
+    xp: Namespace, distortion: Distortion, data: State, key: tuple[Array, ...], images: Array
 ) -> Array:
     """Distort images (m, h * w), each by its own draws; see `points` and `sample`."""
     y, x = points(xp, distortion, data, key, images.shape[0])

@@ -235,7 +235,8 @@ class Stepper:
         described: dict[str, Any] = {"loss": case.loss, "dtype": dtype, "image_shape": IMAGE.shape}
         model = MLP(NETWORK.sizes, backend=backend, parameters=parameters, **described)
         self.run = Run(model, Examples(inputs.images, y, weights), case.settings)
-        self.data = self.run.feed.data
+        self.part = self.run.feed.sample()
+        self.data = self.part.data
         if case.penalty:
             self.data |= place(backend, {"penalty": np.full(1, case.penalty)}, dtype)
 
@@ -255,7 +256,7 @@ class Stepper:
         model = self.run.model
         placed = place(model.backend, state, model.dtype)
         rates = self.run.rates(0, len(batches))
-        return self._fetched(self.run.advance(placed, batches, rates, self.data)[0])
+        return self._fetched(self.run.advance(placed, batches, rates, self.part)[0])
 
     def accuracy(self, state: dict[str, np.ndarray], inputs: Inputs) -> float:
         """The accuracy on some training rows of the network with the parameters of a state, or NaN."""
