@@ -58,6 +58,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "deep smooth 6": DEEP | sized(10, smooth=6),
     "deep shift 1": DEEP | sized(shift=1),
     "deep 60": DEEP | {"epochs": 60, "batch_size": 256},
+    "deep half 60": DEEP | HALF | {"epochs": 60, "batch_size": 256},
     "three": DEEP | {"hidden": (1024, 1024, 1024)},
     "narrow": DEEP | {"hidden": (512, 512)},
     "tower": DEEP | {"hidden": (1024, 512, 256)},
