@@ -10,11 +10,9 @@ import numpy as np
 from PIL import Image
 
 import xpnet
-from xpnet.nn.distortion import Distortion, distort
-from xpnet.training.settings import distortion_of
+from xpnet.nn.distortion import SIZES, Distortion, distort
 
 PATH = Path(__file__).resolve().parents[1] / ".github" / "distortions.png"
-AUGMENT = xpnet.Settings(augment="shift,rotate,scale,shear,elastic").augment
 ROWS, STEPS = (1, 3, 5, 7), 11
 """Training rows that show 0, 1, 2 and 3, and the steps."""
 
@@ -34,8 +32,8 @@ def drawn(distortion: Distortion, images: np.ndarray) -> np.ndarray:
 def main() -> None:
     """Write the sheet."""
     data = xpnet.load_data()
-    distortion = distortion_of(AUGMENT, data.form.image_shape)
-    assert distortion is not None
+    shape = data.form.image_shape or (28, 28)
+    distortion = Distortion(shape, **{name: usual for name, (usual, _) in SIZES.items()})
     digits = drawn(distortion, data.X_train[list(ROWS)])
     framed = np.pad(digits, ((0, 0), (0, 0), (EDGE, EDGE), (EDGE, EDGE)), constant_values=60)
     sheet = np.concatenate([np.concatenate(row, axis=1) for row in framed])
