@@ -47,19 +47,21 @@ DEEP = WIDE | {"hidden": (1024, 1024)}
 
 
 def sized(elastic: float = 8, **sizes: float) -> dict[str, Any]:
-    """The usual distortions with some other sizes."""
-    usual = {"shift": 2, "rotate": 15, "scale": 0.15, "shear": 0.15, "elastic": elastic}
-    return {"augment": {name: size for name, size in (usual | sizes).items() if size}}
+    """The distortions of most candidates, with some other sizes."""
+    most = {"shift": 2, "rotate": 15, "scale": 0.15, "shear": 0.15, "elastic": elastic}
+    return {"augment": {name: float(size) for name, size in (most | sizes).items() if size}}
 
 
+WIDE = {"hidden": (800,), "optimizer": "adam", "batch_size": 128, "epochs": 20, **sized()}
+DEEP = WIDE | {"hidden": (1024, 1024)}
 SGD: dict[str, Any] = {"optimizer": "sgd", "momentum": 0.9, "lr": 0.05}
 HALF = sized(5, shift=1, rotate=8, scale=0.08, shear=0.08)
 
 CANDIDATES: dict[str, dict[str, Any]] = {
     "wide plain": WIDE | {"augment": None},
     "wide": WIDE,
-    "wide elastic alone": WIDE | {"augment": "elastic"},
-    "wide no elastic": WIDE | {"augment": "shift,rotate,scale,shear"},
+    "wide elastic alone": WIDE | sized(shift=0, rotate=0, scale=0, shear=0),
+    "wide no elastic": WIDE | sized(0),
     "wide elastic 5": WIDE | sized(5),
     "wide elastic 12": WIDE | sized(12),
     "wide half": WIDE | HALF,
