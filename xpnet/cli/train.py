@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import click
@@ -32,11 +33,14 @@ from xpnet.training.settings import METRICS, settings_of
 
 DEFAULT = Settings()
 
-DISTORTED = {"augment": "shift,rotate,scale,shear,elastic", "optimizer": "adam", "validation": "0"}
-RECIPES = {
-    "mnist-short": {"hidden": "1024,1024", "epochs": "20", "batch_size": "256"} | DISTORTED,
-    "mnist-best": {"hidden": "1024,1024", "epochs": "150", "batch_size": "256"} | DISTORTED,
+DISTORTED = {
+    "augment": "shift,rotate,scale,shear,elastic",
+    "hidden": "1024,1024",
+    "optimizer": "adam",
+    "batch_size": "256",
+    "validation": "0",
 }
+RECIPES = {"mnist-short": DISTORTED | {"epochs": "15"}, "mnist-best": DISTORTED | {"epochs": "60"}}
 """Named sets of options. They come from bench/recipes.py; bench/README.md has their results."""
 
 NOTES = source.FIELDS | {
@@ -63,17 +67,21 @@ def _use_recipe(ctx: click.Context, param: click.Parameter, name: str | None) ->
     return name
 
 
-def _typed(recipe: Mapping[str, str]) -> str:
-    """The options of a recipe as one would type them."""
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in recipe.items())
+def _shown_recipes() -> str:
+    """Every recipe as one would type it, for the help, which must not wrap it at hyphens."""
+    lines = ["\b", "Recipes:"]
+    for name, recipe in RECIPES.items():
+        words = " ".join(f"--{option.replace('_', '-')} {value}" for option, value in recipe.items())
+        indents: dict[str, Any] = {"initial_indent": "  ", "subsequent_indent": "    "}
+        lines += wrap(f"{name}: {words}", 76, break_on_hyphens=False, **indents)
+    return "\n".join(lines)
 
 
 GROUPS = {
     "Recipe": (
         option(
             "--recipe",
-            "; ".join([f"{name}: {_typed(recipe)}" for name, recipe in RECIPES.items()])
-            + "; what is given beside it wins.",
+            "A named set of options, shown below; those given beside it win.",
             RECIPES,
             is_eager=True,
             callback=_use_recipe,
@@ -124,7 +132,7 @@ GROUPS = {
 }
 
 
-@click.command(cls=Command, groups=GROUPS)
+@click.command(cls=Command, groups=GROUPS, epilog=_shown_recipes())
 @click.pass_context
 def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **options: Any) -> None:
     """Train a network, and write it into the folder of a run.
