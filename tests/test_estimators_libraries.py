@@ -5,6 +5,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -378,15 +379,16 @@ class Column(pd.Series):  # type: ignore[misc]
 
 def test_a_frame_on_a_gpu_is_converted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its rows stay there, its names are known, and its labels, which may be words, come to the host."""
-    made = []
-    monkeypatch.setattr(Frame, "to_cupy", lambda frame, one=Frame.to_cupy: made.append(0) or one(frame))
+    convert = Frame.to_cupy
+    made = Mock(side_effect=lambda frame: convert(frame))
+    monkeypatch.setattr(Frame, "to_cupy", lambda frame: made(frame))
     names, words = list("abcdef"), np.array(["ant", "bee", "cow"])[CLASSES]
     rows, labels, weights = Frame(X, columns=names), Column(words), Column(WEIGHTS)
     with spied() as seen:
         found = fitted("classes", {"max_iter": 3, "weights": weights}, rows, labels)
         answer = found.predict_proba(rows)
     assert [shape for shape in seen if LENGTHS & set(shape)] == []
-    assert len(made) == 2
+    assert made.call_count == 2
     expected = fitted("classes", {"max_iter": 3, "weights": WEIGHTS}, X, words)
     assert_equal(found, expected)
     assert at_home(answer, on_device(X))
