@@ -128,7 +128,7 @@ def class_weights(text: str) -> str | dict[str, float]:
 
 MEMORY = option(
     "--memory",
-    "Stream rows that need more, such as 4GB or 512M (1K is 1,024 bytes), from IDX or .npy.",
+    "Stream rows that need more, such as 4GB or 512M (1K is 1,024 bytes).",
     amount,
 )
 DEVICE = option(

@@ -10,7 +10,6 @@ from itertools import chain, groupby
 from math import isqrt, prod
 from pathlib import Path
 from shutil import copyfileobj, rmtree
-from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 import click
@@ -80,6 +79,8 @@ def predict(path: Path, inputs: tuple[str, ...], top: int, as_json: bool, as_csv
 @contextmanager
 def _files(inputs: Iterable[str]) -> Iterator[list[tuple[str, Path]]]:
     """The files of inputs, with their names: standard input, which ``-`` means, is copied into one."""
+    from tempfile import TemporaryDirectory
+
     with TemporaryDirectory(prefix="xpnet-") as folder:
         held = Path(folder) / "standard input"
         if "-" in inputs:

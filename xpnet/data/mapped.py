@@ -9,7 +9,6 @@ import mmap
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from tempfile import TemporaryFile, gettempdir
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
@@ -77,6 +76,8 @@ def gathered(parts: Iterable[np.ndarray], memory: int | None) -> np.ndarray:
     """
     if memory is None:
         return np.concatenate(list(parts))
+    from tempfile import TemporaryFile, gettempdir
+
     rows = 0
     try:
         with TemporaryFile() as file:
