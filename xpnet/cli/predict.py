@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain, groupby
+from itertools import chain
 from math import isqrt, prod
 from pathlib import Path
 from shutil import copyfileobj, rmtree
@@ -117,21 +117,17 @@ def _pieces(
 ) -> Iterator[tuple[str, int, Iterable[str], np.ndarray]]:
     """The rows of files, some at a time: their source, the number of the first, and the names of all."""
     features, at_once = model.network.sizes[0], max(1, NUMBERS_AT_ONCE // max(model.network.sizes))
-    for form, group in groupby(files, lambda pair: _form(pair[1])):
+    for source, path in files:
+        form = _form(path)
         if form == ".png":
-            images, shape = list(group), _image_shape(model)
-            for start in range(0, len(images), at_once):
-                some = images[start : start + at_once]
-                X = np.array([read_image(path, shape).reshape(-1) for _, path in some])
-                yield "images", start, [quote(source) for source, _ in some], X
+            yield source, 0, [quote(source)], read_image(path, _image_shape(model)).reshape(1, -1)
             continue
-        for source, path in group:
-            rows = _table(path, model) if form in TABLES else pieces(_array(path, form, features), at_once)
-            start, name = 0, quote(source.replace("%", "%%") + ":%d")
-            for X in rows:
-                number = start + (FIRST if form in TABLES else 0)
-                yield source, start, map(name.__mod__, range(number, number + len(X))), X
-                start += len(X)
+        rows = _table(path, model) if form in TABLES else pieces(_array(path, form, features), at_once)
+        start, name = 0, quote(source.replace("%", "%%") + ":%d")
+        for X in rows:
+            number = start + (FIRST if form in TABLES else 0)
+            yield source, start, map(name.__mod__, range(number, number + len(X))), X
+            start += len(X)
 
 
 def _image_shape(model: MLP) -> Form:

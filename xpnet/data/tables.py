@@ -1,8 +1,9 @@
 """Tables: CSV files with a line of names, and Parquet files, which pyarrow reads piece by piece."""
 
 import csv
+from bisect import bisect_left
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from io import BufferedReader, TextIOWrapper
 from itertools import chain
@@ -190,14 +191,13 @@ class Table:
             said = f"column {name!r} holds {brief(str(column.type))}, not numbers; leave it out with --drop"
             raise XpnetError(f"{self.path}: {said} {name}") from error
         except self.pa.ArrowInvalid:
-            row, end = 0, len(column)
-            while end - row > 1:
-                middle = (row + end) // 2
-                try:
-                    self._cast(column[row:middle])
-                    row = middle
-                except self.pa.ArrowInvalid:
-                    end = middle
+
+            def fails(row: int) -> bool:
+                with suppress(self.pa.ArrowInvalid):
+                    return self._cast(column[: row + 1]) is None
+                return True
+
+            row = bisect_left(range(len(column)), True, key=fails)
         if row >= 0:
             raise self._wrong(first, row, name, column[row].as_py())
         return found
