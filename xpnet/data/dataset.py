@@ -166,7 +166,10 @@ def load_data(
     if y_train.shape[1:] != y_test.shape[1:]:
         shapes = f"{y_train.shape} and {y_test.shape}"
         raise XpnetError(f"{path}: y_train and y_test have shapes {shapes}; their rows must be alike")
-    return Dataset(X_train, y_train, X_test, y_test, targets, names)
+    shape = arrays["x_train"][1].shape[1:]
+    images = len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)
+    form = Form(image_shape=shape) if images else UNKNOWN
+    return Dataset(X_train, y_train, X_test, y_test, targets, names, form)
 
 
 def load_test(
