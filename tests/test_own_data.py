@@ -260,7 +260,7 @@ def test_unknown_columns_values_and_labels_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "images"])
 def test_rows_larger_than_the_memory_are_streamed_from_a_temporary_file(tmp_path: Path, kind: str) -> None:
-    options = {"form": COLOURED, "test": 0.25}
+    options: dict[str, Any] = {"form": COLOURED, "test": 0.25}
     if kind == "csv":
         path = write_csv(tmp_path / "shop.csv", SHOP)
     elif kind == "parquet":

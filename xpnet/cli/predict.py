@@ -5,7 +5,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 from math import isqrt, prod
 from pathlib import Path
@@ -79,19 +79,28 @@ def predict(path: Path, inputs: tuple[str, ...], top: int, as_json: bool, as_csv
 @contextmanager
 def _files(inputs: Iterable[str]) -> Iterator[list[tuple[str, Path]]]:
     """The files of inputs, with their names: standard input, which ``-`` means, is copied into one."""
-    from tempfile import TemporaryDirectory
-
-    with TemporaryDirectory(prefix="xpnet-") as folder:
-        held = Path(folder) / "standard input"
-        if "-" in inputs:
-            if sys.stdin is None:  # closed by the caller, as by <&-
-                raise XpnetError("-: standard input is closed")
-            signals.last_words = lambda: rmtree(folder, ignore_errors=True) or ""
-            with held.open("wb") as file:
-                copyfileobj(sys.stdin.buffer, file)
-            held = held.rename(f"{held}{_form(held)}")
+    with ExitStack() as stack:
+        held = _standard_input(stack) if "-" in inputs else Path()
         pairs = ([("-", held)] if source == "-" else _within(source) for source in inputs)
         yield list(chain.from_iterable(pairs))
+
+
+def _standard_input(stack: ExitStack) -> Path:
+    """Copy standard input to a file that goes with the stack."""
+    from tempfile import TemporaryDirectory
+
+    if sys.stdin is None:  # closed by the caller, as by <&-
+        raise XpnetError("-: standard input is closed")
+    folder = Path(stack.enter_context(TemporaryDirectory(prefix="xpnet-")))
+
+    def removed() -> str:
+        rmtree(folder, ignore_errors=True)
+        return ""
+
+    held, signals.last_words = folder / "standard input", removed
+    with held.open("wb") as file:
+        copyfileobj(sys.stdin.buffer, file)
+    return held.rename(f"{held}{_form(held)}")
 
 
 def _within(source: str) -> list[tuple[str, Path]]:
