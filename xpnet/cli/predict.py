@@ -18,7 +18,6 @@ import numpy as np
 
 from xpnet.backends import get_backend
 from xpnet.cli import signals, streams
-from xpnet.cli.folder import model_of
 from xpnet.cli.options import JSON, PLACE, Command, option
 from xpnet.cli.tables import printable
 from xpnet.data import Form
@@ -32,6 +31,7 @@ from xpnet.data.tables import SUFFIXES as TABLES
 from xpnet.errors import UsageError, XpnetError
 from xpnet.files import opened
 from xpnet.model import MLP, load
+from xpnet.runs import model_of
 
 NUMBERS_AT_ONCE = 2**22
 """Numbers that are read at a time, or answered."""

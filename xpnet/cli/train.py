@@ -10,9 +10,10 @@ import click
 from xpnet import __version__
 from xpnet.backends import Backend, get_backend
 from xpnet.cli import source
-from xpnet.cli.folder import CHECKPOINT, HISTORY, MODEL, claimed, way_on
+from xpnet.cli.folder import claimed
 from xpnet.cli.options import PLACE, Command, class_weights, names, option, rates, sizes
 from xpnet.cli.progress import Lines, say
+from xpnet.cli.report import command_of
 from xpnet.cli.tables import place, print_table, shown
 from xpnet.data import Dataset
 from xpnet.errors import DivergedError, UsageError, XpnetError
@@ -22,6 +23,8 @@ from xpnet.nn.activations import ACTIVATIONS
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.optimizers import OPTIMIZERS
 from xpnet.nn.schedules import SCHEDULES
+from xpnet.page import report as write_report
+from xpnet.runs import CHECKPOINT, EARLIER, FIELDS, HISTORY, MODEL, read, way_on
 from xpnet.schema import WHOLE, check
 from xpnet.training import Checkpoint, Evaluation, History, Settings, check_evaluation, diagnosis, evaluate
 from xpnet.training import train as train_model
@@ -30,7 +33,7 @@ from xpnet.training.settings import METRICS, settings_of
 
 DEFAULT = Settings()
 
-NOTES = source.FIELDS | {
+NOTES = FIELDS | {
     "threads": (None, WHOLE),
     "cpu_threads": (None, WHOLE),
     "class_weight": (None, "balanced", dict),
@@ -87,6 +90,7 @@ GROUPS = {
     "Run": (
         option("--out", "A new folder.  [default: in runs/]", click.Path(path_type=Path), metavar="DIR"),
         option("--resume", "Resume the run in --out, with the options that it had.", is_flag=True),
+        option("--report", "Write a page that shows what was learned, as `xpnet report` does.", is_flag=True),
         option("--quiet", "Show no progress.", is_flag=True),
     ),
 }
@@ -94,7 +98,9 @@ GROUPS = {
 
 @click.command(cls=Command, groups=GROUPS)
 @click.pass_context
-def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **options: Any) -> None:
+def train(
+    ctx: click.Context, /, out: Path | None, resume: bool, report: bool, quiet: bool, **options: Any
+) -> None:
     """Train a network, and write it into the folder of a run.
 
     The folder receives model.safetensors, history.csv, config.json, summary.json, and checkpoint.safetensors,
@@ -117,7 +123,7 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
         _compare(out, stored, notes)
 
     with claimed(out, resume=resume) as folder:
-        data = source.read(options, LOSSES[options["loss"]].kind.name)
+        data = read(options, LOSSES[options["loss"]].kind.name)
         settings = completed(settings, options, data)
         model = _network(options, data, settings.seed, backend)
         test, standardize = (model, data.X_test, data.y_test), _standardized(options, data)
@@ -149,7 +155,8 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
     note = diagnosis.of_history(model, settings, history)
     if note:
         say(f"xpnet: note: {note}")
-    _print_results(folder, model, history, result, data)
+    page = str(write_report(folder)) if report else command_of(folder)
+    _print_results(folder, model, history, result, data, page)
 
 
 def _network(options: Mapping[str, Any], data: Dataset, seed: int, backend: Backend) -> MLP:
@@ -179,7 +186,7 @@ def _stored(out: Path | None) -> dict[str, Any]:
             f"{out}: no run to resume, for there is no {CHECKPOINT}; to begin one, omit --resume"
         )
     stored = Checkpoint(out / CHECKPOINT).load_config()
-    stored = source.EARLIER | stored
+    stored = EARLIER | stored
     check(stored, NOTES, f"{out}: not a run of `xpnet train`")
     return stored | {"hidden": tuple(stored["sizes"][1:-1])}
 
@@ -241,7 +248,9 @@ class _RunCheckpoint(Checkpoint):
         self.rows = len(history.epochs)
 
 
-def _print_results(folder: Path, model: MLP, history: History, result: Evaluation, data: Dataset) -> None:
+def _print_results(
+    folder: Path, model: MLP, history: History, result: Evaluation, data: Dataset, page: str
+) -> None:
     epochs = f"{len(history.epochs)} epoch{'s' if len(history.epochs) > 1 else ''}"
     best = f", the best of them {history.best}" if history.best else ""
     facts = [
@@ -252,7 +261,7 @@ def _print_results(folder: Path, model: MLP, history: History, result: Evaluatio
         ("network", str(model.network)),
         ("parameters", f"{model.network.size:,}"),
     ]
-    print_table([*facts, *place(model), ("folder", str(folder))])
+    print_table([*facts, *place(model), ("folder", str(folder)), ("report", page)])
 
 
 def _write_summary(folder: Path, model: MLP, history: History, result: Evaluation, seed: int) -> None:
