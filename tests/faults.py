@@ -6,10 +6,13 @@ of the table by itself, and must pass.
 """
 
 import importlib
+import json
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import partial
+from io import StringIO
 from typing import Any, NamedTuple
 
 import pytest
@@ -239,3 +242,18 @@ def pytest_configure(config: pytest.Config) -> None:
             plant(fault.target, fault.wrong)
         elif asked == "none":
             plant(fault.target, lambda right, *arguments, **options: right(*arguments, **options))
+
+
+def main() -> None:
+    """Run files of tests once with each fault, all in this process, and print how they ended, as JSON."""
+    faults, library, files = json.loads(sys.argv[1])
+    options = ["-qx", "-n", "0", "-p", "no:cacheprovider", "--tb=line", "-p", "tests.faults"]
+    options += ["-m", "not slow", "--backend", library]
+    ended: dict[str, tuple[int, str]] = {}
+    for fault in faults:
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("tests", "xpnet")]:
+            del sys.modules[name]  # what was planted before
+        with redirect_stdout(StringIO()) as output:
+            code = pytest.main([*options, "--fault", fault, *files])
+        ended[fault] = int(code), output.getvalue()
+    print(json.dumps(ended))

@@ -393,6 +393,9 @@ def test_jax_compiles_once_for_any_number_of_steps_and_reads_nothing() -> None:
         for count in (1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 106, PADDED - 1, PADDED):
             steps(count)
         assert step.times == compiled
+        made = get_backend("cpu", "jax")  # another shares what was compiled
+        steps(1)
+        assert step.times == compiled
         steps(PADDED + 1)
         assert step.times > compiled
 

@@ -54,7 +54,7 @@ def of_run(folder: Path) -> dict[str, Any]:
     XpnetError
         The folder does not tell them.
     """
-    path = folder / "config.json"
+    path = folder / CONFIG
     try:
         config = EARLIER | {"seed": 0} | read_json(path)
         check(config, FIELDS | {"memory": (None, WHOLE), "seed": range(2**31)}, str(path))

@@ -32,7 +32,7 @@ class JAXBackend(Backend):
     def __init__(self, kind: str, index: int = 0, **options: str) -> None:
         super().__init__(kind, index, **options)
         self.jax_device = self.module.devices("gpu" if kind == "cuda" else kind)[index]
-        self._run = self.module.jit(self._steps, static_argnums=(0, 1), donate_argnums=2)
+        self._run = _compiled(self.module)
         # arrays of -1, moved to the device the first time
         self._filled = cache(lambda *shape: self.from_numpy(np.full(shape, -1, dtype=np.int32)))
 
@@ -113,17 +113,6 @@ class JAXBackend(Backend):
             return int(told)
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
-    def _steps(
-        self, step: Step, count: int, state: State, last: Array, batches: Array, data: State
-    ) -> tuple[State, Array]:
-        """Take `count` steps after batch number `last`; also returns the number of the last batch then."""
-        lax = self.module.lax
-
-        def one(i: Array, state: State) -> State:
-            return step(state, lax.dynamic_index_in_dim(batches, last + 1 + i, keepdims=False), data)
-
-        return lax.fori_loop(0, count, one, state), last + count
-
     def scan(self, step: Step, state: State, batches: Array, data: State, steps: int = 0) -> State:
         """Take the first `steps` steps, or all, in blocks, and what is left one by one. Donate the state.
 
@@ -142,6 +131,24 @@ class JAXBackend(Backend):
     def warm_up(self, step: Step, state: State, batches: Array, data: State) -> None:
         """Compile for the shapes of `batches`, and take a few steps."""
         self.synchronize(self.scan(step, self.copy(state), batches, data, min(BLOCK + 1, batches.shape[0])))
+
+
+@cache
+def _compiled(jax: Any) -> Any:
+    """The loop of steps: one function for all backends, so that equal steps are compiled once in a process.
+
+    It takes `count` steps after batch number `last`, and also returns the number of the last batch then.
+    """
+
+    def steps(
+        step: Step, count: int, state: State, last: Array, batches: Array, data: State
+    ) -> tuple[State, Array]:
+        def one(i: Array, state: State) -> State:
+            return step(state, jax.lax.dynamic_index_in_dim(batches, last + 1 + i, keepdims=False), data)
+
+        return jax.lax.fori_loop(0, count, one, state), last + count
+
+    return jax.jit(steps, static_argnums=(0, 1), donate_argnums=2)
 
 
 def _rounding(jnp: Any) -> Patched:

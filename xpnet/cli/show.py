@@ -56,8 +56,8 @@ def chart(lines: Mapping[str, Sequence[float]], width: int, metric: str) -> list
     across = max(FEWEST, min(WIDTH, width - margin - 1))
     cells = np.full((HEIGHT, across), " ")
     for mark, line in reversed([*zip(MARKS, lines.values(), strict=False)]):
-        for x in range(across):
-            value = line[round(x * (len(line) - 1) / (across - 1))]
+        at = np.linspace(0, len(line) - 1, across)
+        for x, value in enumerate(np.interp(at, np.arange(len(line)), line).tolist()):
             if isfinite(value):
                 cells[round((high - value) / ((high - low) or 1.0) * (HEIGHT - 1)), x] = mark
     left = [labels[0], *[""] * (HEIGHT - 2), labels[1]]
@@ -99,6 +99,7 @@ def _print_pictures(story: Story, count: int) -> None:
     X = story.arrays["pool.X"][:fit].astype(np.float64).reshape(-1, h, w, depth).mean(axis=3)
     low, high = X.min(initial=np.inf), X.max(initial=-np.inf)
     ink = np.pad(X - low > (high - low) / 2, ((0, 0), (0, h % 2), (0, 0)))
+    ink = ink[:, : -(-int(np.flatnonzero(ink.any(axis=(0, 2))).max(initial=0) + 1) // 2) * 2]
     halves = ink[:, ::2] + 2 * ink[:, 1::2]
     pictures = [["".join(HALVES[k] for k in row) for row in picture] for picture in halves]
     click.echo(

@@ -24,7 +24,7 @@ from xpnet.nn.losses import LOSSES
 from xpnet.nn.optimizers import OPTIMIZERS
 from xpnet.nn.schedules import SCHEDULES
 from xpnet.page import report as write_report
-from xpnet.runs import CHECKPOINT, EARLIER, FIELDS, HISTORY, MODEL, read, way_on
+from xpnet.runs import CHECKPOINT, CONFIG, EARLIER, FIELDS, HISTORY, MODEL, SUMMARY, read, way_on
 from xpnet.schema import WHOLE, check
 from xpnet.training import Checkpoint, Evaluation, History, Settings, check_evaluation, diagnosis, evaluate
 from xpnet.training import train as train_model
@@ -33,7 +33,15 @@ from xpnet.training.settings import METRICS, settings_of
 
 DEFAULT = Settings()
 
+DISTORTED = {"augment": "shift,rotate,scale,shear,elastic", "optimizer": "adam", "validation": "0"}
+RECIPES = {
+    "mnist-short": {"hidden": "1024,1024", "epochs": "20", "batch_size": "256"} | DISTORTED,
+    "mnist-best": {"hidden": "1024,1024", "epochs": "150", "batch_size": "256"} | DISTORTED,
+}
+"""Named sets of options. They come from bench/recipes.py; bench/README.md has their results."""
+
 NOTES = FIELDS | {
+    "recipe": (None, *RECIPES),
     "threads": (None, WHOLE),
     "cpu_threads": (None, WHOLE),
     "class_weight": (None, "balanced", dict),
@@ -50,7 +58,28 @@ def setting(name: str, text: str, kind: Any = None) -> click.Option:
     return option("--" + name.replace("_", "-"), text, kind or type(default), default)
 
 
+def _use_recipe(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
+    """Make the options of a recipe the defaults."""
+    ctx.default_map = RECIPES.get(name or "")
+    return name
+
+
+def _typed(recipe: Mapping[str, str]) -> str:
+    """The options of a recipe as one would type them."""
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in recipe.items())
+
+
 GROUPS = {
+    "Recipe": (
+        option(
+            "--recipe",
+            "; ".join([f"{name}: {_typed(recipe)}" for name, recipe in RECIPES.items()])
+            + "; what is given beside it wins.",
+            RECIPES,
+            is_eager=True,
+            callback=_use_recipe,
+        ),
+    ),
     "Data": (
         *source.OPTIONS,
         setting("validation", "Fraction of the training rows held back for validation; 0 for none."),
@@ -78,6 +107,7 @@ GROUPS = {
         option("--weight-decay", "Decay of every weight in a step.  [default: 0; 0.01 for adamw]", float),
         option("--clip", "Largest norm of the gradient of a batch.", float, metavar="NORM"),
         option("--dropout", "Share of units left out: 0.2 hidden; 0.1,0.5 input, hidden.", rates),
+        option("--augment", "Distort images: shift,rotate,scale,shear,elastic; or shift=2,rotate=15."),
         option("--class-weight", "Weights of classes: balanced, or 0=1,1=5; others weigh 1.", class_weights),
         setting("schedule", "Fall of the learning rate; plateau: when --monitor stops improving.", SCHEDULES),
         setting("warmup", "Steps in which the learning rate rises at the start."),
@@ -117,7 +147,7 @@ def train(
         if given:
             raise
         raise XpnetError(f"{out}: the settings of the run are damaged: {error}") from error
-    notes = source.noted(options) | {name: options[name] for name in ("threads", "class_weight")}
+    notes = source.noted(options) | {name: options[name] for name in ("threads", "class_weight", "recipe")}
     notes["cpu_threads"] = backend.threads() if backend.device == "cpu" else None
     if resume:
         _compare(out, stored, notes)
@@ -186,16 +216,18 @@ def _stored(out: Path | None) -> dict[str, Any]:
             f"{out}: no run to resume, for there is no {CHECKPOINT}; to begin one, omit --resume"
         )
     stored = Checkpoint(out / CHECKPOINT).load_config()
-    stored = EARLIER | stored
+    stored = EARLIER | {"recipe": None} | stored
     check(stored, NOTES, f"{out}: not a run of `xpnet train`")
     return stored | {"hidden": tuple(stored["sizes"][1:-1])}
 
 
 def _compare(out: Path | None, stored: dict[str, Any], notes: dict[str, Any]) -> None:
     """Compare what the library's checkpoint does not know with what it was when the run began."""
-    was, threads = stored["class_weight"], stored["cpu_threads"]
-    if was != notes["class_weight"]:
-        raise XpnetError(f"{out}: class_weight was {was}, not {notes['class_weight']}: resume with the same")
+    for name in ("class_weight", "recipe"):
+        was, now = stored[name], notes[name]
+        if was != now:
+            raise XpnetError(f"{out}: {name} was {was}, not {now}: resume with the same")
+    threads = stored["cpu_threads"]
     if threads != notes["cpu_threads"]:
         now = f"resumes with {notes['cpu_threads']}: its last bits may differ"
         say(f"xpnet: note: this run began with {threads} CPU thread(s) and {now}")
@@ -240,7 +272,7 @@ class _RunCheckpoint(Checkpoint):
         folder, history = self.path.parent, standing.history
         if self.rows is None:
             config = standing.notes | standing.config
-            write_json(folder / "config.json", {"xpnet": __version__, **dict(sorted(config.items()))})
+            write_json(folder / CONFIG, {"xpnet": __version__, **dict(sorted(config.items()))})
         if not self.rows:  # all rows, because a run that was killed may have left fewer
             write_atomically(folder / HISTORY, history.csv().encode(), parents=False)
         elif len(history.epochs) > self.rows:
@@ -284,4 +316,4 @@ def _write_summary(folder: Path, model: MLP, history: History, result: Evaluatio
         "parameters": model.network.size,
         "xpnet": __version__,
     }
-    write_json(folder / "summary.json", summary)
+    write_json(folder / SUMMARY, summary)

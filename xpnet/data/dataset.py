@@ -165,7 +165,9 @@ def load_data(
     if y_train.shape[1:] != y_test.shape[1:]:
         shapes = f"{y_train.shape} and {y_test.shape}"
         raise XpnetError(f"{path}: y_train and y_test have shapes {shapes}; their rows must be alike")
-    form = Form(image_shape=_image_shape(arrays["x_train"][1].shape[1:]))
+    shape = arrays["x_train"][1].shape[1:]
+    images = len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)
+    form = Form(image_shape=shape) if images else UNKNOWN
     return Dataset(X_train, y_train, X_test, y_test, targets, names, form)
 
 
@@ -287,12 +289,6 @@ def _number_names(arrays: Arrays, known: Sequence[str] | None) -> tuple[str, ...
         codes, known = class_numbers(codes, names, known, what)
         arrays[key] = what, codes
     return None if known is None else tuple(known)
-
-
-def _image_shape(shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The shape of images of which an array holds many: (28, 28) of (28, 28) or (28, 28, 1); (28, 28, 3)."""
-    shape = shape[:2] if shape[2:] == (1,) else shape
-    return shape if len(shape) == 2 or shape[2:] == (3,) else None
 
 
 def _check_enough(path: Path, X: np.ndarray, targets: str, classes: int) -> None:

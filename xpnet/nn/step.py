@@ -14,16 +14,20 @@ A step never changes `data`, which holds
 ``weights``  (n,)         optional: the weight of each row in the loss, 0 or more
 ``mean, std``  (fan_in,)  optional: each column x of X becomes (x - mean) / std
 ``penalty``  (1,)         optional: the alpha of the penalty alpha / (2 sum of weights) |W|^2
-``seed``  (1,)            with dropout: the seed of its masks
-``places``  (p,)          with dropout: 0, 1, …, p - 1, for `uniform16`
+``seed``  (1,)            with dropout or distortion: the seed of their random numbers
+``places``  (p,)          with them: 0, 1, …, p - 1, for `uniform16`
+``across, down, lines``   with distortion: see `Distortion.constants`
 ========================  =====================================================================
 
 A row number of -1 fills up a batch that is too short. Such a row has weight 0 in the loss.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 
+from xpnet.nn.distortion import Distortion, distort
 from xpnet.nn.dropout import dropout_masks
 from xpnet.nn.losses import Loss
 from xpnet.nn.metrics import CLASSES, one_hot
@@ -33,9 +37,20 @@ from xpnet.nn.typing import Array, Namespace, State
 
 
 def gather(
-    xp: Namespace, rows: Array, data: State, loss: Loss, scale: float, dtype: object
+    xp: Namespace,
+    rows: Array,
+    data: State,
+    loss: Loss,
+    scale: float,
+    dtype: object,
+    change: Callable[[Array], Array] | None = None,
 ) -> tuple[Array, Array, Array]:
     """Take a batch of m rows from the data.
+
+    Parameters
+    ----------
+    change
+        Changes the rows as they came, before they are scaled.
 
     Returns
     -------
@@ -50,7 +65,8 @@ def gather(
     rows = xp.maximum(rows, 0)
     if "weights" in data:
         weights *= xp.take(data["weights"], rows, axis=0)
-    X = xp.astype(xp.take(data["X"], rows, axis=0), dtype, copy=False)
+    X = xp.take(data["X"], rows, axis=0)
+    X = xp.astype(change(X) if change else X, dtype, copy=False)
     if scale != 1.0:
         X *= 1.0 / scale  # a product takes half as long as a quotient
     if "mean" in data:
@@ -83,6 +99,8 @@ class TrainingStep:
         The largest norm of the gradient; a longer gradient is scaled down. 0 for no limit.
     mean_loss
         Let every row of a batch count the same in ``loss``: add the mean loss of the batch times its rows.
+    distortion
+        How the rows, which are images, are distorted; None for not at all.
     """
 
     xp: Namespace
@@ -93,6 +111,7 @@ class TrainingStep:
     dropout: tuple[float, ...] = ()
     clip: float = 0.0
     mean_loss: bool = False
+    distortion: Distortion | None = None
 
     def __call__(self, state: State, rows: Array, data: State) -> State:
         """Take one step on the rows with the numbers `rows` (m,), and return the new state."""
@@ -114,7 +133,7 @@ class TrainingStep:
         weights stay products, as for `backward`.
         """
         xp = self.xp
-        X, T, weights = gather(xp, rows, data, self.loss, self.scale, state["W1"].dtype)
+        X, T, weights = self.gather(state, rows, data)
         masks = self.masks(state, data, X.shape[0])
 
         computed = forward(xp, self.network, state, X, masks)
@@ -135,6 +154,14 @@ class TrainingStep:
             loss *= xp.sum(xp.astype(rows >= 0, loss.dtype), axis=0, keepdims=True) / total
         state["loss"] += loss
         return gradients
+
+    def gather(self, state: State, rows: Array, data: State) -> tuple[Array, Array, Array]:
+        """Take a batch as `gather` does, and distort its images."""
+        change = None
+        if self.distortion:
+            key = (data["seed"], state["step"])
+            change = partial(distort, self.xp, self.distortion, data, key)
+        return gather(self.xp, rows, data, self.loss, self.scale, state["W1"].dtype, change)
 
     def masks(self, state: State, data: State, m: int) -> dict[int, Array]:
         """Draw the masks of dropout for a batch of m rows."""

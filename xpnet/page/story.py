@@ -20,7 +20,7 @@ from xpnet.model import MLP, load
 from xpnet.nn.dense import dense
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.step import gather
-from xpnet.runs import CHECKPOINT, SUMMARY, model_of, of_run, read
+from xpnet.runs import CHECKPOINT, EARLIER, SUMMARY, model_of, of_run, read
 from xpnet.schema import check
 from xpnet.training import Checkpoint, History, Settings, evaluate
 from xpnet.training.inputs import enter
@@ -62,11 +62,11 @@ def of_folder(folder: FilePath) -> Story:
         raise XpnetError(f"{path}: give the folder of a run, which `xpnet train` made")
     model = load(model_of(path), backend=get_backend("cpu", "numpy"))
     standing, summary = Checkpoint(path / CHECKPOINT).load(), read_json(path / SUMMARY)
-    config = standing.notes | standing.config
+    config = EARLIER | standing.notes | standing.config
     story = _told(model, standing.history)
     facts = story.facts
     facts |= {"title": path.resolve().name, "command": command(config, model)}
-    facts["settings"] += [[name, value] for name, value in config.items() if name in _named(config)]
+    facts["settings"] += [[name, _text(config[name])] for name in _named(config)]
     facts["environment"] = _environment(summary, config, str(path / SUMMARY))
     facts["result"] = {name[5:]: value for name, value in summary.items() if name.startswith("test_")}
     start = MLP(**model.description, seed=config["seed"], backend=model.backend).host_parameters()
@@ -91,28 +91,17 @@ def of_model(model: MLP, X: Any, y: Any, history: History | None) -> Story:
 
 def command(config: Mapping[str, Any], model: MLP) -> str:
     """The command that makes a run anew."""
-    said: dict[str, Any] = {"data": None if config["data"] == "mnist" else config["data"]}
-    said |= {name: config.get(name) for name in ("test", "label", "one_hot", "drop", "size", "memory")}
-    size, weights = said["size"], config.get("class_weight")
-    said["size"] = size and "x".join(map(str, size))
-    said["hidden"] = config["sizes"][1:-1]
+    said = {"data": None if config["data"] == "mnist" else config["data"], "hidden": config["sizes"][1:-1]}
+    said |= {name: config[name] for name in ("test", "label", "one_hot", "drop", "memory", "threads")}
+    said |= {"class_weight": config["class_weight"], "size": "x".join(map(str, config["size"] or ()))}
     usual = {"activation": "relu", "loss": "cross-entropy", "dtype": "float32", "backend": "numpy"}
     usual |= {"device": "cpu", "precision": "float32", "execution": "auto"}
     said |= {name: config[name] for name, value in usual.items() if config[name] != value}
-    said |= {name: config[name] for name in USUAL}
-    said |= {name: config[name] for name in _named(config) if name not in USUAL}
-    said["class-weight"] = (
-        weights if isinstance(weights, str) else [f"{k}={w}" for k, w in (weights or {}).items()]
-    )
-    said["threads"] = config.get("threads")
+    said |= {name: config[name] for name in _named(config)}
     parts = ["xpnet", "train"]
     for name, value in said.items():
-        flag, text = (
-            "--" + name.replace("_", "-"),
-            ",".join(map(str, value)) if isinstance(value, list) else value,
-        )
-        if text is not None and text is not False and text != "":
-            parts += [flag] if text is True else [flag, str(text)]
+        if value not in (None, "", []) and value is not False:
+            parts += ["--" + name.replace("_", "-"), *([] if value is True else [_text(value)])]
     if config["standardize"] != (model.feature_names is not None):
         parts.append("--standardize" if config["standardize"] else "--no-standardize")
     return shlex.join(parts)
@@ -122,6 +111,13 @@ def _named(config: Mapping[str, Any]) -> list[str]:
     """The settings of a run that are worth a word: the usual ones, and those that are not the default."""
     default = vars(Settings(optimizer=config["optimizer"])) | {"dropout": []}
     return [f.name for f in fields(Settings) if f.name in USUAL or config[f.name] != default[f.name]]
+
+
+def _text(value: Any) -> str:
+    """A setting as one would type it."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={part}" for name, part in value.items())
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _environment(summary: Mapping[str, Any], config: Mapping[str, Any], what: str) -> list[list[Any]]:

@@ -19,7 +19,7 @@ from xpnet.training.feed import Part, make_feed
 from xpnet.training.history import Epoch
 from xpnet.training.inputs import Examples
 from xpnet.training.progress import Progress
-from xpnet.training.settings import Settings, dropout_rates, lower_rate
+from xpnet.training.settings import Settings, distortion_of, dropout_rates, lower_rate
 
 STEPS_AT_ONCE = 128
 """The most steps between two looks from the host."""
@@ -66,10 +66,14 @@ class Run:
         if settings.monitor not in (None, *measured):
             raise UsageError(f"monitor {settings.monitor}: {model.loss} measures {', '.join(measured)}")
         dropout = dropout_rates(settings.dropout, network.depth)
+        distortion = distortion_of(settings.augment, model.image_shape)
         constants: State = {}
-        if dropout:
-            places = min(settings.batch_size, examples.rows) * -(-max(network.sizes) // 4)
+        if dropout or distortion:
+            draws = max(*network.sizes, distortion.draws if distortion else 0)
+            places = min(settings.batch_size, examples.rows) * -(-draws // 4)
             host = {"seed": np.full(1, settings.seed, np.int32), "places": np.arange(places, dtype=np.int32)}
+            tables = distortion.constants(np) if distortion else {}
+            host |= {name: table.astype(model.dtype) for name, table in tables.items()}
             constants = {name: model.backend.asarray(array) for name, array in host.items()}
         self.feed = make_feed(
             model,
@@ -90,7 +94,7 @@ class Run:
             was = f"{self.validation.dtype}, the training rows {self.feed.dtype}"
             raise XpnetError(f"validation: its rows are {was}")
         optimizer, clip = settings.make_optimizer(), settings.clip or 0.0
-        self.step = TrainingStep(xp, network, loss, optimizer, scale, dropout, clip)
+        self.step = TrainingStep(xp, network, loss, optimizer, scale, dropout, clip, distortion=distortion)
         self.evaluation_step = EvaluationStep(xp, network, loss, scale)
 
     @property
