@@ -49,6 +49,9 @@ class Opened:
     def js(self, code: str, *arguments: Any) -> Any:
         return self.page.evaluate(code, *arguments)
 
+    def text(self, selector: str) -> str:
+        return self.page.locator(selector).first.text_content() or ""
+
     def frame(self) -> None:
         """Wait until the page has drawn."""
         self.js("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
@@ -102,7 +105,7 @@ def strokes(picture: np.ndarray) -> list[list[tuple[int, int]]]:
         )
 
     while left:
-        at = min(left, key=lambda p: (len(near(p, left)), p[1]))
+        at: Any = min(left, key=lambda p: (len(near(p, left)), p[1]))
         line = [*near(at, done)[:1], at]
         while at:
             left.discard(at)
@@ -162,7 +165,7 @@ def test_everything_answers_a_click_and_a_key(browser: Browser, digits: Path) ->
     assert page.locator("#behind .card").count() == min(60, wrong.max())
     page.locator("#behind .card").first.click()
     opened.frame()
-    assert page.locator("#answer").text_content().startswith(f"{j}, ")
+    assert opened.text("#answer").startswith(f"{j}, ")
     assert page.locator("#mistakes .card").count() == 24
     page.locator("#units button").nth(7).click()
     assert (page.locator("#unit .card").count(), page.locator("#unit .bars li").count()) == (4, 10)
@@ -178,11 +181,11 @@ def test_everything_answers_a_click_and_a_key(browser: Browser, digits: Path) ->
     assert opened.js("() => strokes.length") == 0
     page.locator("#curves svg").first.focus()
     page.keyboard.press("ArrowLeft")
-    assert page.locator("#curves .readout").first.text_content().startswith("epoch 2")
+    assert opened.text("#curves .readout").startswith("epoch 2")
     seen = []
     while page.locator("#next").is_enabled():
         page.locator("#next").click()
-        seen.append(page.locator("#stage h3").text_content().partition(" ")[0])
+        seen.append(opened.text("#stage h3").partition(" ")[0])
         assert page.locator("#stage canvas").count()
     assert seen == ["Z1", "A1", "Z2", "A2", "loss", "dZ2", "dW2", "dA1", "dZ1", "dW1", "W"]
     opened.close()
@@ -229,12 +232,12 @@ def test_hostile_names_and_values_are_text(browser: Browser, tmp_path: Path) -> 
     model = xpnet.MLP((6, 4, 3), class_names=bad, feature_names=columns)
     history = xpnet.train(model, X, y, epochs=2)
     object.__setattr__(history.epochs[0], "loss", float("nan"))
-    history.epochs[1].metrics["validation_loss"] = float("inf")
+    object.__setattr__(history.epochs[1], "metrics", dict.fromkeys(history.epochs[1].metrics, float("inf")))
     opened = Opened(browser, xpnet.report(model, X, y, history=history, out=tmp_path / "a&b <i>.html"), 360)
     assert opened.js("() => [facts.classes, facts.features]") == [bad, columns]
     assert opened.js("() => document.querySelectorAll('script, img, style').length") == 4
     opened.page.locator("#units button").first.click()
-    assert opened.page.locator("#unit li").first.text_content()
+    assert opened.text("#unit li")
     opened.close()
 
 

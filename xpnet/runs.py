@@ -63,6 +63,15 @@ def of_run(folder: Path) -> dict[str, Any]:
     return config
 
 
+def by_number(
+    weights: str | dict[str, float] | None, known: tuple[str, ...] | None
+) -> str | Mapping[Any, float] | None:
+    """Name classes by their numbers, where these are what the names are."""
+    if not isinstance(weights, dict) or known is not None:
+        return weights
+    return {int(name) if name.isdecimal() else name: weight for name, weight in weights.items()}
+
+
 def resume_command(folder: Path) -> str:
     """The command that resumes the run in a folder."""
     return f"xpnet train --resume --out {shlex.quote(str(folder))}"

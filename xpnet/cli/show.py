@@ -68,7 +68,7 @@ def chart(lines: Mapping[str, Sequence[float]], width: int, metric: str) -> list
 def _print_mistakes(story: Story) -> None:
     facts, arrays, kind = story.facts, story.arrays, story.facts["kind"]
     A, T, names = arrays["pool.A"], arrays["pool.T"], facts["classes"]
-    count = min(MOST, facts["mistakes"])
+    count, said = min(MOST, facts["mistakes"]), list[tuple[str, ...]]()
     if kind == "classes":
         header = ["test row", "true", "predicted", "probability"]
         said = [(names[int(T[i])], names[int(np.argmax(A[i]))], f"{A[i].max():.2%}") for i in range(count)]

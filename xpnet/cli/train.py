@@ -24,7 +24,7 @@ from xpnet.nn.losses import LOSSES
 from xpnet.nn.optimizers import OPTIMIZERS
 from xpnet.nn.schedules import SCHEDULES
 from xpnet.page import report as write_report
-from xpnet.runs import CHECKPOINT, CONFIG, EARLIER, FIELDS, HISTORY, MODEL, SUMMARY, read, way_on
+from xpnet.runs import CHECKPOINT, CONFIG, EARLIER, FIELDS, HISTORY, MODEL, SUMMARY, by_number, read, way_on
 from xpnet.schema import WHOLE, check
 from xpnet.training import Checkpoint, Evaluation, History, Settings, check_evaluation, diagnosis, evaluate
 from xpnet.training import train as train_model
@@ -231,15 +231,6 @@ def _compare(out: Path | None, stored: dict[str, Any], notes: dict[str, Any]) ->
     if threads != notes["cpu_threads"]:
         now = f"resumes with {notes['cpu_threads']}: its last bits may differ"
         say(f"xpnet: note: this run began with {threads} CPU thread(s) and {now}")
-
-
-def by_number(
-    weights: str | dict[str, float] | None, known: tuple[str, ...] | None
-) -> str | Mapping[Any, float] | None:
-    """Name classes by their numbers, where these are what the names are."""
-    if not isinstance(weights, dict) or known is not None:
-        return weights
-    return {int(name) if name.isdecimal() else name: weight for name, weight in weights.items()}
 
 
 def completed(settings: Settings, options: Mapping[str, Any], data: Dataset) -> Settings:

@@ -34,7 +34,7 @@ function stages(P, X, T, shares, pick) { // every equation of a step, with its n
   const a = row(A[depth], pick), t = row(T, pick), true_ = best(t), name = (l) => (l ? `A${l}` : "X"), rows = image ? "rows" : "", columns = (l) => (l === 1 && image ? "columns" : "");
   const own = kind === "classes" ? ` Row ${pick} is of class ${classes[true_]}, and gets ${percent(a[true_])}.` : ` Row ${pick}: ${digits(t[0])} is true, and ${digits(a[0])} comes out.`;
   const add = (symbol, M, equation, words, parts) => found.push({ symbol, M, equation, words, parts });
-  add("X", X, "X", `A batch goes in: ${X.m} rows of ${X.n} numbers${image ? ", each row a picture" : ""}. It is the first batch of this run${facts.lesson.of > X.m ? ` (${X.m} of its ${facts.lesson.of} rows)` : ""}. Click a row to follow it.`, [["X", X, rows]]);
+  add("X", X, "X", `A batch goes in: ${X.m} rows of ${X.n} numbers${image ? ", each row a picture" : ""}. It is the first batch of this run${facts.lesson.rows > X.m ? ` (${X.m} of its ${facts.lesson.rows} rows)` : ""}. Click a row to follow it.`, [["X", X, rows]]);
   for (let l = 1; l <= depth; l++) {
     add(`Z${l}`, Z[l], `Z${l} = ${name(l - 1)} W${l} + b${l}`, l === 1 ? "Each column of W1 is laid over each row of X: numbers that meet are multiplied, and the products are added up. The bias b1 is added to the sum." : `The next layer weighs what came out of layer ${l - 1}, in the same way.`, [[name(l - 1), A[l - 1], l === 1 ? rows : ""], [`W${l}`, P[`W${l}`], columns(l)], [`b${l}`, P[`b${l}`]], "=", [`Z${l}`, Z[l]]]);
     const f = l < depth ? NAMES[facts.activations[l - 1]] : ENDS[facts.loss], on = A[l].v.filter((x) => x > 0).length / A[l].v.length;
@@ -51,7 +51,7 @@ function stages(P, X, T, shares, pick) { // every equation of a step, with its n
     add(`dA${l - 1}`, dA[l - 1], `dA${l - 1} = dZ${l} W${l}ᵀ`, `The error goes back through the weights that it came by, so every unit of layer ${l - 1} learns its part in it.`, [[`dZ${l}`, dZ[l]], [`W${l}`, P[`W${l}`]], "→", [`dA${l - 1}`, dA[l - 1]]]);
     add(`dZ${l - 1}`, dZ[l - 1], `dZ${l - 1} = dA${l - 1} ∘ ${f}′(Z${l - 1})`, f === "relu" ? "Where relu let nothing pass, nothing comes back." : `Each number is multiplied by the slope of ${f} at its place.`, [[`dA${l - 1}`, dA[l - 1]], [`Z${l - 1}`, Z[l - 1]], "→", [`dZ${l - 1}`, dZ[l - 1]]]);
   }
-  const rule = adam ? `W ← W − lr dW / (|dW| + ε)` : "W ← W − lr dW,  b ← b − lr db", left = ["weight_decay", "clip", "dropout"].filter((s) => facts.lesson[s] && String(facts.lesson[s]) !== "0");
+  const rule = adam ? `W ← W − lr dW / (|dW| + ε)` : "W ← W − lr dW,  b ← b − lr db", left = ["weight_decay", "clip", "dropout", "augment"].filter((s) => facts.lesson[s] && String(facts.lesson[s]) !== "");
   add("update", minus(after.W1, P.W1), rule, `Every parameter goes a little against its gradient, at lr = ${digits(lr)}${adam ? `: the first step of ${optimizer}, which has no memory yet` : ""}. The loss of this batch goes from ${digits(before, 4)} to ${digits(now, 4)}.${kind === "classes" ? ` Row ${pick} now gets ${percent(row(later, pick)[true_])}.` : ""}${left.length ? ` (The run also used ${left.join(", ").replaceAll("_", " ")}, left out here.)` : ""}`, [["W1", P.W1, columns(1)], "→", ["new W1", after.W1, columns(1)], ["the change", minus(after.W1, P.W1), columns(1)]]);
   return found;
 }
@@ -68,7 +68,8 @@ function lesson() {
     at = Math.max(0, Math.min(steps.length - 1, i));
     const { equation, words, parts } = steps[at], turn = steps.findIndex(({ symbol }) => symbol.startsWith("dZ"));
     const node = ({ symbol, M }, k) => button(() => { stop(); go(k); }, { class: k > at ? "ahead" : "", "aria-current": k === at ? "step" : null }, k > at || symbol === "loss" ? make("i", { class: "blank" }, symbol === "loss" && k <= at ? digits(M.v[0]) : "") : (({ v, h, w }) => heat(v.map((x) => x || 0), h, w))(tiles(M, symbol === "X" && image ? "rows" : /W1|update/.test(symbol) && image ? "columns" : "")), make("b", {}, symbol));
-    $("chain").replaceChildren(make("div", { class: "forward" }, steps.slice(0, turn).map(node)), make("div", { class: "backward" }, steps.slice(turn).map((step, k) => node(step, k + turn))));
+    const line = (name, from, to) => { const row = make("div", { class: name }, steps.slice(from, to).map((step, k) => node(step, k + from))); row.style.setProperty("--n", row.children.length); return row; };
+    $("chain").replaceChildren(line("forward", 0, turn), line("backward", turn));
     $("stage").replaceChildren(make("h3", {}, equation.split(/(ᵀ)/).map((part) => (part === "ᵀ" ? make("sup", {}, "T") : part))), make("p", {}, words), make("div", { class: "equation" }, parts.map((part) => (typeof part === "string" ? make("span", { class: "sign" }, part) : plate(...part.concat(part.length < 3 ? [""] : []), part[1].m === X.m && part[2] !== "columns" ? chosen : null)))));
     $("back").disabled = at === 0; $("next").disabled = at === steps.length - 1;
   }

@@ -23,7 +23,7 @@ function answer(i) { // what the network made of a test row
   const { a, t, said } = pool(i);
   if (kind === "classes") return said === truth(i) ? `${classes[said]}, ${percent(a[said])}` : `${classes[truth(i)]}, taken for ${classes[said]}, ${percent(a[said])}`;
   const j = best(Array.from(a, (x, c) => Math.abs(x - t[c]))), name = classes.length > 1 || kind === "labels" ? `${classes[j]}: ` : "";
-  return kind === "labels" ? `${name}${t[j] ? "true" : "not true"}, given ${percent(a[j])}` : `${name}${digits(t[j])}, predicted ${digits(a[j])}`;
+  return kind === "labels" ? `${name}${t[j] ? "true" : "not true"}, given ${percent(a[j])}` : `${name}true ${digits(t[j])}, predicted ${digits(a[j])}`;
 }
 function card(i, more = "") { // a test row as a picture, or as its most important numbers
   const text = answer(i), title = `test row ${pool(i).number.toLocaleString("en")}`;
@@ -42,8 +42,8 @@ const nameOf = (k) => (features ? features[k] : `column ${k}`);
 const norms = () => Float64Array.from({ length: sizes[0] }, (_, k) => Math.hypot(...row(D.W1, k)));
 let ranked = null;
 const important = () => (ranked ??= (() => { const n = norms(); return order(n.length, (k) => n[k]); })());
-const cards = (rows, more) => make("div", { class: "cards" }, rows.map((i) => card(i, more && more(i))));
-const pairs = (list, entries) => list.append(...entries.map(([name, value]) => make("div", {}, make("dt", {}, String(name).replaceAll("_", " ")), make("dd", {}, Array.isArray(value) ? value.join(", ") : value === null ? "–" : value === true ? "yes" : value))));
+const cards = (rows, more) => make("div", { class: image ? "cards" : "cards wide" }, rows.map((i) => card(i, more && more(i))));
+const pairs = (list, entries) => list.append(...entries.map(([name, value]) => make("div", {}, make("dt", {}, String(name).replaceAll("_", " ")), make("dd", { class: String(value).length < 16 ? "short" : "" }, value))));
 
 function opening() {
   const { result, rows } = facts, things = image ? "pictures" : "rows";
@@ -94,21 +94,21 @@ function curves() {
 
 function behind(i, j) { // the pictures of class i that were predicted as class j
   const rows = order(D["pool.X"].m, (r) => pool(r).a[j]).filter((r) => truth(r) === i && pool(r).said === j);
-  const count = facts.confusion[i][j], some = rows.length < count ? `; ${rows.length} of them:` : "";
+  const count = facts.totals.confusion[i][j], some = rows.length < count ? `; ${rows.length} of them:` : "";
   $("behind").replaceChildren(make("h3", {}, `${classes[i]}${i === j ? "" : `, taken for ${classes[j]}`}: ${count}${some}`), cards(rows.slice(0, 60)));
 }
 function confusion() {
   if (kind === "numbers") return scatter();
-  if (kind === "labels" ? !facts.labels : !facts.confusion) return;
+  if (!facts.totals || (kind === "classes" && !facts.totals.confusion)) return;
   section("where");
   if (kind === "labels") {
-    const { true: truly, predicted, both } = facts.labels, head = ["label", "true", "predicted", "both", "precision", "recall"];
+    const { true: truly, predicted, both } = facts.totals, head = ["label", "true", "predicted", "both", "precision", "recall"];
     const lines = classes.map((name, j) => [name, truly[j], predicted[j], both[j], percent(both[j] / predicted[j] || 0), percent(both[j] / truly[j] || 0)]);
     $("confusion").append(make("table", { class: "plain" }, make("tr", {}, head.map((h) => make("th", { scope: "col" }, h))), lines.map((l) => make("tr", {}, l.map((v, c) => make(c ? "td" : "th", {}, v))))));
     return;
   }
   $("howto").textContent = "Every row is a true class, every column a predicted one. A click shows what is behind a number.";
-  const table = facts.confusion, sums = table.map((line) => line.reduce((a, b) => a + b, 0) || 1), k = classes.length;
+  const table = facts.totals.confusion, share = (i, j) => table[i][j] / sums[i], worst = () => Math.max(...table.flatMap((line, i) => line.map((_, j) => (i === j ? 0 : share(i, j))))) || 1, sums = table.map((line) => line.reduce((a, b) => a + b, 0) || 1), k = classes.length;
   const cell = (i, j, ...text) => button(() => behind(i, j), { "data-cell": `${i},${j}`, "aria-label": `${classes[i]} predicted as ${classes[j]}: ${table[i][j]}` }, ...text);
   if (k > 20) {
     $("howto").textContent = "The largest confusions: the true class, and the one that was predicted.";
@@ -117,15 +117,16 @@ function confusion() {
     return;
   }
   const head = make("tr", {}, make("th", { scope: "col" }, make("small", {}, "true ╲ predicted")), classes.map((name) => make("th", { scope: "col", title: name }, make("span", {}, name))));
-  const lines = table.map((line, i) => make("tr", {}, make("th", { scope: "row", title: classes[i] }, classes[i]), line.map((count, j) => {
+  const most = worst(), lines = table.map((line, i) => make("tr", {}, make("th", { scope: "row", title: classes[i] }, classes[i]), line.map((count, j) => {
     const td = make("td", { class: i === j ? "right" : count ? "wrong" : "" }, count ? cell(i, j, count) : "·");
-    td.style.setProperty("--share", i === j ? count / sums[i] : Math.min(1, 0.15 + 20 * count / sums[i]));
+    td.style.setProperty("--share", i === j ? share(i, j) : 0.1 + 0.8 * share(i, j) / most);
     return td;
   })));
   $("confusion").append(make("table", { class: classes.some((name) => name.length > 3) ? "tall" : "" }, make("thead", {}, head), make("tbody", {}, lines)));
 }
 function scatter() { // predicted against true
   if (!D["pool.T"]) return;
+  $("where").querySelector("h2").textContent = "Predicted against true";
   section("where");
   $("howto").textContent = "Each dot is a test row. On the line, what was predicted is what was true.";
   classes.forEach((name, j) => {
@@ -144,23 +145,24 @@ function units() {
   section("first");
   const W = D.W1, views = { "W1": W, ...(start ? { "W1 at the start": start.W1, "W1 less its start": minus(W, start.W1) } : {}) };
   const column = (A, j) => Float64Array.from({ length: A.m }, (_, k) => A.v[k * A.n + j]);
-  const [outs, next] = [depth === 1 ? 0 : sizes[2], P.W2], hidden = D["pool.X"] && P.b1 ? forward(P, scaled(D["pool.X"]), facts) : null;
+  const [outs, next] = [depth === 1 ? 0 : sizes[2], P.W2], answers = () => (D["pool.X"] && P.b1 ? hidden ??= forward(P, scaled(D["pool.X"]), facts) : null);
+  let hidden = null; // computed when it is first asked for
   const weights = (v, name, most = largest(v) || 1) => make("ol", { class: "bars" }, order(v.length, (k) => Math.abs(v[k])).slice(0, 12).map((k) => { const li = bar(name(k), Math.abs(v[k]) / most, v[k], { class: v[k] < 0 ? "negative" : "" }); li.lastChild.textContent = digits(v[k]); return li; }));
   function choose(j) {
     for (const one of $("units").querySelectorAll("button")) one.setAttribute("aria-pressed", one.dataset.unit === String(j));
     const parts = image ? Object.entries(views).map(([name, A]) => make("figure", {}, labelled(heat(column(A, j), image[0], image[1], undefined, undefined, image[2]), name), make("figcaption", {}, name))) : [make("div", {}, make("h4", {}, "its largest weights"), weights(column(W, j), nameOf))];
     const detail = [make("h3", {}, `unit ${j + 1} of ${sizes[1]}`), make("div", { class: "pictures" }, parts)];
-    if (hidden) {
+    if (answers()) {
       const A1 = hidden.A[1], top = order(A1.m, (i) => A1.v[i * A1.n + j]).slice(0, 4);
       detail.push(make("h4", {}, "the test rows that excite it most"), cards(top, (i) => `A1 ${digits(A1.v[i * A1.n + j])}`));
     }
-    if (outs && next) detail.push(make("h4", {}, `what it passes on: its row of W2, ${outs} weights`), weights(row(next, j), (k) => (depth === 2 && kind !== "numbers" ? classes[k] : `unit ${k + 1}`)));
+    if (outs && next) detail.push(make("h4", {}, `what it passes on: its row of W2, ${outs} weights`), weights(row(next, j), (k) => (depth > 2 ? `unit ${k + 1}` : kind === "numbers" ? `output ${k + 1}` : classes[k])));
     $("unit").replaceChildren(...detail);
   }
   function view(name) {
     for (const one of $("views").children) one.setAttribute("aria-pressed", one.textContent === name);
     const A = views[name];
-    $("units").replaceChildren(...[...Array(Math.min(A.n, 128)).keys()].map((j) => button(() => choose(j), { "data-unit": j, "aria-label": `unit ${j + 1}` }, image ? heat(column(A, j), image[0], image[1], undefined, undefined, image[2]) : j + 1)));
+    $("units").replaceChildren(...[...Array(Math.min(A.n, 128)).keys()].map((j) => button(() => choose(j), { "data-unit": j, "aria-label": `unit ${j + 1}` }, image ? heat(column(A, j), image[0], image[1], undefined, undefined, image[2]) : [heat(column(A, j), 1, A.m), j + 1])));
   }
   $("stencils").textContent = (image ? "Each picture is a column of W1, a stencil that a unit lays over the picture: blue where ink excites the unit, amber where it calms it, each to its own scale. " : "") + (start && image ? "Pixels that never have ink never learn: there W1 less its start is empty. " : "") + "A click shows what a unit responds to." + (sizes[1] > 128 ? ` The first 128 of ${sizes[1]} units.` : "");
   if (image && start) $("views").append(...Object.keys(views).map((name) => button(() => view(name), {}, name)));
@@ -172,10 +174,9 @@ const labelled = (element, text) => { element.setAttribute("aria-label", text); 
 
 function mistakes() {
   if (!D["pool.X"]) return;
-  section("worst");
-  const wrong = (i) => { const { a, t, said } = pool(i); return kind === "classes" ? (said === truth(i) ? -1 : a[said]) : Math.max(...Array.from(a, (x, j) => (kind === "labels" && (x > 0.5) === (t[j] > 0.5) ? -1 : Math.abs(x - t[j])))); };
-  const rows = order(D["pool.X"].m, wrong).filter((i) => wrong(i) >= 0).slice(0, 24);
   if (kind === "numbers") $("worst").querySelector("h2").textContent = "Its largest errors";
+  section("worst");
+  const rows = [...Array(Math.min(24, facts.listed)).keys()]; // they come first
   $("count").textContent = kind === "numbers" ? "The rows whose prediction is furthest from the truth." : rows.length ? `${facts.mistakes.toLocaleString("en")} of ${facts.rows.toLocaleString("en")} are wrong. These are the ones of which it was most certain.` : "It made none.";
   $("mistakes").append(cards(rows));
 }

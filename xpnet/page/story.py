@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from xpnet.model import MLP, load
 from xpnet.nn.dense import dense
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.step import gather
-from xpnet.runs import CHECKPOINT, EARLIER, SUMMARY, model_of, of_run, read
+from xpnet.runs import CHECKPOINT, EARLIER, FIELDS, SUMMARY, by_number, model_of, of_run, read
 from xpnet.schema import check
 from xpnet.training import Checkpoint, History, Settings, evaluate
 from xpnet.training.inputs import enter
@@ -36,7 +36,11 @@ that excite units most."""
 MISTAKES, PER_UNIT, PER_CLASS, MOST_EPOCHS, LESSON = 400, 4, 6, 1000, 64
 """The most rows, of each sort, and epochs on a page."""
 
-FIELDS = {"library_version": str, "threads": (None, int), "execution": dict, "xpnet": str}
+MOST_OFF = 1.1
+"""Pixels that the mass of pictures that are centred by it, as MNIST's are, lies off the middle at most."""
+
+ENVIRONMENT = {"library_version": str, "threads": (None, int), "execution": dict, "xpnet": str}
+TOTALS = ("confusion", "true", "predicted", "both")
 USUAL = ("epochs", "batch_size", "lr", "optimizer", "seed")
 """Settings that the command of a run always names, because their defaults depend on its data."""
 
@@ -62,15 +66,18 @@ def of_folder(folder: FilePath) -> Story:
         raise XpnetError(f"{path}: give the folder of a run, which `xpnet train` made")
     model = load(model_of(path), backend=get_backend("cpu", "numpy"))
     standing, summary = Checkpoint(path / CHECKPOINT).load(), read_json(path / SUMMARY)
-    config = EARLIER | standing.notes | standing.config
+    config: dict[str, Any] = (
+        EARLIER | {"class_weight": None, "threads": None} | standing.notes | standing.config
+    )
+    check(config, FIELDS | {"class_weight": (None, "balanced", dict)}, str(path / CHECKPOINT))
     story = _told(model, standing.history)
     facts = story.facts
     facts |= {"title": path.resolve().name, "command": command(config, model)}
     facts["settings"] += [[name, _text(config[name])] for name in _named(config)]
     facts["environment"] = _environment(summary, config, str(path / SUMMARY))
-    facts["result"] = {name[5:]: value for name, value in summary.items() if name.startswith("test_")}
+    facts["result"] = {name[5:]: summary[name] for name in summary if name.startswith("test_")}
     start = MLP(**model.description, seed=config["seed"], backend=model.backend).host_parameters()
-    _tell_start(story, {name: start[name] for name in story.arrays if name in start})
+    _tell_start(story, {name: start[name] for name in story.arrays if name[0] == "W"})
     try:
         data = read(of_run(path), model.kind)
         _tell_rows(story, model, data.X_test, data.y_test, config["memory"])
@@ -121,7 +128,7 @@ def _text(value: Any) -> str:
 
 
 def _environment(summary: Mapping[str, Any], config: Mapping[str, Any], what: str) -> list[list[Any]]:
-    check(summary, FIELDS, what)
+    check(summary, ENVIRONMENT | {name: float for name in summary if name.startswith("test_")}, what)
     place = f"{config['backend']} {summary['library_version']} on {config['device']}"
     threads = f", {summary['threads']} threads" if summary["threads"] else ""
     how = f"{summary['execution'].get('actual')}, {config['precision']} products"
@@ -135,30 +142,18 @@ def _told(model: MLP, history: History) -> Story:
     if shape is None and model.scale not in (None, 1.0) and side**2 == network.sizes[0]:
         shape = (side, side)  # integers that nobody named are pixels
     every = -(-len(epochs) // MOST_EPOCHS) or 1
-    facts = {
-        "title": "network",
-        "network": str(network),
-        "parameters": network.size,
-        "sizes": network.sizes,
-        "activations": network.activations,
-        "loss": model.loss,
-        "kind": model.kind,
-        "classes": [str(name) for name in names or range(model.outputs)],
-        "features": model.feature_names,
-        "image": shape and [*shape, 1][:3],
-        "whole": whole,
-        "columns": history.columns,
-        "epochs": history.table()[::-every][::-1].tolist(),
-        "seconds": history.train_seconds,
-        "best": history.best,
-        "settings": [["loss", model.loss]],
-        "notes": [],
-    }
+    facts: dict[str, Any] = {"title": "network", "network": str(network), "parameters": network.size}
+    facts |= {"sizes": network.sizes, "activations": network.activations, "loss": model.loss}
+    facts["whole"] = whole
+    facts |= {"kind": model.kind, "classes": [str(name) for name in names or range(model.outputs)]}
+    facts |= {"features": model.feature_names, "image": shape and [*shape, 1][:3]}
+    facts |= {"columns": history.columns, "epochs": history.table()[::-every][::-1].tolist()}
+    facts |= {"seconds": history.train_seconds, "best": history.best, "settings": [["loss", model.loss]]}
+    facts["notes"] = []
     parameters = model.host_parameters()
     if not whole:  # a few units of the first layer, as pictures
         parameters = {"W1": parameters["W1"][:, :MOST_UNITS]}
-        said = f"{network.size:,} parameters are too many for a page: the board and the lesson are left out."
-        facts["notes"] = [said]
+        facts["notes"] += [f"{network.size:,} parameters are too many for a page with a board and a lesson."]
     arrays = {name: array.astype(np.float32) for name, array in parameters.items()}
     arrays |= {f"{n}.{part}": getattr(c, part) for n, c in model.columns.items() for part in ("mean", "std")}
     return Story(facts, arrays)
@@ -166,10 +161,8 @@ def _told(model: MLP, history: History) -> Story:
 
 def _tell_start(story: Story, start: Mapping[str, np.ndarray]) -> None:
     """Tell what the parameters have become since the start, in 16 bits each: 1 / 65,534 of the range."""
-    story.facts["learned"] = {}
+    story.facts["learned"] = {}  # biases start at zero
     for name, array in start.items():
-        if name[0] == "b":  # biases start at zero
-            continue
         learned = story.arrays[name] - array[:, : story.arrays[name].shape[1]]
         unit = float(np.abs(learned).max()) / 32767 or 1.0
         story.facts["learned"][name] = unit
@@ -180,88 +173,72 @@ def _tell_rows(story: Story, model: MLP, X: np.ndarray, y: Any, memory: int | No
     """Tell how the network answers the rows that it was tested with, and show some of them."""
     facts, arrays = story.facts, story.arrays
     result = evaluate(model, X, y, memory=memory)
-    facts.setdefault("result", result.metrics | {"loss": result.loss})
+    facts.setdefault("result", {**result.metrics, "loss": result.loss})
     facts["rows"] = result.rows
     logits, T = model.logits(X), enter(model, X, y).y
     A = np.asarray(model.output(logits), np.float64)
+    facts["totals"] = {name: total.tolist() for name, total in result.totals.items() if name in TOTALS}
     if model.kind == "classes":
         predicted = np.argmax(logits, axis=1)
         wrong, sure = predicted != T, A[np.arange(len(A)), predicted]
-        facts["confusion"] = result.confusion.tolist() if "confusion" in result.totals else None
     else:
         wrong = ((A > 0.5) != (T > 0.5)).any(axis=1) if model.kind == "labels" else np.full(len(A), True)
         sure = (np.abs(A - T) / (1.0 if model.kind == "labels" else T.std(axis=0) + 1e-300)).max(axis=1)
-        facts["labels"] = {
-            name: total.tolist() for name, total in result.totals.items() if total.shape == (model.outputs,)
-        }
-    facts["mistakes"] = int(wrong.sum())
     most = max(FEWEST_ROWS, MOST_NUMBERS // X.shape[1])
     mistakes = np.argsort(np.where(wrong, -sure, 1.0), kind="stable")[: min(MISTAKES, most // 2, wrong.sum())]
+    facts |= {"mistakes": int(wrong.sum()), "listed": len(mistakes)}
     spread = np.arange(0, len(A), -(-len(A) // SOME_ROWS))
     groups = [spread[T[spread] == j][:PER_CLASS] for j in range(model.outputs)] if T.ndim == 1 else []
-    groups = [mistakes, *groups, *_exciting(model, X, spread), spread[:: -(-len(spread) // MISTAKES)]]
+    entered, P = _entered(model, _shown(model, X, spread)), model.host_parameters()
+    Z1 = dense(np, entered, P["W1"][:, :MOST_UNITS], P["b1"][:MOST_UNITS])
+    exciting = np.argsort(-Z1, axis=0, kind="stable")[:PER_UNIT].T.ravel()
+    groups = [mistakes, *groups, spread[exciting], spread[:: -(-len(spread) // MISTAKES)]]
     chosen = np.array([*dict.fromkeys(np.concatenate(groups).tolist())][:most])
     arrays |= {"pool.row": chosen.astype(np.int32), "pool.X": _shown(model, X, chosen)}
     arrays |= {"pool.A": A[chosen].astype(np.float32), "pool.T": T[chosen].astype(np.float32)}
     if facts["image"]:
-        facts |= _pictures(arrays["pool.X"], facts["image"], model)
+        facts |= _pictures(model, arrays["pool.X"], facts["image"])
 
 
 def _shown(model: MLP, X: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Some rows: bytes as they are, other numbers as they enter the network."""
     some = np.stack([read_rows(X[row : row + 1])[0] for row in rows.tolist()])
-    if some.dtype == np.uint8:
-        return some
-    some = some / scale_of(some.dtype.name)
-    return (some if model.inputs is None else model.inputs.scaled(some)).astype(np.float32)
+    return some if some.dtype == np.uint8 else _entered(model, some).astype(np.float32)
 
 
-def _exciting(model: MLP, X: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
-    """The rows that excite each unit of the first layer most."""
-    P, shown = model.host_parameters(), _shown(model, X, rows)
-    scaled = shown / np.float32(255) if shown.dtype == np.uint8 else shown
-    scaled = model.inputs.scaled(scaled) if model.inputs and shown.dtype == np.uint8 else scaled
-    A1 = dense(np, scaled, P["W1"][:, :MOST_UNITS], P["b1"][:MOST_UNITS])
-    return [rows[np.argsort(-A1[:, j], kind="stable")[:PER_UNIT]] for j in range(A1.shape[1])]
+def _entered(model: MLP, rows: np.ndarray) -> np.ndarray:
+    """Rows as they enter the network."""
+    rows = rows / scale_of(rows.dtype.name)
+    return rows if model.inputs is None else model.inputs.scaled(rows)
 
 
-def _pictures(shown: np.ndarray, shape: list[int], model: MLP) -> dict[str, Any]:
+def _pictures(model: MLP, shown: np.ndarray, shape: list[int]) -> dict[str, Any]:
     """What pictures have in common: their range, their paper, and whether they are centred by their mass."""
-    X = (
-        shown / 255
-        if shown.dtype == np.uint8
-        else shown
-        if model.inputs is None
-        else model.inputs.restored(shown)
-    )
-    low, high = (0.0, 1.0) if shown.dtype == np.uint8 else (float(X.min()), float(X.max()) or 1.0)
+    X = shown / 255 if shown.dtype == np.uint8 else shown
+    if model.inputs is not None and shown.dtype != np.uint8:
+        X = model.inputs.restored(X)
+    low, high = (0.0, 1.0) if shown.dtype == np.uint8 else (float(X.min()), float(X.max()))
     P = (X.reshape(-1, *shape).mean(axis=3) - low) / ((high - low) or 1.0)
-    paper = float(np.median(np.concatenate([P[:, 0].ravel(), P[:, -1].ravel()])) > 0.5)
-    ink = np.abs(P - paper) + 1e-9
-    at = [
-        (ink.sum(axis=axis) * np.arange(n)).sum(axis=1) / ink.sum(axis=(1, 2))
-        for axis, n in ((2, shape[0]), (1, shape[1]))
-    ]
-    off = max(float(np.abs(a + 0.5 - n / 2).max()) for a, n in zip(at, shape, strict=False))
-    return {"low": low, "high": high, "paper": paper, "centred": off < 1.1}
+    paper = float(np.median(P[:, [0, -1]]) > 0.5)
+    ink, off = np.abs(P - paper) + 1e-9, 0.0
+    for n, axis in ((shape[0], 2), (shape[1], 1)):
+        mass = ink.sum(axis=axis)
+        centre = (mass * (np.arange(n) + 0.5)).sum(axis=1) / mass.sum(axis=1)
+        off = max(off, float(np.abs(centre - n / 2).max()))
+    return {"low": low, "high": high, "paper": paper, "centred": off < MOST_OFF}
 
 
 def _tell_lesson(story: Story, model: MLP, data: Dataset, config: Mapping[str, Any]) -> None:
     """Tell the first step of the run: its rows, their targets and shares in the loss, and its rate."""
     settings = Settings(**{f.name: config[f.name] for f in fields(Settings)})
-    loss, weights = LOSSES[model.loss], config.get("class_weight")
+    weights = by_number(config["class_weight"], model.class_names)
     examples = enter(model, data.X_train, data.y_train, None, weights, taught=True)
     run = Run(model, examples, settings, config["memory"])
     part = next(run.feed.parts(run.feed.training, stream(settings.seed, "shuffle", 1)))
     batch = run.chunks(part.order, part.weights)[0][0]
     rows = batch[batch >= 0][:LESSON]
-    _, T, shares = gather(np, rows, part.data, loss, run.step.scale, np.dtype(model.dtype))
-    arrays = {"X": _shown(model, part.data["X"], rows), "T": T, "shares": shares / shares.sum()}
-    story.arrays.update(
-        {f"lesson.{name}": a if a.dtype == np.uint8 else a.astype(np.float32) for name, a in arrays.items()}
-    )
-    story.facts["lesson"] = {"rate": float(run.rates(0, 1)[0]), "of": int((batch >= 0).sum())}
-    story.facts["lesson"] |= {
-        name: config[name]
-        for name in ("optimizer", "momentum", "nesterov", "epsilon", "weight_decay", "clip", "dropout")
-    }
+    _, T, shares = gather(np, rows, part.data, LOSSES[model.loss], run.step.scale, np.dtype(model.dtype))
+    story.arrays["lesson.X"] = _shown(model, part.data["X"], rows)
+    story.arrays["lesson.T"] = T.astype(np.float32)
+    story.arrays["lesson.shares"] = (shares / shares.sum()).astype(np.float32)
+    story.facts["lesson"] = asdict(settings) | {"rate": run.rates(0, 1).tolist()[0], "rows": len(batch)}
