@@ -135,7 +135,7 @@ def test_no_variable_of_the_environment_is_needed() -> None:
 
 def sent(backend: Backend) -> Any:
     """A network that was fitted on a library, and what it answers."""
-    est = xpnet.MLPClassifier(**SMALL).fit(backend.asarray(X), Y)
+    est = xpnet.MLPClassifier(**SMALL, backend=backend).fit(backend.asarray(X), Y)
     return est, backend.to_numpy(est.predict_proba(backend.asarray(X)))
 
 

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import groupby
+from itertools import chain, groupby
 from math import isqrt, prod
 from pathlib import Path
 from shutil import copyfileobj, rmtree
@@ -23,7 +23,7 @@ from xpnet.cli.tables import printable
 from xpnet.data import Form
 from xpnet.data.checks import check_finite
 from xpnet.data.idx import read_idx
-from xpnet.data.images import read_image
+from xpnet.data.images import files_in, read_image
 from xpnet.data.mapped import pieces
 from xpnet.data.npy import map_npy, read_npz
 from xpnet.data.tables import FIRST, Table
@@ -57,10 +57,10 @@ Quote: TypeAlias = Callable[[Any], str]
 def predict(path: Path, inputs: tuple[str, ...], top: int, as_json: bool, as_csv: bool, **where: Any) -> None:
     """Ask a trained network about new rows.
 
-    MODEL is a file model.safetensors, or the folder of a run. INPUT is an image, a table (.csv, .parquet), an
-    array (.npy, .npz, IDX), or - for standard input. The answer to every row is a line: the name of the row,
-    then the class and its probability, the labels that hold with theirs, or the numbers. Rows of tables are
-    counted as lines, the first below the names is 2; those of arrays from 0.
+    MODEL is a file model.safetensors, or the folder of a run. INPUT is an image, a folder of images, a table
+    (.csv, .parquet), an array (.npy, .npz, IDX), or - for standard input. The answer to every row is a line:
+    the name of the row, then the class and its probability, the labels that hold with theirs, or the numbers.
+    Rows of tables are counted as lines, the first below the names is 2; those of arrays from 0.
     """
     if as_json and as_csv:
         raise UsageError("--json and --csv: choose one")
@@ -80,22 +80,25 @@ def predict(path: Path, inputs: tuple[str, ...], top: int, as_json: bool, as_csv
 @contextmanager
 def _files(inputs: Iterable[str]) -> Iterator[list[tuple[str, Path]]]:
     """The files of inputs, with their names: standard input, which ``-`` means, is copied into one."""
-    if "-" not in inputs:
-        yield [(source, Path(source)) for source in inputs]
-        return
-    if sys.stdin is None:  # closed by the caller, as by <&-
-        raise XpnetError("-: standard input is closed")
     with TemporaryDirectory(prefix="xpnet-") as folder:
+        held = Path(folder) / "standard input"
+        if "-" in inputs:
+            if sys.stdin is None:  # closed by the caller, as by <&-
+                raise XpnetError("-: standard input is closed")
+            signals.last_words = lambda: rmtree(folder, ignore_errors=True) or ""
+            with held.open("wb") as file:
+                copyfileobj(sys.stdin.buffer, file)
+            held = held.rename(f"{held}{_form(held)}")
+        pairs = ([("-", held)] if source == "-" else _within(source) for source in inputs)
+        yield list(chain.from_iterable(pairs))
 
-        def removed() -> str:
-            rmtree(folder, ignore_errors=True)
-            return ""
 
-        held, signals.last_words = Path(folder) / "standard input", removed
-        with held.open("wb") as file:
-            copyfileobj(sys.stdin.buffer, file)
-        held = held.rename(f"{held}{_form(held)}")
-        yield [(source, held if source == "-" else Path(source)) for source in inputs]
+def _within(source: str) -> list[tuple[str, Path]]:
+    """A file, or all files of a folder and of the folders in it."""
+    path = Path(source)
+    if not path.is_dir():
+        return [(source, path)]
+    return [pair for inner in files_in(path) for pair in _within(str(inner))]
 
 
 def _form(path: Path) -> str:
@@ -118,7 +121,7 @@ def _pieces(
             images, shape = list(group), _image_shape(model)
             for start in range(0, len(images), at_once):
                 some = images[start : start + at_once]
-                X = np.array([read_image(path, shape)[0] for _, path in some])
+                X = np.array([read_image(path, shape).reshape(-1) for _, path in some])
                 yield "images", start, [quote(source) for source, _ in some], X
             continue
         for source, path in group:

@@ -29,6 +29,7 @@ from xpnet.schema import WHOLE, check
 from xpnet.training import Checkpoint, Evaluation, History, Settings, check_evaluation, diagnosis, evaluate
 from xpnet.training import train as train_model
 from xpnet.training.checkpoint import Standing
+from xpnet.training.inputs import enter
 from xpnet.training.settings import METRICS, settings_of
 
 DEFAULT = Settings()
@@ -154,6 +155,7 @@ def train(
 
     with claimed(out, resume=resume) as folder:
         data = read(options, LOSSES[options["loss"]].kind.name)
+        weights = by_number(options["class_weight"], data.class_names)
         settings = completed(settings, options, data)
         model = _network(options, data, settings.seed, backend)
         test, standardize = (model, data.X_test, data.y_test), _standardized(options, data)
@@ -170,7 +172,7 @@ def train(
                 resume=resume,
                 progress=None if quiet else Lines(),
                 memory=options["memory"],
-                class_weight=by_number(options["class_weight"], data.class_names),
+                class_weight=weights,
                 standardize=standardize,
                 **asdict(settings),
             )
@@ -182,7 +184,8 @@ def train(
         except XpnetError as error:
             raise XpnetError(f"the test rows: {error} (the network is kept in {folder / MODEL})") from error
         _write_summary(folder, model, history, result, settings.seed)
-    note = diagnosis.of_history(model, settings, history)
+    taught = enter(model, data.X_train, data.y_train, None, weights)
+    note = diagnosis.of_history(model, settings, history, taught)
     if note:
         say(f"xpnet: note: {note}")
     page = str(write_report(folder)) if report else command_of(folder)

@@ -14,18 +14,19 @@ import numpy as np
 from xpnet.arguments import brief
 from xpnet.data.checks import FEW_CLASSES
 from xpnet.data.form import Form, Rows, library
+from xpnet.data.mapped import gathered
 from xpnet.errors import XpnetError
 from xpnet.files import opened
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
 
-BLOCK = 2**22
+BLOCK = 2**20
 """Bytes of a CSV file that are read at a time. No row may be longer."""
 
 FIRST = 2
 """The number of the first row, as a spreadsheet counts them, with the line of names."""
 
-AT_ONCE = 2**20
+AT_ONCE = 2**18
 """About as many numbers of a Parquet file are read at a time."""
 
 LONGEST = 120
@@ -215,8 +216,10 @@ class Table:
                 yield first, batch
                 first += len(batch)
 
-    def _parquet(self, file: BufferedReader) -> Any:
-        return self._opened(file).iter_batches(max(1, AT_ONCE // len(self.names)), use_threads=False)
+    def _parquet(self, file: BufferedReader) -> Iterator[Any]:
+        parquet, rows = self._opened(file), max(1, AT_ONCE // len(self.names))
+        for group in range(parquet.num_row_groups):  # pyarrow frees groups that are read in one go at the end
+            yield from parquet.iter_batches(rows, [group], use_threads=False)
 
     def _opened(self, file: BufferedReader) -> Any:
         return library("pyarrow.parquet", "tables").ParquetFile(file)
@@ -274,31 +277,27 @@ def read_table(path: Path, form: Form, targets: str, memory: int | None) -> Rows
     targets
         As for `load_data`.
     memory
-        The most bytes that the rows may need.
+        None to keep the rows in memory; see `gathered`.
 
     Raises
     ------
     XpnetError
-        As for `Table`, or the rows need more memory.
+        As for `Table` and `gathered`.
     """
     table = Table(path)
     if form.feature_names is None:
         form = replace(form, feature_names=table.feature_names(form))
-    features, label = form.feature_names or (), table.label(form)
-    parts, labels, size = list[np.ndarray](), list[Any](), 0
-    for X, y in table.pieces(features, label, texts=targets == "classes"):
-        size += X.nbytes
-        if memory is not None and size > memory:
-            raise XpnetError(
-                f"{path}: more than the memory of {memory:,} bytes, and tables are not streamed: write their "
-                "columns as x_train.npy, y_train.npy, x_test.npy and y_test.npy, which are"
-            )
-        parts.append(X)
-        labels.append(y)
-    if not parts:
-        raise XpnetError(f"{path}: no rows behind the line of names")
-    X, names = np.concatenate(parts), ()
+    features, label, labels = form.feature_names or (), table.label(form), list[Any]()
+
+    def parts() -> Iterator[np.ndarray]:
+        for X, y in table.pieces(features, label, texts=targets == "classes"):
+            labels.append(y.dictionary_encode() if targets == "classes" else y)
+            yield X
+        if not labels:
+            raise XpnetError(f"{path}: no rows behind the line of names")
+
+    X = gathered(parts(), memory)
     if targets != "classes":
-        return Rows(X, np.concatenate(labels), names, form, FIRST)
-    coded = table.pa.chunked_array(labels).combine_chunks().dictionary_encode()
+        return Rows(X, np.concatenate(labels), (), form, FIRST)
+    coded = table.pa.chunked_array(labels).unify_dictionaries().combine_chunks()
     return Rows(X, coded.indices.to_numpy(), tuple(coded.dictionary.to_pylist()), form, FIRST)

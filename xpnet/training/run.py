@@ -262,7 +262,8 @@ class Run:
     def _diverged(self, what: str, when: str) -> DivergedError:
         lower = lower_rate(vars(self.settings) | {"loss": self.model.loss})
         said = f"diverged: {what} is no longer finite {when} at learning rate {self.settings.lr:g}"
-        return DivergedError(f"{said}; give a smaller one, such as {lower:g}, or scale the rows")
+        scaling = ", or scale the rows" if self.step.scale == 1 and self.model.inputs is None else ""
+        return DivergedError(f"{said}; give a smaller one, such as {lower:g}{scaling}")
 
 
 def _forms(arrays: State) -> dict[str, tuple[object, ...]]:
