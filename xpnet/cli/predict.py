@@ -16,7 +16,6 @@ import click
 import numpy as np
 
 from xpnet.cli import signals, streams
-from xpnet.cli.folder import model_of
 from xpnet.cli.options import JSON, PLACE, Command, backend_of, option
 from xpnet.cli.tables import printable
 from xpnet.data import Form
@@ -30,6 +29,7 @@ from xpnet.data.tables import SUFFIXES as TABLES
 from xpnet.errors import UsageError, XpnetError
 from xpnet.files import opened
 from xpnet.model import MLP, load
+from xpnet.runs import model_of
 
 NUMBERS_AT_ONCE = 2**22
 """Numbers that are read at a time, or answered."""
