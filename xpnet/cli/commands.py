@@ -18,6 +18,8 @@ from xpnet.cli.info import info
 from xpnet.cli.parity import parity
 from xpnet.cli.predict import predict
 from xpnet.cli.progress import say
+from xpnet.cli.report import report_command
+from xpnet.cli.show import show
 from xpnet.cli.tables import printable
 from xpnet.cli.train import train
 from xpnet.errors import FellBackWarning, UsageError, XpnetError
@@ -55,7 +57,7 @@ def cli() -> None:
     """A neural network written from its mathematics, once, and run on any array library."""
 
 
-for command in (train, evaluate, predict, export_command, import_command, parity, info):
+for command in (train, evaluate, predict, report_command, show, export_command, import_command, parity, info):
     cli.add_command(command)
 
 

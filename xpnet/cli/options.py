@@ -140,7 +140,7 @@ def backend_of(threads: int | None = None, **place: Any) -> Backend:
 
 MEMORY = option(
     "--memory",
-    "Stream rows that need more, such as 4GB or 512M (1K is 1,024 bytes), from IDX or .npy.",
+    "Stream rows that need more, such as 4GB or 512M (1K is 1,024 bytes).",
     amount,
 )
 DEVICE = option(

@@ -5,12 +5,11 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from itertools import chain, groupby, islice
+from contextlib import ExitStack, contextmanager
+from itertools import chain, islice
 from math import isqrt, prod
 from pathlib import Path
 from shutil import copyfileobj, rmtree
-from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 import click
@@ -18,7 +17,6 @@ import numpy as np
 
 from xpnet.backends import joined
 from xpnet.cli import signals, streams
-from xpnet.cli.folder import model_of
 from xpnet.cli.options import JSON, PLACE, Command, backend_of, option
 from xpnet.cli.tables import printable
 from xpnet.data import Form
@@ -32,6 +30,7 @@ from xpnet.data.tables import SUFFIXES as TABLES
 from xpnet.errors import UsageError, XpnetError
 from xpnet.files import opened
 from xpnet.model import MLP, load
+from xpnet.runs import model_of
 
 NUMBERS_AT_ONCE = 2**22
 """Numbers that are read at a time, or answered."""
@@ -84,20 +83,31 @@ def predict(path: Path, inputs: tuple[str, ...], top: int, as_json: bool, as_csv
 @contextmanager
 def _files(inputs: Iterable[str]) -> Iterator[list[tuple[str, Path]]]:
     """The files of inputs, with their names: standard input, which ``-`` means, is copied into one."""
-    with TemporaryDirectory(prefix="xpnet-") as folder:
-        held = Path(folder) / "standard input"
-        if "-" in inputs:
-            if sys.stdin is None:  # closed by the caller, as by <&-
-                raise XpnetError("-: standard input is closed")
-            signals.last_words = lambda: rmtree(folder, ignore_errors=True) or ""
-            if joined().size > 1:  # the first process alone is given it
-                held.write_bytes(joined().first(sys.stdin.buffer.read))
-            else:
-                with held.open("wb") as file:
-                    copyfileobj(sys.stdin.buffer, file)
-            held = held.rename(f"{held}{_form(held)}")
+    with ExitStack() as stack:
+        held = _standard_input(stack) if "-" in inputs else Path()
         pairs = ([("-", held)] if source == "-" else _within(source) for source in inputs)
         yield list(chain.from_iterable(pairs))
+
+
+def _standard_input(stack: ExitStack) -> Path:
+    """Copy standard input to a file that goes with the stack."""
+    from tempfile import TemporaryDirectory
+
+    if sys.stdin is None:  # closed by the caller, as by <&-
+        raise XpnetError("-: standard input is closed")
+    folder = Path(stack.enter_context(TemporaryDirectory(prefix="xpnet-")))
+
+    def removed() -> str:
+        rmtree(folder, ignore_errors=True)
+        return ""
+
+    held, signals.last_words = folder / "standard input", removed
+    if joined().size > 1:  # the first process alone is given it
+        held.write_bytes(joined().first(sys.stdin.buffer.read))
+    else:
+        with held.open("wb") as file:
+            copyfileobj(sys.stdin.buffer, file)
+    return held.rename(f"{held}{_form(held)}")
 
 
 def _within(source: str) -> list[tuple[str, Path]]:
@@ -123,21 +133,17 @@ def _pieces(
 ) -> Iterator[tuple[str, int, Iterable[str], np.ndarray]]:
     """The rows of files, some at a time: their source, the number of the first, and the names of all."""
     features, at_once = model.network.sizes[0], max(1, NUMBERS_AT_ONCE // max(model.network.sizes))
-    for form, group in groupby(files, lambda pair: _form(pair[1])):
+    for source, path in files:
+        form = _form(path)
         if form == ".png":
-            images, shape = list(group), _image_shape(model)
-            for start in range(0, len(images), at_once):
-                some = images[start : start + at_once]
-                X = np.array([read_image(path, shape).reshape(-1) for _, path in some])
-                yield "images", start, [quote(source) for source, _ in some], X
+            yield source, 0, [quote(source)], read_image(path, _image_shape(model)).reshape(1, -1)
             continue
-        for source, path in group:
-            rows = _table(path, model) if form in TABLES else pieces(_array(path, form, features), at_once)
-            start, name = 0, quote(source.replace("%", "%%") + ":%d")
-            for X in rows:
-                number = start + (FIRST if form in TABLES else 0)
-                yield source, start, map(name.__mod__, range(number, number + len(X))), X
-                start += len(X)
+        rows = _table(path, model) if form in TABLES else pieces(_array(path, form, features), at_once)
+        start, name = 0, quote(source.replace("%", "%%") + ":%d")
+        for X in rows:
+            number = start + (FIRST if form in TABLES else 0)
+            yield source, start, map(name.__mod__, range(number, number + len(X))), X
+            start += len(X)
 
 
 def _image_shape(model: MLP) -> Form:

@@ -27,12 +27,13 @@ from dataclasses import dataclass
 from functools import partial
 from math import inf, prod
 
+from xpnet.nn.dense import Product
 from xpnet.nn.distortion import Distortion, distort
 from xpnet.nn.dropout import dropout_masks
 from xpnet.nn.losses import Loss
 from xpnet.nn.metrics import CLASSES, one_hot
 from xpnet.nn.network import Network, backward, forward, is_weight
-from xpnet.nn.optimizers import SGD, Optimizer, clip_by_norm
+from xpnet.nn.optimizers import SGD, Optimizer, clip_by_norm, subtract
 from xpnet.nn.typing import Array, Namespace, State
 
 
@@ -43,12 +44,15 @@ def gather(
     loss: Loss,
     scale: float,
     dtype: object,
+    padded: bool = True,
     change: Callable[[Array], Array] | None = None,
-) -> tuple[Array, Array, Array]:
+) -> tuple[Array, Array, Array | None]:
     """Take a batch of m rows from the data.
 
     Parameters
     ----------
+    padded
+        Whether a row number may be -1.
     change
         Changes the rows as they came, before they are scaled.
 
@@ -59,12 +63,14 @@ def gather(
     T : (m, k)
         Their targets, in `dtype`; class numbers are one-hot.
     weights : (m,)
-        The weight of each row; 0 where the row number is -1.
+        The weight of each row; 0 where the row number is -1. None where every row weighs 1.
     """
-    weights = xp.astype(rows >= 0, dtype)
-    rows = xp.maximum(rows, 0)
+    weights = None
+    if padded:
+        weights, rows = xp.astype(rows >= 0, dtype), xp.maximum(rows, 0)
     if "weights" in data:
-        weights *= xp.take(data["weights"], rows, axis=0)
+        given = xp.take(data["weights"], rows, axis=0)
+        weights = given * weights if padded else given
     X = xp.take(data["X"], rows, axis=0)
     X = xp.astype(change(X) if change else X, dtype, copy=False)
     if scale != 1.0:
@@ -125,6 +131,8 @@ class TrainingStep:
         sum of those of the parts, each divided by the weight of the whole. None: this process has it all.
     distortion
         How the rows, which are images, are distorted; None for not at all.
+    padded
+        Whether row numbers may be -1. If not, an unweighted step need not ask what each row weighs.
     """
 
     xp: Namespace
@@ -137,14 +145,14 @@ class TrainingStep:
     mean_loss: bool = False
     distortion: Distortion | None = None
     total: Callable[[Array], Array] | None = None
+    padded: bool = True
 
     def __call__(self, state: State, rows: Array, data: State) -> State:
         """Take one step on the rows with the numbers `rows` (m,), and return the new state."""
         xp, state = self.xp, dict(state)
         lr = xp.take(state["rates"], state["t"], axis=0)
-        # a sum over processes, clipping, a penalty and Adam need the gradient itself
-        whole = not (self.total or self.clip or "penalty" in data)
-        if whole and isinstance(self.optimizer, SGD):
+        # a sum over processes, clipping and Adam need the gradient itself
+        if isinstance(self.optimizer, SGD) and not self.clip and self.total is None:
             state = self.optimizer.descend(xp, state, self.gradients(state, rows, data, lr), lr)
         else:
             state = self.apply(state, self.gradients(state, rows, data), lr)
@@ -164,16 +172,20 @@ class TrainingStep:
 
         computed = forward(xp, self.network, state, X, masks)
         losses, A = self.loss.forward(xp, computed.Z[self.network.depth], T)
-        loss = xp.sum(weights * losses, axis=0, keepdims=True)
-        if self.total is None:
-            total = xp.sum(weights, axis=0, keepdims=True)
-        else:
+        total = float(X.shape[0])
+        if weights is not None:
+            losses, total = weights * losses, xp.sum(weights, axis=0, keepdims=True)
+        loss = xp.sum(losses, axis=0, keepdims=True)
+        if self.total is not None:
             total = xp.take(state["batch_weights"], state["t"], axis=0)
         if "weights" in data:  # a batch that weighs nothing has no gradient
             total = xp.where(total > 0, total, xp.full_like(total, inf))
 
-        dZ = self.loss.backward(xp, A, T, weights / (total if lr is None else total / lr))
-        gradients = backward(xp, self.network, state, computed, dZ, factors=lr is not None)
+        share = (1.0 if lr is None else lr) / total
+        shares = share if weights is None else (weights * share)[:, None]
+        dZ, penalty = self.loss.backward(xp, A, T, shares), data.get("penalty")
+        factors = lr is not None or (penalty is not None and self.total is None)
+        gradients = backward(xp, self.network, state, computed, dZ, factors=factors)
         sums = {"loss": loss}
         if self.mean_loss:
             sums["rows"] = xp.sum(xp.astype(rows >= 0, loss.dtype), axis=0, keepdims=True)
@@ -181,22 +193,24 @@ class TrainingStep:
             gradients = add_up(xp, self.total, gradients | sums)
             sums = {name: gradients.pop(name) for name in sums}
         loss = sums["loss"]
-        if "penalty" in data:
+        if penalty is not None:
             for name in filter(is_weight, gradients):
-                W = state[name]
-                loss += data["penalty"] / 2.0 * xp.sum(W * W)
-                gradients[name] += data["penalty"] / total * W
+                W, dW = state[name], gradients[name]
+                w = xp.reshape(W, (1, -1))
+                loss += penalty / 2.0 * xp.matmul(w, xp.matrix_transpose(w))[0, :]
+                minus = Product(dW[0], -dW[1]) if factors else -dW
+                gradients[name] = subtract(xp, penalty * share * W, minus)
         if self.mean_loss:
             loss *= sums["rows"] / total
         state["loss"] += loss
         return gradients
 
-    def gather(self, state: State, rows: Array, data: State) -> tuple[Array, Array, Array]:
+    def gather(self, state: State, rows: Array, data: State) -> tuple[Array, Array, Array | None]:
         """Take a batch as `gather` does, and distort its images."""
         change = None
         if self.distortion:
             change = partial(distort, self.xp, self.distortion, data, key_of(state, data))
-        return gather(self.xp, rows, data, self.loss, self.scale, state["W1"].dtype, change)
+        return gather(self.xp, rows, data, self.loss, self.scale, state["W1"].dtype, self.padded, change)
 
     def masks(self, state: State, data: State, m: int) -> dict[int, Array]:
         """Draw the masks of dropout for a batch of m rows."""

@@ -177,7 +177,7 @@ def operations(backend: Backend, inputs: Inputs, dtype: str) -> Iterator[tuple[s
         losses, A = loss.forward(xp, Z, T)
         yield f"{name} losses", losses
         yield f"{name} A", A
-        yield f"{name} dZ", loss.backward(xp, A, T, given["shares"])
+        yield f"{name} dZ", loss.backward(xp, A, T, given["shares"][:, None])
         for sum_name, array in loss.kind.sums(xp, Z, A, T, given["shares"], given["classes"]).items():
             yield f"{name} {sum_name}", array
     key = backend.asarray(np.full(1, 3, np.int32)), backend.asarray(np.full(1, 1000, np.int32))
@@ -214,8 +214,7 @@ def whole(backend: Backend, inputs: Inputs, dtype: str) -> Iterator[tuple[str, A
     yield "forward Z2", computed.Z[2]
     losses, A2 = LOSSES["cross-entropy"].forward(xp, computed.Z[2], Y)
     yield "loss", xp.mean(losses, axis=0, keepdims=True)
-    shares = backend.asarray(np.full(BATCH, 1 / BATCH, dtype))
-    dZ2 = canonical_backward(xp, A2, Y, shares)
+    dZ2 = canonical_backward(xp, A2, Y, 1 / BATCH)
     gradients = backward(xp, NETWORK, parameters, computed, dZ2)
     for name in NETWORK.shapes:
         yield f"gradient d{name}", gradients[name]

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from zlib import crc32
 
@@ -158,9 +159,10 @@ class Run:
         """Let the backend compile before the clock runs, and check the compiled step on training rows."""
         backend, part = self.model.backend, self.feed.sample()
         # as many rows as a part may have, so that the shapes are those of an epoch
-        chunk = self.chunks(np.resize(part.order, min(self.feed.rows, part.data["X"].shape[0])))[0]
+        rows = np.resize(part.order, min(self.feed.rows, part.data["X"].shape[0]))
+        chunk = np.maximum(self.chunks(rows)[0], 0)
         counting, mine = self._counting(state, chunk, self.rates(0, len(chunk)), part)
-        backend.warm_up(self.step, counting, mine, part.data)
+        backend.warm_up(self.step_for(chunk), counting, mine, part.data)
 
     def advance(
         self, state: State, batches: np.ndarray, rates: np.ndarray, part: Part
@@ -186,7 +188,7 @@ class Run:
         """
         backend = self.model.backend
         counting, mine = self._counting(state, batches, rates, part)
-        after = backend.scan(self.step, counting, mine, part.data)
+        after = backend.scan(self.step_for(batches), counting, mine, part.data)
         loss = float(backend.to_numpy(after["loss"])[0])
         return {name: after[name] for name in state}, loss
 
@@ -242,6 +244,17 @@ class Run:
             numbers = {"loss": result.loss, **result.metrics}
             metrics |= {f"{name}_{metric}": number for metric, number in numbers.items()}
         return metrics
+
+    def step_for(self, batches: np.ndarray) -> TrainingStep:
+        """The step for some batches: one that does not look for rows of -1, where there are none.
+
+        A step that is compiled or recorded serves all chunks of a run, and the last may have such rows. Where
+        several processes share out a batch, any part may.
+        """
+        backend = self.model.backend
+        eager = backend.execution.actual == "eager"
+        short = (batches < 0).any() if eager else self.feed.rows % self.batch_size
+        return replace(self.step, padded=bool(short) or backend.group.size > 1)
 
     def _counting(
         self, state: State, batches: np.ndarray, rates: np.ndarray, part: Part
