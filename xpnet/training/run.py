@@ -249,12 +249,12 @@ class Run:
         """The step for some batches: one that does not look for rows of -1, where there are none.
 
         A step that is compiled or recorded serves all chunks of a run, and the last may have such rows. Where
-        several processes share out a batch, any part may.
+        several processes cannot share out a batch evenly, all parts may.
         """
         backend = self.model.backend
         eager = backend.execution.actual == "eager"
         short = (batches < 0).any() if eager else self.feed.rows % self.batch_size
-        return replace(self.step, padded=bool(short) or backend.group.size > 1)
+        return replace(self.step, padded=bool(short or self.batch_size % backend.group.size))
 
     def _counting(
         self, state: State, batches: np.ndarray, rates: np.ndarray, part: Part
