@@ -108,7 +108,7 @@ def single_precision(alone: Backend, together: Backend) -> dict[str, float]:
 
 
 def libraries(alone: Backend) -> dict[str, float]:
-    """Runs on other libraries, compared with NumPy alone; JAX without random numbers, which compile slowly."""
+    """Runs on other libraries, compared with NumPy alone; JAX without random numbers, slow to compile."""
     errors = {}
     for name, kind in (("torch", "adam, dropout"), ("jax", "momentum, weight decay")):
         found = run(get_backend("cpu", name), **SETTINGS[kind])
