@@ -96,7 +96,7 @@ def cut(name: str) -> Prepare:
 USAGE: list[Case] = [
     (
         "forecast",
-        "No such command 'forecast'. The commands are train, evaluate, predict, export, import, parity",
+        "No such command 'forecast'. The commands are train, evaluate, predict, report, show, export",
     ),
     (LONG * 20, "The commands are train"),
     ("train --bogus", "No such option '--bogus'."),

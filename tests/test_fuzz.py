@@ -28,10 +28,10 @@ import xpnet
 from tests.helpers import refused, sealed
 from tests.process import environment, idx, small_data
 from xpnet import MLP, Checkpoint, load_data, train
-from xpnet.cli.source import of_run
 from xpnet.data import Form
 from xpnet.data.idx import NAMES
 from xpnet.errors import UsageError, XpnetError
+from xpnet.runs import of_run
 
 CASES = int(os.environ.get("XPNET_FUZZ", "4000"))
 """Of all twelve kinds of files together."""

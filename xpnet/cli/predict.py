@@ -15,10 +15,8 @@ from typing import Any, TypeAlias
 import click
 import numpy as np
 
-from xpnet.backends import get_backend
 from xpnet.cli import signals, streams
-from xpnet.cli.folder import model_of
-from xpnet.cli.options import JSON, PLACE, Command, option
+from xpnet.cli.options import JSON, PLACE, Command, backend_of, option
 from xpnet.cli.tables import printable
 from xpnet.data import Form
 from xpnet.data.checks import check_finite
@@ -31,6 +29,7 @@ from xpnet.data.tables import SUFFIXES as TABLES
 from xpnet.errors import UsageError, XpnetError
 from xpnet.files import opened
 from xpnet.model import MLP, load
+from xpnet.runs import model_of
 
 NUMBERS_AT_ONCE = 2**22
 """Numbers that are read at a time, or answered."""
@@ -63,7 +62,7 @@ def predict(path: Path, inputs: tuple[str, ...], top: int, as_json: bool, as_csv
     """
     if as_json and as_csv:
         raise UsageError("--json and --csv: choose one")
-    model = load(model_of(path), backend=get_backend(**where))
+    model = load(model_of(path), backend=backend_of(**where))
     if top > 1 and (model.kind != "classes" or top > model.outputs):
         have = f"{model.outputs} classes" if model.kind == "classes" else model.kind
         raise XpnetError(f"--top {top}: this network answers with {have}")

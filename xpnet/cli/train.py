@@ -1,18 +1,21 @@
 """`xpnet train`."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import click
 
 from xpnet import __version__
-from xpnet.backends import Backend, get_backend
+from xpnet.backends import Backend, joined
 from xpnet.cli import source
-from xpnet.cli.folder import CHECKPOINT, HISTORY, MODEL, claimed, way_on
-from xpnet.cli.options import PLACE, Command, class_weights, names, option, rates, sizes
+from xpnet.cli.folder import claimed
+from xpnet.cli.options import PLACE, Command, backend_of, class_weights, names, option, rates, sizes
 from xpnet.cli.progress import Lines, say
+from xpnet.cli.report import command_of
 from xpnet.cli.tables import place, print_table, shown
 from xpnet.data import Dataset
 from xpnet.errors import DivergedError, UsageError, XpnetError
@@ -22,6 +25,8 @@ from xpnet.nn.activations import ACTIVATIONS
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.optimizers import OPTIMIZERS
 from xpnet.nn.schedules import SCHEDULES
+from xpnet.page import report as write_report
+from xpnet.runs import CHECKPOINT, CONFIG, EARLIER, FIELDS, HISTORY, MODEL, SUMMARY, by_number, read, way_on
 from xpnet.schema import WHOLE, check
 from xpnet.training import Checkpoint, Evaluation, History, Settings, check_evaluation, diagnosis, evaluate
 from xpnet.training import train as train_model
@@ -31,14 +36,17 @@ from xpnet.training.settings import METRICS, settings_of
 
 DEFAULT = Settings()
 
-DISTORTED = {"augment": "shift,rotate,scale,shear,elastic", "optimizer": "adam", "validation": "0"}
-RECIPES = {
-    "mnist-short": {"hidden": "1024,1024", "epochs": "20", "batch_size": "256"} | DISTORTED,
-    "mnist-best": {"hidden": "1024,1024", "epochs": "150", "batch_size": "256"} | DISTORTED,
+DISTORTED = {
+    "augment": "shift,rotate,scale,shear,elastic",
+    "hidden": "1024,1024",
+    "optimizer": "adam",
+    "batch_size": "256",
+    "validation": "0",
 }
+RECIPES = {"mnist-short": DISTORTED | {"epochs": "15"}, "mnist-best": DISTORTED | {"epochs": "60"}}
 """Named sets of options. They come from bench/recipes.py; bench/README.md has their results."""
 
-NOTES = source.FIELDS | {
+NOTES = FIELDS | {
     "recipe": (None, *RECIPES),
     "threads": (None, WHOLE),
     "cpu_threads": (None, WHOLE),
@@ -65,17 +73,21 @@ def _use_recipe(ctx: click.Context, param: click.Parameter, name: str | None) ->
     return name
 
 
-def _typed(recipe: Mapping[str, str]) -> str:
-    """The options of a recipe as one would type them."""
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in recipe.items())
+def _shown_recipes() -> str:
+    """Every recipe as one would type it, for the help, which must not wrap it at hyphens."""
+    lines = ["\b", "Recipes:"]
+    for name, recipe in RECIPES.items():
+        words = " ".join(f"--{option.replace('_', '-')} {value}" for option, value in recipe.items())
+        indents: dict[str, Any] = {"initial_indent": "  ", "subsequent_indent": "    "}
+        lines += wrap(f"{name}: {words}", 76, break_on_hyphens=False, **indents)
+    return "\n".join(lines)
 
 
 GROUPS = {
     "Recipe": (
         option(
             "--recipe",
-            "; ".join([f"{name}: {_typed(recipe)}" for name, recipe in RECIPES.items()])
-            + "; what is given beside it wins.",
+            "A named set of options, shown below; those given beside it win.",
             RECIPES,
             is_eager=True,
             callback=_use_recipe,
@@ -121,26 +133,31 @@ GROUPS = {
     "Run": (
         option("--out", "A new folder.  [default: in runs/]", click.Path(path_type=Path), metavar="DIR"),
         option("--resume", "Resume the run in --out, with the options that it had.", is_flag=True),
+        option("--report", "Write a page that shows what was learned, as `xpnet report` does.", is_flag=True),
         option("--quiet", "Show no progress.", is_flag=True),
     ),
 }
 
 
-@click.command(cls=Command, groups=GROUPS)
+@click.command(cls=Command, groups=GROUPS, epilog=_shown_recipes())
 @click.pass_context
-def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **options: Any) -> None:
+def train(
+    ctx: click.Context, /, out: Path | None, resume: bool, report: bool, quiet: bool, **options: Any
+) -> None:
     """Train a network, and write it into the folder of a run.
 
     The folder receives model.safetensors, history.csv, config.json, summary.json, and checkpoint.safetensors,
-    from which --resume continues whatever stopped the run.
+    from which --resume continues whatever stopped the run. Several processes train one network together, as
+    in `mpiexec -n 4 xpnet train`, and a run may be resumed by another number of them.
     """
+    group = joined()
     given = {n for n in options if ctx.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE}
-    stored = _stored(out) if resume else {}
+    stored = group.first(lambda: _stored(out)) if resume else {}
     options |= {name: stored[name] for name in stored.keys() & options.keys() - given}
     try:
         chosen = {name: options[name] for name in asdict(DEFAULT) if options[name] is not None}
         settings = settings_of(chosen, options["loss"])
-        backend = get_backend(**{str(option.name): options[str(option.name)] for option in PLACE})
+        backend = backend_of(**{str(option.name): options[str(option.name)] for option in PLACE})
     except UsageError as error:
         if given:
             raise
@@ -150,8 +167,8 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
     if resume:
         _compare(out, stored, notes)
 
-    with claimed(out, resume=resume) as folder:
-        data = source.read(options, LOSSES[options["loss"]].kind.name)
+    with nullcontext(Path()) if group.rank else claimed(out, resume=resume) as folder:
+        data = read(options, LOSSES[options["loss"]].kind.name)
         weights = by_number(options["class_weight"], data.class_names)
         settings = completed(settings, options, data)
         model = _network(options, data, settings.seed, backend)
@@ -175,17 +192,20 @@ def train(ctx: click.Context, /, out: Path | None, resume: bool, quiet: bool, **
             )
         except DivergedError as error:
             raise DivergedError(f"{error}; {way_on(folder)}") from error
-        model.save(folder / MODEL)
+        if not group.rank:
+            model.save(folder / MODEL)
         try:
             result = evaluate(*test, memory=options["memory"])
         except XpnetError as error:
             raise XpnetError(f"the test rows: {error} (the network is kept in {folder / MODEL})") from error
-        _write_summary(folder, model, history, result, settings.seed)
+        if not group.rank:
+            _write_summary(folder, model, history, result, settings.seed)
     taught = enter(model, data.X_train, data.y_train, None, weights)
     note = diagnosis.of_history(model, settings, history, taught)
     if note:
         say(f"xpnet: note: {note}")
-    _print_results(folder, model, history, result, data)
+    page = str(write_report(folder)) if report and not group.rank else command_of(folder)
+    _print_results(folder, model, history, result, data, page)
 
 
 def _network(options: Mapping[str, Any], data: Dataset, seed: int, backend: Backend) -> MLP:
@@ -215,8 +235,10 @@ def _stored(out: Path | None) -> dict[str, Any]:
             f"{out}: no run to resume, for there is no {CHECKPOINT}; to begin one, omit --resume"
         )
     stored = Checkpoint(out / CHECKPOINT).load_config()
-    stored = source.EARLIER | {"recipe": None} | stored
+    stored = EARLIER | {"recipe": None} | stored
     check(stored, NOTES, f"{out}: not a run of `xpnet train`")
+    if joined().size > 1:  # each process takes a GPU of its own
+        stored["device"] = stored["device"].partition(":")[0]
     return stored | {"hidden": tuple(stored["sizes"][1:-1])}
 
 
@@ -230,15 +252,6 @@ def _compare(out: Path | None, stored: dict[str, Any], notes: dict[str, Any]) ->
     if threads != notes["cpu_threads"]:
         now = f"resumes with {notes['cpu_threads']}: its last bits may differ"
         say(f"xpnet: note: this run began with {threads} CPU thread(s) and {now}")
-
-
-def by_number(
-    weights: str | dict[str, float] | None, known: tuple[str, ...] | None
-) -> str | Mapping[Any, float] | None:
-    """Name classes by their numbers, where these are what the names are."""
-    if not isinstance(weights, dict) or known is not None:
-        return weights
-    return {int(name) if name.isdecimal() else name: weight for name, weight in weights.items()}
 
 
 def completed(settings: Settings, options: Mapping[str, Any], data: Dataset) -> Settings:
@@ -271,7 +284,7 @@ class _RunCheckpoint(Checkpoint):
         folder, history = self.path.parent, standing.history
         if self.rows is None:
             config = standing.notes | standing.config
-            write_json(folder / "config.json", {"xpnet": __version__, **dict(sorted(config.items()))})
+            write_json(folder / CONFIG, {"xpnet": __version__, **dict(sorted(config.items()))})
         if not self.rows:  # all rows, because a run that was killed may have left fewer
             write_atomically(folder / HISTORY, history.csv().encode(), parents=False)
         elif len(history.epochs) > self.rows:
@@ -279,7 +292,9 @@ class _RunCheckpoint(Checkpoint):
         self.rows = len(history.epochs)
 
 
-def _print_results(folder: Path, model: MLP, history: History, result: Evaluation, data: Dataset) -> None:
+def _print_results(
+    folder: Path, model: MLP, history: History, result: Evaluation, data: Dataset, page: str
+) -> None:
     epochs = f"{len(history.epochs)} epoch{'s' if len(history.epochs) > 1 else ''}"
     best = f", the best of them {history.best}" if history.best else ""
     facts = [
@@ -290,7 +305,7 @@ def _print_results(folder: Path, model: MLP, history: History, result: Evaluatio
         ("network", str(model.network)),
         ("parameters", f"{model.network.size:,}"),
     ]
-    print_table([*facts, *place(model), ("folder", str(folder))])
+    print_table([*facts, *place(model), ("folder", str(folder)), ("report", page)])
 
 
 def _write_summary(folder: Path, model: MLP, history: History, result: Evaluation, seed: int) -> None:
@@ -305,6 +320,7 @@ def _write_summary(folder: Path, model: MLP, history: History, result: Evaluatio
         "backend": backend.name,
         "library_version": backend.version(),
         "device": backend.device,
+        "processes": backend.group.size,
         "threads": backend.threads() if backend.device == "cpu" else None,
         "dtype": model.dtype,
         "precision": backend.precision,
@@ -313,4 +329,4 @@ def _write_summary(folder: Path, model: MLP, history: History, result: Evaluatio
         "parameters": model.network.size,
         "xpnet": __version__,
     }
-    write_json(folder / "summary.json", summary)
+    write_json(folder / SUMMARY, summary)
