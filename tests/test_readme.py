@@ -195,7 +195,7 @@ def test_every_path_and_link_exists() -> None:
     tree = next(block for _, block in BLOCKS if block.startswith("xpnet/\n"))
     named = re.findall(r"^((?:  )?)([a-z_]+(?:/|\.py))", tree, re.MULTILINE)
     paths = [f"xpnet/{name}" if inside else name for inside, name in named]
-    paths += [path for code in CODE for path in re.findall(r"(?:xpnet|bench)/[\w/]+(?:\.py|/)?", code)]
+    paths += [path for code in CODE for path in re.findall(r"(?:xpnet|bench)/[\w/-]+(?:\.py|\.gz|/)?", code)]
     links = re.findall(r"\]\(([^)]+)\)", README)
     paths += [link for link in links if not link.startswith(("http", "#"))]
     assert [path for path in paths if not (ROOT / path).exists()] == []
