@@ -23,6 +23,7 @@ from xpnet.nn.network import Network
 from xpnet.nn.optimizers import SGD
 from xpnet.nn.random import uniform16
 from xpnet.nn.step import TrainingStep
+from xpnet.page.story import of_folder
 from xpnet.training.settings import Settings
 
 ALL = {"shift": 2.0, "rotate": 15.0, "scale": 0.15, "shear": 0.2, "elastic": 8.0, "smooth": 4.0}
@@ -200,3 +201,8 @@ def test_a_recipe_is_a_set_of_options(images: Path) -> None:
     assert (at / "run" / "model.safetensors").read_bytes() == first
     refused = run(at, "train", "--resume", "--out", "run", "--recipe", "mnist-best")
     assert (refused.code, "recipe was mnist-short, not mnist-best" in refused.err) == (1, True)
+    sheet = of_folder(at / "run").arrays["sheet"].reshape(4, 8, 20)
+    rows = small_data(rows=60, test_rows=9, features=20)["x_train"]
+    for seen in sheet:
+        assert (rows == seen[0]).all(axis=1).any(), "a row as it was, and then distorted in each step"
+        assert (seen[1:] != seen[0]).any(axis=1).all()
