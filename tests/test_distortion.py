@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.random import Generator
+from PIL import Image
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from tests.oracles import draw_step, network_by_torch, on, scanned
@@ -17,6 +18,7 @@ from tests.test_random import NUMPY, words
 from xpnet import MLP, UsageError, XpnetError, evaluate, train
 from xpnet.backends import Backend
 from xpnet.cli.train import RECIPES
+from xpnet.data import load_data
 from xpnet.nn.distortion import MATRIX, STREAM, Distortion, distort
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.network import Network
@@ -156,6 +158,20 @@ def test_settings() -> None:
         train(MLP((4, 2)), np.zeros((9, 4)), np.arange(9) % 2, augment="shift")
     with pytest.raises(UsageError, match="images of 2 x 2 pixels or more"):
         train(MLP((4, 2), image_shape=(1, 4)), np.zeros((9, 4)), np.arange(9) % 2, augment="shift")
+
+
+def test_a_folder_of_images_in_colour(tmp_path: Path, rng: Generator) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for i, pixels in enumerate(rng.integers(0, 256, (9, 6, 5, 3)).astype(np.uint8)):
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    data, weights = load_data(tmp_path), []
+    assert data.form.image_shape == (6, 5, 3)
+    for augment in (None, "shift,elastic"):
+        model = MLP((90, 4, 2), image_shape=data.form.image_shape)
+        train(model, data.X_train, data.y_train, epochs=1, augment=augment)
+        weights.append(model.host_parameters()["W1"])
+    assert np.abs(weights[0] - weights[1]).max() > 1e-3
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from xpnet.nn.dense import dense
 from xpnet.nn.distortion import Distortion, distort
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.step import gather
+from xpnet.nn.typing import State
 from xpnet.runs import CHECKPOINT, EARLIER, FIELDS, SUMMARY, by_number, model_of, of_run, read
 from xpnet.schema import check
 from xpnet.training import Checkpoint, History, Settings, evaluate
@@ -251,9 +252,7 @@ def _tell_lesson(story: Story, model: MLP, data: Dataset, config: Mapping[str, A
     story.facts["lesson"] = asdict(settings) | {"rate": run.rates(0, 1).tolist()[0], "rows": len(batch)}
 
 
-def _tell_sheet(
-    story: Story, model: MLP, distortion: Distortion, data: Mapping[str, Any], rows: np.ndarray
-) -> None:
+def _tell_sheet(story: Story, model: MLP, distortion: Distortion, data: State, rows: np.ndarray) -> None:
     """Show some rows as they are, and as they would look in the first steps."""
     X = data["X"][rows]
     steps = [np.full(1, step, np.int32) for step in range(SHEET[1])]
