@@ -123,8 +123,8 @@ class Streamed(Feed):
     long pieces (Xu et al., "In-database machine learning with CorgiPile", 2022). A thread reads the next
     chunk while the device computes on this one. Whole blocks are held back.
 
-    Every part is moved into the same arrays on the device. So only the latest part may be used, and a step
-    that was recorded for one part works for all of them.
+    Every part is moved into the same arrays on a device. So only the latest part may be used, and a step
+    that was recorded for one part works for all of them. On the host, two arrays change places.
 
     Attributes
     ----------
@@ -171,7 +171,7 @@ class Streamed(Feed):
         chosen = self.blocks.row_numbers(self.training[:FEWEST])
         self.blocks.read(self.training[:FEWEST], X, 0)
         rows[: len(chosen)] = chosen
-        return self._moved(X, rows, np.arange(len(chosen), dtype=np.int32))
+        return self._moved(X, rows, np.arange(len(chosen), dtype=np.int32))[0]
 
     def parts(self, numbers: np.ndarray, rng: np.random.Generator | None = None) -> Iterator[Part]:
         """The rows of some blocks, chunk by chunk.
@@ -198,11 +198,12 @@ class Streamed(Feed):
                 order = np.arange(count, dtype=np.int32)
                 if rng is not None:
                     order = rng.permutation(order)
-                part, filled = self._moved(X, rows, order), 0
+                full, filled = X, 0
+                part, X = self._moved(full, rows, order)
                 if i + 1 < len(chunks):
                     order, rest = np.split(order, [count - count % batch_size])
                     filled = len(rest)
-                    X[:filled], rows[:filled] = X[rest], rows[rest]
+                    X[:filled], rows[:filled] = full[rest], rows[rest]
                     reading = reader.submit(self.blocks.read, chunks[i + 1], X, filled)
                 if len(order):
                     yield part._replace(order=order)
@@ -212,20 +213,29 @@ class Streamed(Feed):
         rows = min(self.at_once, self.blocks.count) * self.blocks.rows + self.batch_size - 1
         return np.zeros((rows, self.blocks.X.shape[1]), self.blocks.dtype), np.zeros(rows, np.int64)
 
-    def _moved(self, X: np.ndarray, rows: np.ndarray, order: np.ndarray) -> Part:
+    def _moved(self, X: np.ndarray, rows: np.ndarray, order: np.ndarray) -> tuple[Part, np.ndarray]:
         """Move a chunk into the same arrays where the library can, otherwise into new ones in their place.
 
         Parameters
         ----------
         rows
             The number of every row of the chunk in the whole file.
+
+        Returns
+        -------
+        part, X
+            The part, and an array for the next chunk.
         """
         backend, data = self.model.backend, self.data
-        for name, column in ({"X": X} | self.columns(rows)).items():
+        if "X" in data:
+            data["X"], X = backend.exchange(data["X"], X)
+        else:
+            data["X"] = backend.asarray(X)
+        for name, column in self.columns(rows).items():
             data[name] = backend.refill(data[name], column) if name in data else backend.asarray(column)
         data |= self.constants
         weights = self.examples.weights
-        return Part(data, order, None if weights is None else weights[rows])
+        return Part(data, order, None if weights is None else weights[rows]), X
 
 
 def make_feed(
