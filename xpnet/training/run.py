@@ -241,11 +241,12 @@ class Run:
     def step_for(self, batches: np.ndarray) -> TrainingStep:
         """The step for some batches: one that does not look for rows of -1, where there are none.
 
-        A step that is compiled or recorded serves all chunks of a run, and the last may have such rows.
+        A step that is recorded serves all chunks of a run, and the last may have such rows. A compiler joins
+        the look with other work, so it is left in.
         """
-        eager = self.model.backend.execution.actual == "eager"
-        short = (batches < 0).any() if eager else self.feed.rows % self.batch_size
-        return replace(self.step, padded=bool(short))
+        how = self.model.backend.execution.actual
+        short = (batches < 0).any() if how == "eager" else self.feed.rows % self.batch_size
+        return replace(self.step, padded=how == "compiled" or bool(short))
 
     def _counting(self, state: State, rates: np.ndarray) -> State:
         """Add the counters of a chunk of steps with these learning rates.
