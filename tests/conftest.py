@@ -7,6 +7,7 @@ that needs a module which is not installed, and names the module. ``--device cud
 passed on each library.
 """
 
+import gc
 from collections import Counter
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -30,6 +31,11 @@ def libraries(config: pytest.Config) -> list[str]:
     return config.getoption("backend") or ([*found, *VARIANTS] if kind == "cpu" else found)
 
 
+def made(config: pytest.Config, name: str) -> Backend:
+    """One of `libraries`, on the device to test."""
+    return VARIANTS[name]("cpu") if name in VARIANTS else get_backend(config.getoption("device"), name)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--device", default="cpu", help="run on cpu, cuda, cuda:N, xpu or mps")
     parser.addoption("--backend", action="append", help="run on this library only; may be repeated")
@@ -44,6 +50,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """On a GPU, keep only the tests that run on it."""
     if config.getoption("device") != "cpu":
         items[:] = [item for item in items if "backend" in getattr(item, "fixturenames", ())]
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the libraries, which are imported now and stay."""
+    gc.freeze()
 
 
 def reason_to_skip(config: pytest.Config, error: BaseException | None) -> str | None:
@@ -115,14 +126,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 @pytest.fixture
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """A library on a device, ready to compute in float64."""
-    name = request.param
-    request.node.user_properties.append(("library", name))
-    if name in VARIANTS:
-        made: Backend = VARIANTS[name]("cpu")
-    else:
-        made = get_backend(request.config.getoption("device"), name)
-    with made.running("float64"):
-        yield made
+    request.node.user_properties.append(("library", request.param))
+    found = made(request.config, request.param)
+    with found.running("float64"):
+        yield found
 
 
 @pytest.fixture

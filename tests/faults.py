@@ -6,10 +6,13 @@ of the table by itself, and must pass.
 """
 
 import importlib
+import json
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import partial
+from io import StringIO
 from typing import Any, NamedTuple
 
 import pytest
@@ -158,6 +161,12 @@ FAULTS = {
     "what dropout leaves is not scaled": Fault("dropout.dropout_masks", lambda f, xp, *a: {l: xp.astype(M > 0, M.dtype) for l, M in f(xp, *a).items()}, "dropout"),
     "no mask on the way back": Fault("network.backward", lambda f, xp, net, W, c, *a, **o: f(xp, net, W, c._replace(masks={}), *a, **o), "dropout"),
     "dW from units that were left out": Fault("network.backward", lambda f, xp, net, W, c, *a, **o: f(xp, net, W, c._replace(D=c.A), *a, **o), "dropout"),
+    "one picture for all rows": Fault("distortion.uniform16", lambda f, *a: 0 * f(*a) + f(*a)[:1, :], "distortion"),
+    "pictures by the place in the chunk": Fault("step.TrainingStep.gather", lambda f, self, state, *a: f(self, state | {"step": state["t"]}, *a), "distortion"),
+    "pictures without their seed": Fault("distortion.points", lambda f, xp, d, data, key, m: f(xp, d, data, (0 * key[0], key[1]), m), "distortion"),
+    "rotated the other way": Fault("distortion.points", lambda f, xp, d, *a: f(xp, replace(d, rotate=-d.rotate), *a), "distortion"),
+    "noise without its Gaussian": Fault("distortion.Distortion._bump", lambda f, d, n, k, *a: f(replace(d, smooth=d.smooth / 2), n, k, *a), "distortion"),
+    "the next pixel instead of both": Fault("distortion.sample", lambda f, xp, images, shape, y, x, *a: f(xp, images, shape, y, xp.ceil(x), *a), "distortion"),
     "a product that is added": Fault("backends.blas.subtract_product", lambda f, W, A, B, kept=None: f(W, A, -B, kept), "products"),
     "a product that keeps all of W": Fault("backends.blas.subtract_product", lambda f, W, A, B, kept=None: f(W, A, B), "products"),
     "a product that is transposed": Fault("backends.blas.subtract_product", lambda f, W, A, B, kept=None: f(W, A[:, ::-1], B, kept), "products"),
@@ -182,7 +191,7 @@ FAULTS = {
     "rate read one step late": Fault("step.TrainingStep.__call__", reads_rates_late, "step"),
     "steps counted twice": Fault("step.TrainingStep.__call__", counts_twice, "step"),
     "padding counts": Fault("step.gather", partial(gathers, lambda xp, X, Y, w: (X, Y, xp.ones_like(w))), "step"),
-    "integers not scaled": Fault("step.gather", lambda f, xp, rows, data, loss, scale, dtype: f(xp, rows, data, loss, 1.0, dtype), "step"),
+    "integers not scaled": Fault("step.gather", lambda f, xp, rows, data, loss, scale, *a: f(xp, rows, data, loss, 1.0, *a), "step"),
     "weights of rows ignored": Fault("step.gather", partial(without, "weights"), "step_family"),
     "columns not standardised": Fault("step.gather", partial(without, "mean"), "step_family"),
     "a penalty on a bias": Fault("step.is_weight", lambda f, name: True, "step_family"),
@@ -241,3 +250,18 @@ def pytest_configure(config: pytest.Config) -> None:
             plant(fault.target, fault.wrong)
         elif asked == "none":
             plant(fault.target, lambda right, *arguments, **options: right(*arguments, **options))
+
+
+def main() -> None:
+    """Run files of tests once with each fault, all in this process, and print how they ended, as JSON."""
+    faults, library, files = json.loads(sys.argv[1])
+    options = ["-qx", "-n", "0", "-p", "no:cacheprovider", "--tb=line", "-p", "tests.faults"]
+    options += ["-m", "not slow", "--backend", library]
+    ended: dict[str, tuple[int, str]] = {}
+    for fault in faults:
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("tests", "xpnet")]:
+            del sys.modules[name]  # what was planted before
+        with redirect_stdout(StringIO()) as output:
+            code = pytest.main([*options, "--fault", fault, *files])
+        ended[fault] = int(code), output.getvalue()
+    print(json.dumps(ended))

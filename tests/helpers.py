@@ -1,5 +1,6 @@
 """What several test files share: catching an error, comparing two runs, and writing damaged files."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -57,6 +58,17 @@ def isolated(code: str, **extra: str) -> str:
     """What a fresh Python prints."""
     command, known = [sys.executable, "-c", code], environment(None, **extra)
     return subprocess.check_output(command, env=known, text=True, timeout=60).strip()
+
+
+def answered(what: str, limit: float = 0.0, root: Path | None = None, **task: Any) -> dict[str, Any]:
+    """What ``ask`` of bench/workers.py does, without a process of its own."""
+    module, _, function = what.partition(".")
+    try:
+        answer = getattr(importlib.import_module(module), function)(**json.loads(json.dumps(task)))
+    except importlib.import_module("trainer").LeftOut as reason:
+        answer = {"left_out": str(reason)}
+    found: dict[str, Any] = json.loads(json.dumps(answer))
+    return found
 
 
 class Interrupting(Progress):

@@ -35,15 +35,20 @@ ROOMS = {
         *("nn", "backends", "arguments", "arrays", "data", "files", "schema", "scaling", "model_file"),
         *("errors", "model"),
     },
+    "runs": {"data", "files", "schema", "errors", "training"},
     "parity": {"nn", "backends", "data", "files", "errors", "model", "training", "xpnet"},
     "estimators": {"nn", "backends", "arrays", "errors", "model", "training"},
     "exchange": {
         *("nn", "backends", "arguments", "arrays", "data", "files", "schema", "scaling", "model_file"),
         *("errors", "model", "xpnet"),
     },
+    "page": {
+        *("nn", "backends", "arguments", "arrays", "data", "files", "schema", "errors", "model", "training"),
+        "runs",
+    },
     "cli": {
         *("nn", "backends", "data", "files", "schema", "errors", "model", "training", "parity", "exchange"),
-        "xpnet",
+        *("runs", "page", "xpnet"),
     },
     "__main__": {"cli"},
 }

@@ -96,7 +96,7 @@ def cut(name: str) -> Prepare:
 USAGE: list[Case] = [
     (
         "forecast",
-        "No such command 'forecast'. The commands are train, evaluate, predict, export, import, parity",
+        "No such command 'forecast'. The commands are train, evaluate, predict, report, show, export",
     ),
     (LONG * 20, "The commands are train"),
     ("train --bogus", "No such option '--bogus'."),
@@ -124,6 +124,9 @@ USAGE: list[Case] = [
     ("train --activation gelu", "'gelu' is not one of"),
     ("train --loss hinge", "'hinge' is not one of 'cross-entropy', 'binary-cross-entropy'"),
     ("train --dropout half", "'half' is not a list of rates such as 0.2 or 0.1,0.5"),
+    ("train --augment twist", "augment: 'twist': choose one of shift, rotate, scale, shear, elastic"),
+    ("train --augment shift=far", "augment: shift must be more than 0 and less than 1000, not 'far'"),
+    ("train --recipe best", "'best' is not one of 'mnist-short', 'mnist-best'"),
     ("train --monitor mse", "'mse' is not one of 'loss', 'accuracy', 'f1', 'rmse', 'r2'"),
     ("train --class-weight 0=1,0=2", "'0=1,0=2' is neither balanced nor weights such as 0=1,1=5"),
     ("train --class-weight 0=nan", "'0=nan' is neither balanced nor weights such as 0=1,1=5"),
@@ -142,6 +145,7 @@ USAGE: list[Case] = [
 DATA_USAGE: list[Case] = [
     (f"{TRAIN} out --activation relu,tanh", "activation", npz()),
     (f"{TRAIN} out --dropout 0.1,0.2,0.3", "dropout (0.1, 0.2, 0.3): give one rate, two, or 2", npz()),
+    (f"{TRAIN} out --augment shift", "augment is for images, rows whose height and width are known", npz()),
     (f"{TRAIN} out --class-weight hen=1", "class_weight {'hen': 1.0}: give classes", npz()),
     (f"{TRAIN} out --class-weight 0=-1", "class_weight {0: -1.0}: give classes and weights of 0 or", npz()),
     (f"{TRAIN} out --loss poisson --class-weight balanced", "class_weight belongs to classes", npz()),

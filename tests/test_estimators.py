@@ -3,6 +3,7 @@
 import copy
 import inspect
 import pickle
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -17,10 +18,11 @@ from sklearn import config_context
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.datasets import make_classification
 from sklearn.metrics import log_loss
-from sklearn.utils import compute_sample_weight, get_tags
+from sklearn.utils import compute_class_weight, compute_sample_weight, get_tags
 
 import xpnet
 from tests.helpers import refused
+from xpnet.estimators import fitting
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -116,11 +118,12 @@ def test_parameters_are_refused_in_the_same_words(parameter: str) -> None:
         *({"dropout": given} for given in (1.0, -0.1, (0.1, 0.2, 0.3), "half")),
         *({"clip_norm": 0}, {"weight_decay": -1.0}, {"progress": "loud"}, {"backend": "nompy"}),
         *({"device": "gpu"}, {"class_weight": "even"}, {"class_weight": {7: 1.0}}),
+        {"device": "cuda", "backend": xpnet.get_backend("cpu")},
     ],
     ids=str,
 )
 def test_our_own_parameters_are_refused_with_one_clear_line(settings: dict[str, Any]) -> None:
-    ((parameter, _),) = settings.items()
+    parameter, *_ = settings
     said = refused(lambda: both("MLPClassifier")[0].set_params(**settings).fit(X, Y), ValueError)
     assert parameter in said
 
@@ -154,6 +157,7 @@ MISUSE: dict[str, Callable[[Any], Any]] = {
     "one row flat": lambda est: est.fit(X, Y).predict(X[0]),
     "NaN to predict": lambda est: est.fit(X, Y).predict_proba(np.full((1, 6), np.nan)),
     "not fitted": lambda est: est.predict(X),
+    "weights of a network that is not fitted": lambda est: est.coefs_,
     "no classes": lambda est: est.partial_fit(X, Y),
     "other classes": lambda est: est.fit(X, Y).partial_fit(X, Y, classes=[0, 1, 3]),
     "a class not named": lambda est: est.partial_fit(X, Y, classes=[0, 1]),
@@ -286,6 +290,51 @@ def test_class_weights_are_sample_weights() -> None:
     np.testing.assert_allclose(ours.coefs_[0], other.coefs_[0], atol=1e-8)
 
 
+def test_the_weights_of_classes_are_those_of_the_training_rows() -> None:
+    """Also for rows to validate with, of which each class has its own share."""
+    some = (Y > 0) | (np.arange(60) % 4 == 0)
+    balanced = compute_sample_weight("balanced", Y[some])
+    weight = np.array([balanced[label == Y[some]][0] for label in range(3)])
+    one = xpnet.MLPClassifier(**SMALL, class_weight="balanced")
+    one.fit(X[some], Y[some], validation_data=(X, Y))
+    two = xpnet.MLPClassifier(**SMALL)
+    two.fit(X[some], Y[some], balanced, validation_data=(X, Y, weight[Y]))
+    np.testing.assert_allclose(one.validation_loss_curve_, two.validation_loss_curve_, rtol=1e-12)
+
+
+def test_batches_cannot_be_balanced_but_by_the_advice() -> None:
+    est = xpnet.MLPClassifier(**SMALL, class_weight="balanced")
+    said = refused(lambda: est.partial_fit(X[:30], Y[:30], classes=[0, 1, 2]), ValueError)
+    advice = re.search(r"pass (dict\(.*\)) as the", said)
+    assert advice is not None
+    names = {"compute_class_weight": compute_class_weight, "classes": np.arange(3), "y": Y}
+    weights = eval(advice.group(1), names)
+    est.set_params(class_weight=weights).partial_fit(X[:30], Y[:30], classes=[0, 1, 2])
+    other = theirs.MLPClassifier(**SMALL)
+    other.partial_fit(
+        X[:30], Y[:30], classes=[0, 1, 2], sample_weight=compute_sample_weight("balanced", Y)[:30]
+    )
+    np.testing.assert_allclose(est.coefs_[0], other.coefs_[0], atol=1e-8)
+
+
+def test_rows_that_weigh_nothing_teach_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = refused(lambda: fit(class_weight={0: 0, 1: 0, 2: 0}), ValueError)
+    assert "at least one non-zero" in said
+    monkeypatch.setattr(fitting, "train_test_split", lambda rows, **_: (rows[:50], rows[50:]))
+    late = np.where(np.arange(60) < 50, 0.0, 1.0)
+    for name, y in PAIRS.items():
+        for weights in (late, 1 - late):  # nothing to train on, and nothing to validate with
+            est = both(name, early_stopping=True)[0]
+            said = refused(lambda est=est, y=y, w=weights: est.fit(X, y, w), ValueError)  # type: ignore[misc]
+            assert "early_stopping" in said
+
+
+def test_an_epsilon_that_float32_does_not_have() -> None:
+    rows = np.where(np.arange(6) > 0, X, 0).astype(np.float32)  # the gradient of a column is 0
+    est = xpnet.MLPClassifier(**SMALL, alpha=0.0, epsilon=1e-300).fit(rows, Y)
+    assert np.isfinite(est.loss_)
+
+
 def test_dropout_is_for_training_only_and_repeats() -> None:
     plain, one, again = fit(), fit(dropout=0.5), fit(dropout=0.5)
     assert apart(plain, one) > 1e-3
@@ -322,8 +371,9 @@ def test_validation_rows_of_ones_own() -> None:
     np.testing.assert_allclose(early.validation_scores_, scores)
     held = fit(early_stopping=True)
     assert len(held.validation_loss_curve_) == held.n_iter_
-    for wrong in ((X[:, :5], Y), (X, Y[:-1]), X, (X, Y + 1)):
-        refused(lambda wrong=wrong: fit({"validation_data": wrong}), ValueError)  # type: ignore[misc]
+    for wrong in ((X[:, :5], Y), (X, Y[:-1]), X, (X, Y + 1), (X, Y, np.zeros(60))):
+        said = refused(lambda wrong=wrong: fit({"validation_data": wrong}), ValueError)  # type: ignore[misc]
+        assert said.startswith("validation_data")
 
 
 def test_clipping_and_weight_decay_of_one_step() -> None:
@@ -436,6 +486,11 @@ def test_rows_too_large_for_float32(name: str) -> None:
     for rows in (X * 1e200, csr_array(X * 1e200)):
         with pytest.raises(ValueError, match="too large for dtype"):
             est.predict(rows)
+
+
+def test_weights_of_classes_are_for_one_label_a_row() -> None:
+    with pytest.raises(ValueError, match="class_weight is for one label a row"):
+        xpnet.MLPClassifier(**SMALL, class_weight={0: 2}).fit(X, np.stack([Y > 0, Y > 1], axis=1))
 
 
 @pytest.mark.parametrize("weights", [{0: -1}, {0: np.nan}])

@@ -114,8 +114,10 @@ def answers(estimator: Any) -> np.ndarray:
 
 def test_the_grid_is_large() -> None:
     assert len(GRID) >= 60
-    for name in ("solver", "activation", "learning_rate", "alpha", "batch_size", "shuffle", "early_stopping"):
+    names = ["solver", "activation", "learning_rate", "alpha", "batch_size", "shuffle", "early_stopping"]
+    for name in [*names, "weights", "tol", "n_iter_no_change"]:
         assert any(name in settings for _, settings in GRID)
+    assert {kind for kind, _ in GRID} == TARGETS.keys()
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """The estimators on every library: NumPy's numbers, on the device of the rows, in the type of the rows."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn.neural_network as theirs
 from scipy.sparse import csr_array
@@ -14,6 +17,7 @@ from sklearn.datasets import make_classification
 import xpnet
 from tests.helpers import refused
 from xpnet.backends import LIBRARIES, Backend, backend_class, owner
+from xpnet.estimators import places
 from xpnet.parity.gates import GATES, relative_error
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -122,6 +126,7 @@ def at_home(answer: Any, X: Any) -> bool:
 def test_the_settings_are_twelve_of_fifty_steps() -> None:
     assert len(GRID) == 12
     assert STEPS == 50
+    assert {reference(number).n_iter_ for number in range(12)} == {BASE["max_iter"]}
 
 
 @each_setting
@@ -142,14 +147,18 @@ def test_fits_equal_numpys_and_rows_stay_on_the_device(backend: Backend, number:
     assert abs(found.score(place, TARGETS[kind]) - expected.score(X, TARGETS[kind])) < 1e-9
 
 
-def test_the_spy_sees_what_a_host_reads() -> None:
-    torch = pytest.importorskip("torch")
-    rows = torch.asarray(X)
-    reads: list[Any] = [np.asarray, lambda x: x.numpy(), lambda x: x.tolist(), np.from_dlpack]
+def test_the_spy_sees_what_a_host_reads(backend: Backend) -> None:
+    if backend.name == "numpy":
+        pytest.skip("its rows are on the host")
+    batch = backend.xp.take(backend.asarray(X), backend.asarray(np.arange(BATCH)), axis=0)
+    reads: list[Any] = [lambda x: np.asarray(x), lambda x: backend.to_numpy(x)]
+    if backend.name == "torch":
+        reads += [lambda x: x.numpy(), lambda x: x.tolist(), lambda x: np.from_dlpack(x), lambda x: x.cpu()]
+    refusals = (TypeError, RuntimeError, AssertionError)  # of libraries that copy nothing unasked
     for read in reads:
-        with spied() as seen:
-            read(rows)
-        assert X.shape in seen
+        with spied() as seen, suppress(*refusals):
+            read(batch)
+        assert LENGTHS & set(seen[0])
 
 
 def test_targets_and_weights_may_be_on_the_device_or_the_host(backend: Backend) -> None:
@@ -182,7 +191,7 @@ def test_many_rows_are_answered_part_by_part(
 ) -> None:
     methods = ["predict"] if "number" in kind else ["predict", "predict_proba", "predict_log_proba"]
     for rows, settings in ((X, {"backend": backend}), (backend.asarray(X), {})):
-        found = fitted(kind, {"max_iter": 3} | settings, rows)
+        found = fitted(kind, {"max_iter": 1} | settings, rows)
         for method in methods:
             whole = getattr(found, method)(rows)
             with monkeypatch.context() as patch:
@@ -252,7 +261,7 @@ def test_rows_of_another_library_are_refused(backend: Backend, method: str) -> N
         said = refused(lambda rows=rows: getattr(found, method)(rows, *targets), ValueError)  # type: ignore[misc]
         assert "must use the same namespace" in said
         assert f"MLPClassifier.{method.replace('score', 'predict')}()" in said
-        assert backend.name in said
+        assert f"The network is on {'the host' if backend.name == 'numpy' else backend.name}" in said
         assert ".to(" in said
 
 
@@ -337,3 +346,90 @@ def test_rows_on_a_device_too_large_for_float32(backend: Backend) -> None:
         rows = backend.asarray(np.eye(6) * 1e200)
     with pytest.raises(ValueError, match="too large for"):
         est.predict(rows)
+
+
+def on_device(X: np.ndarray) -> Any:
+    """An array on a device from which nothing comes to the host unasked."""
+    strict = pytest.importorskip("array_api_strict")
+    return strict.asarray(X, device=strict.Device("device1"))
+
+
+class Frame(pd.DataFrame):  # type: ignore[misc]
+    """Stands in for a frame of cuDF, whose columns become CuPy's array, here array-api-strict's."""
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("Implicit conversion to a host NumPy array is not allowed")
+
+    def to_cupy(self) -> Any:
+        return on_device(np.stack([self[name] for name in self], axis=1))
+
+    def to_pandas(self) -> Any:
+        return pd.DataFrame(self)
+
+
+class Column(pd.Series):  # type: ignore[misc]
+    """Stands in for a column of cuDF that holds strings."""
+
+    def to_cupy(self) -> Any:
+        raise TypeError("String arrays are not supported by cupy")
+
+    def to_pandas(self) -> Any:
+        return pd.Series(self)
+
+
+def test_a_frame_on_a_gpu_is_converted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its rows stay there, its names are known, and its labels, which may be words, come to the host."""
+    convert = Frame.to_cupy
+    made = Mock(side_effect=lambda frame: convert(frame))
+    monkeypatch.setattr(Frame, "to_cupy", lambda frame: made(frame))
+    names, words = list("abcdef"), np.array(["ant", "bee", "cow"])[CLASSES]
+    rows, labels, weights = Frame(X, columns=names), Column(words), Column(WEIGHTS)
+    with spied() as seen:
+        found = fitted("classes", {"max_iter": 3, "weights": weights}, rows, labels)
+        answer = found.predict_proba(rows)
+    assert [shape for shape in seen if LENGTHS & set(shape)] == []
+    assert made.call_count == 2
+    expected = fitted("classes", {"max_iter": 3, "weights": WEIGHTS}, X, words)
+    assert_equal(found, expected)
+    assert at_home(answer, on_device(X))
+    assert found.predict(rows).tolist() == expected.predict(X).tolist()
+    assert found.score(rows, labels) == expected.score(X, words)
+    assert found.feature_names_in_.tolist() == names
+    with pytest.raises(ValueError, match="feature names"):
+        found.predict(Frame(rows[names[::-1]]))
+    assert "same namespace" in refused(lambda: found.predict(X), ValueError)
+
+
+class Foreign:
+    """Stands in for an array on a GPU that belongs to none of our libraries."""
+
+    def __init__(self, **known: Any) -> None:
+        self.shape = X.shape
+        self.__dict__.update(known)
+
+
+@pytest.mark.parametrize(
+    "known",
+    [{"__cuda_array_interface__": {"shape": X.shape}}, {"__dlpack_device__": lambda: (2, 1)}],
+    ids=["cuda array interface", "dlpack"],
+)
+def test_arrays_of_others_on_a_gpu_become_cupys(known: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def get_backend(device: str) -> Any:
+        asked.append(device)
+        taken = SimpleNamespace(asarray=lambda _: on_device(X), from_dlpack=lambda _: on_device(X))
+        return SimpleNamespace(module=taken, xp=taken)
+
+    monkeypatch.setattr(places, "get_backend", get_backend)
+    found = fitted("classes", {"max_iter": 1}, Foreign(**known))
+    assert at_home(found.predict(Foreign(**known)), on_device(X))
+    assert set(asked) <= {"cuda", "cuda:1"}
+    monkeypatch.undo()
+    said = refused(lambda: fitted("classes", {}, Foreign(**known)))
+    assert "no device cuda" in said
+
+
+def test_sparse_rows_of_others_are_refused() -> None:
+    said = refused(lambda: fitted("classes", {}, Foreign(toarray=lambda: X)), ValueError)
+    assert said == "X is sparse, a Foreign: give X.toarray()"

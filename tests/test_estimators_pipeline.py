@@ -21,9 +21,10 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import xpnet
+from tests.conftest import libraries, made
 from tests.helpers import refused, tensors, write_tensors
 from tests.process import python, without
-from xpnet.backends import Backend
+from xpnet.backends import Backend, backend_class
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -132,47 +133,51 @@ def test_no_variable_of_the_environment_is_needed() -> None:
     )
 
 
-@pytest.fixture
-def sent(backend: Backend, tmp_path: Path) -> Any:
-    """A network that was fitted on a library, what it answers, and its rows in a file."""
-    est = xpnet.MLPClassifier(**SMALL).fit(backend.asarray(X), Y)
-    np.save(tmp_path / "rows.npy", X)
+def sent(backend: Backend) -> Any:
+    """A network that was fitted on a library, and what it answers."""
+    named = backend if type(backend) is backend_class(backend.name) else None  # no stand-in of the tests
+    est = xpnet.MLPClassifier(**SMALL, backend=named).fit(backend.asarray(X), Y)
     return est, backend.to_numpy(est.predict_proba(backend.asarray(X)))
 
 
-def answered(backend: Backend, folder: Path, load: str) -> Any:
-    """Load a network in a process that cannot import the library, and ask it."""
-    root = type(backend).library.partition(".")[0]
-    missing = [root] if root != "numpy" else []
-    code = f"""{without(*missing)}
-import numpy as np, xpnet
-X = np.load({str(folder / "rows.npy")!r})
-{load}
-np.savez({str(folder / "answers.npz")!r}, proba=est.predict_proba(X), label=est.predict(X))
-assert not set({missing}) & set(sys.modules)
-"""
-    python(code)
-    return np.load(folder / "answers.npz")
+def test_files_are_read_where_the_libraries_are_missing(pytestconfig: pytest.Config, tmp_path: Path) -> None:
+    """Those of all libraries, in one process that can import none of them."""
+    expected: dict[str, Any] = {}
+    backends = [made(pytestconfig, name) for name in libraries(pytestconfig)]
+    for number, backend in enumerate(backends):
+        with backend.running("float64"):
+            est, proba = sent(backend)
+        (tmp_path / f"{number}.pickle").write_bytes(pickle.dumps(est))
+        joblib.dump(est, tmp_path / f"{number}.joblib")
+        est.model_.save(tmp_path / f"{number}.safetensors")
+        expected |= {f"{number}.{way}": proba for way in ("pickle", "joblib", "safetensors")}
+    np.save(tmp_path / "rows.npy", X)
+    missing = {type(backend).library.partition(".")[0] for backend in backends} - {"numpy"}
+    python(f"""{without(*missing)}
+import joblib, pickle, numpy as np, xpnet
+from pathlib import Path
+readers = {{".pickle": lambda path: pickle.loads(path.read_bytes()), ".joblib": joblib.load}}
+X, answers = np.load({str(tmp_path / "rows.npy")!r}), {{}}
+for path in Path({str(tmp_path)!r}).glob("[0-9]*"):
+    est = readers.get(path.suffix, xpnet.load)(path)
+    answers |= {{path.name: est.predict_proba(X), path.name + " label": est.predict(X)}}
+np.savez({str(tmp_path / "answers.npz")!r}, **answers)
+assert not {missing} & {{*sys.modules}}
+""")
+    found = np.load(tmp_path / "answers.npz")
+    assert len(expected) == 3 * len(backends)
+    for name, proba in expected.items():
+        np.testing.assert_allclose(found[name], proba, atol=1e-12)
+        if "safetensors" not in name:
+            np.testing.assert_array_equal(found[f"{name} label"], proba.argmax(axis=1))
 
 
-@pytest.mark.parametrize("way", ["pickle", "joblib"])
-def test_pickles_are_read_where_the_library_is_missing(
-    backend: Backend, sent: Any, tmp_path: Path, way: str
-) -> None:
-    est, proba = sent
-    path = tmp_path / "est.pickle"
-    if way == "pickle":
-        path.write_bytes(pickle.dumps(est))
-    else:
-        joblib.dump(est, path)
-    found = answered(backend, tmp_path, f"import {way}; est = {way}.load(open({str(path)!r}, 'rb'))")
-    np.testing.assert_allclose(found["proba"], proba, atol=1e-12)
-    np.testing.assert_array_equal(found["label"], proba.argmax(axis=1))
-
-
-def test_a_pickle_goes_back_to_its_library(backend: Backend, sent: Any) -> None:
-    est, proba = sent
-    place = backend.asarray(X)
+def test_a_pickle_and_a_model_file_go_back_to_their_library(backend: Backend, tmp_path: Path) -> None:
+    (est, proba), place = sent(backend), backend.asarray(X)
+    est.model_.save(tmp_path / "model.safetensors")
+    loaded = xpnet.load(tmp_path / "model.safetensors", backend=backend.name)
+    answer = loaded.predict_proba(loaded.backend.asarray(X))
+    np.testing.assert_allclose(loaded.backend.to_numpy(answer), proba, atol=1e-12)
     again = pickle.loads(pickle.dumps(est))
     np.testing.assert_array_equal(backend.to_numpy(again.predict_proba(place)), proba)
     for estimator in (est, again):
@@ -180,19 +185,6 @@ def test_a_pickle_goes_back_to_its_library(backend: Backend, sent: Any) -> None:
     one, two = (estimator.model_.host_parameters() for estimator in (est, again))
     for name in one:
         np.testing.assert_array_equal(one[name], two[name])
-
-
-def test_safetensors_are_read_where_the_library_is_missing(
-    backend: Backend, sent: Any, tmp_path: Path
-) -> None:
-    est, proba = sent
-    path = tmp_path / "model.safetensors"
-    est.model_.save(path)
-    found = answered(backend, tmp_path, f"est = xpnet.load({str(path)!r})")
-    np.testing.assert_allclose(found["proba"], proba, atol=1e-12)
-    again = xpnet.load(path, backend=backend.name)
-    answer = again.predict_proba(again.backend.asarray(X))
-    np.testing.assert_allclose(again.backend.to_numpy(answer), proba, atol=1e-12)
 
 
 def test_a_file_that_lies_about_itself_is_refused(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.helpers import answered
+
 BENCH = Path(__file__).parent.parent / "bench"
 
 if not BENCH.exists():  # a wheel that is tested from elsewhere
@@ -23,6 +25,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     made = importlib.import_module("gpu")
     for module in (made, importlib.import_module("report")):
         monkeypatch.setattr(module, "RESULTS", tmp_path)
+    for module in (made, importlib.import_module("speed")):
+        monkeypatch.setattr(module, "ask", answered)
     return made
 
 

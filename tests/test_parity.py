@@ -11,8 +11,9 @@ import click.testing
 import numpy as np
 import pytest
 
-from tests.variants import FakeDeviceStrict, ReadOnlyNumPy
+from tests.variants import ReadOnlyNumPy
 from xpnet.backends import Backend, get_backend
+from xpnet.backends.array_api_strict import StrictBackend
 from xpnet.backends.base import Patched, without_hooks
 from xpnet.backends.graph import RecordingBackend
 from xpnet.backends.numpy import NumPyBackend
@@ -46,8 +47,10 @@ def assert_passes(report: Report) -> None:
 def test_every_library_passes_every_gate(dtype: str, backend: Backend) -> None:
     if not backend.supports(dtype):
         pytest.skip(f"the device has no {dtype}")
-    # the gates are for 1,000 steps; the strict variants compute what their libraries do
-    steps = 20 if isinstance(backend, ReadOnlyNumPy | FakeDeviceStrict) else 1000
+    # The gates are for 1,000 steps. array-api-strict and the variants compute what NumPy does. dpnp takes
+    # 60 ms a step, and every gate of its free run in float64 is narrower than in float32.
+    few = isinstance(backend, ReadOnlyNumPy | StrictBackend) or (backend.name, dtype) == ("dpnp", "float32")
+    steps = 20 if few else 1000
     assert_passes(compare(backend, dtype, reference(steps)))
 
 

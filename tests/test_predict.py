@@ -175,7 +175,8 @@ def test_tables_are_read_by_the_names_of_their_columns(tmp_path: Path) -> None:
 
 
 def test_images_are_read_in_the_size_of_the_network(tmp_path: Path) -> None:
-    names = [f"{i} ü.png" for i in range(7)]
+    names = [f"{i} ü.png" for i in range(5)] + ["more/5.png", "more/deep/6.png"]
+    (tmp_path / "more" / "deep").mkdir(parents=True)
     rng = np.random.default_rng(5)
     shades = rng.integers(0, 256, 7, dtype=np.uint8)
     for name, shade in zip(names, shades, strict=True):
@@ -184,6 +185,7 @@ def test_images_are_read_in_the_size_of_the_network(tmp_path: Path) -> None:
     best = model.predict(np.repeat(shades, 16).reshape(7, 16))
     out = succeed(tmp_path, "predict", ".", *names, "--csv").out
     assert [row[:2] for row in rows_of(out)[1:]] == [[n, str(b)] for n, b in zip(names, best, strict=True)]
+    assert succeed(tmp_path, "predict", ".", *names[:5], "more", "--csv").out == out
     assert piped(tmp_path, (tmp_path / names[3]).read_bytes(), "-").startswith(f"-  {best[3]} ")
     np.save(tmp_path / "x.npy", np.zeros((2, 16), np.uint8))
     mixed = succeed(tmp_path, "predict", ".", names[0], "x.npy", names[1]).out.splitlines()
@@ -212,7 +214,7 @@ def test_the_backend_computes(tmp_path: Path, backend: Backend) -> None:
     ("arguments", "code", "said"),
     [
         ("nothing.npy", 1, "nothing.npy: no such file"),
-        (".", 1, ".: a folder"),
+        ("empty", 1, "empty: no images in this folder"),
         ("wide.npy", 1, "wide.npy: X has shape (2, 5): this network takes (rows, 4)"),
         ("nan.npy", 1, "nan.npy: row 70, counted from 0: NaN, infinity"),
         ("two.npz", 1, "two.npz: must hold one array, or X or x_test; it holds a, b"),
@@ -235,6 +237,7 @@ def test_trouble_is_one_line(
         np.save(tmp_path / f"{name}.npy", array)
     np.save(tmp_path / "objects.npy", np.array([[{}] * 4]), allow_pickle=True)
     np.savez(tmp_path / "two.npz", a=nan, b=nan)
+    (tmp_path / "empty").mkdir()
     (tmp_path / "text.npy").write_text("a,b\n1,2\n", encoding="utf-8")
     ended = run(tmp_path, "predict", ".", *arguments.split())
     assert (ended.code, ended.err.count("\n")) == (code, 1), ended.err

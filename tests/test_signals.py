@@ -51,7 +51,8 @@ def history(folder: Path) -> list[str]:
 def test_a_signal_while_a_run_begins(
     data: str, tmp_path: Path, kind: signal.Signals, second: float | None
 ) -> None:
-    for number, delay in enumerate((0, 10, 20, 40, 80, 120, 160, 200, 250, 300)):
+    delays = (0, 10, 20, 40, 80, 120, 160, 200, 250, 300)
+    for number, delay in enumerate(delays[kind == INTERRUPT :: 2] if second is not None else delays):
         out = tmp_path / str(number)
         with start(tmp_path, *train(data, 100_000, str(number)), stderr=subprocess.PIPE) as process:
             wait_for(lambda process=process: handles_signals(process), process)  # type: ignore[misc]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from xpnet.model import MLP as MLP
     from xpnet.model import load as load
     from xpnet.model import save as save
+    from xpnet.page import report as report
     from xpnet.training import Checkpoint as Checkpoint
     from xpnet.training import Evaluation as Evaluation
     from xpnet.training import History as History
@@ -44,6 +45,7 @@ _HOMES = {
     "estimators": ["MLPClassifier", "MLPRegressor"],
     "exchange": ["export", "import_model"],
     "model": ["MLP", "load", "save"],
+    "page": ["report"],
     "training": ["Checkpoint", "Evaluation", "History", "Progress", "Settings", "evaluate", "train"],
 }
 

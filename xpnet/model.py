@@ -122,7 +122,7 @@ class MLP:
                 "sizes end in 1, but cross-entropy needs two classes; or take binary-cross-entropy"
             )
         seed = whole("seed", seed, 0)
-        self.backend = _backend(device, backend)
+        self.backend = backend_of(device, backend)
         if not self.backend.supports(dtype):
             raise XpnetError(f"{self.backend.name} on {self.backend.device} has no {dtype}")
         if dtype == "float64" and self.backend.precision != "float32":
@@ -375,7 +375,7 @@ def _check_shapes(parameters: Any, network: Network) -> None:
         raise UsageError(f"parameters have shapes {brief(found)}, the network needs {network.shapes}")
 
 
-def _backend(device: str | None, backend: str | Backend | None) -> Backend:
+def backend_of(device: str | None, backend: str | Backend | None) -> Backend:
     """Get the backend of a name, or take the one given, unless `device` contradicts it."""
     if not isinstance(backend, Backend):
         return get_backend(device, backend)
@@ -389,11 +389,12 @@ def _elsewhere(backend: Backend, device: str | None) -> Backend:
     """Get the same library on another device, with the same options where that device has them."""
     if device is None:
         return backend
-    there = get_backend(device, backend.name)
+    there = get_backend(device, backend.name, alone=backend.alone)
     precision = backend.precision if backend.precision in there.precisions() else "float32"
     asked = backend.execution.asked
     execution = asked if asked in there.executions() else "auto"
-    return get_backend(device, backend.name, precision=precision, execution=execution)
+    options: dict[str, Any] = {"precision": precision, "execution": execution, "alone": backend.alone}
+    return get_backend(device, backend.name, **options)
 
 
 def save(model: MLP, path: str | Path) -> None:
@@ -410,7 +411,7 @@ def load(path: str | Path, *, device: str | None = None, backend: str | Backend 
     XpnetError
         The file is missing, damaged, not an xpnet model, or holds other shapes than it says.
     """
-    return made_of(path, read_model(path), _backend(device, backend))
+    return made_of(path, read_model(path), backend_of(device, backend))
 
 
 def made_of(path: FilePath, arguments: Mapping[str, Any], backend: Backend) -> MLP:

@@ -1,6 +1,6 @@
 """NumPy, on the CPU: the reference."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,6 +42,10 @@ class NumPyBackend(Backend):
     def exchange(self, array: Array, x: np.ndarray) -> tuple[Array, np.ndarray]:
         """They are both on the host, so they change places."""
         return x, array
+
+    def adding(self) -> Callable[[Array], Array]:
+        """By MPI."""
+        return self.group.sum
 
     @classmethod
     def set_threads(cls, threads: int) -> None:

@@ -9,13 +9,12 @@ from typing import Any
 import click
 import numpy as np
 
-from xpnet.backends import get_backend
-from xpnet.cli.folder import model_of
-from xpnet.cli.options import JSON, MEMORY, PLACE, Command, option
-from xpnet.cli.source import LABEL, of_run, read
+from xpnet.cli.options import JSON, MEMORY, PLACE, Command, backend_of, option
+from xpnet.cli.source import LABEL
 from xpnet.cli.tables import columns, lay_out, place, print_table, print_title, shown
 from xpnet.data import Form, load_test
 from xpnet.model import load
+from xpnet.runs import model_of, of_run, read
 from xpnet.training import Evaluation
 from xpnet.training import evaluate as evaluate_model
 
@@ -35,7 +34,7 @@ def evaluate(
 
     MODEL is a file model.safetensors, or the folder of a run.
     """
-    backend = get_backend(**where)
+    backend = backend_of(**where)
     path = model_of(path)
     model = load(path, backend=backend)
     if data is None:

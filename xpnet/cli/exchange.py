@@ -5,7 +5,6 @@ from typing import Any
 
 import click
 
-from xpnet.cli.folder import model_of
 from xpnet.cli.options import Command, names, option
 from xpnet.cli.tables import print_table
 from xpnet.errors import XpnetError
@@ -13,6 +12,7 @@ from xpnet.exchange import SUFFIXES, export, import_model
 from xpnet.model import MLP, load
 from xpnet.nn.activations import ACTIVATIONS
 from xpnet.nn.losses import LOSSES
+from xpnet.runs import model_of
 
 PATH = click.Path(path_type=Path)
 TO = option("--to", "The format of the file.", tuple(SUFFIXES), required=True)

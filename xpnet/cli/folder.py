@@ -1,7 +1,6 @@
 """The folder of a run: a new one, or that of a run to resume, and never of two runs at once."""
 
 import os
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -9,47 +8,12 @@ from pathlib import Path
 
 from xpnet.cli import signals
 from xpnet.errors import XpnetError
-from xpnet.training import Checkpoint
-from xpnet.training.checkpoint import DIVERGED
-from xpnet.training.settings import lower_rate
+from xpnet.runs import CHECKPOINT, resume_command
 
 RUNS = Path("runs")
-CHECKPOINT, MODEL, HISTORY = "checkpoint.safetensors", "model.safetensors", "history.csv"
 
 PARTIAL = ".*.partial"
 """Files that were being written when a process ended."""
-
-
-def resume_command(folder: Path) -> str:
-    """The command that resumes the run in a folder."""
-    return f"xpnet train --resume --out {shlex.quote(str(folder))}"
-
-
-def way_on(folder: Path) -> str:
-    """Say how to go on with a run that has not ended."""
-    standing = Checkpoint(folder / CHECKPOINT).load()
-    if not standing.config.get(DIVERGED):
-        return f"finish it with {resume_command(folder)}"
-    rate = f"--lr {lower_rate(standing.config):g}"
-    losses = [epoch.loss for epoch in standing.history.epochs]
-    if losses and losses[-1] > min(losses):
-        return f"its loss had grown before, so begin anew, with {rate} and another --out"
-    return f"the last finite state is kept, to resume with: {resume_command(folder)} {rate}"
-
-
-def model_of(path: Path) -> Path:
-    """The file of a network: the path itself, or the one in the folder of a run.
-
-    Raises
-    ------
-    XpnetError
-        The run has not ended.
-    """
-    if not path.is_dir():
-        return path
-    if not (path / MODEL).exists() and (path / CHECKPOINT).exists():
-        raise XpnetError(f"{path}: this run has not ended; {way_on(path)}")
-    return path / MODEL
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from xpnet.data.checks import (
 from xpnet.data.form import UNKNOWN, Form, Rows, class_numbers
 from xpnet.data.idx import NAMES, read_idx
 from xpnet.data.images import class_folders, read_images
-from xpnet.data.mapped import file_of, pieces, read
+from xpnet.data.mapped import file_of, gathered, pieces, read
 from xpnet.data.npy import map_npy, read_npz
 from xpnet.data.rows import split, stream
 from xpnet.data.tables import SUFFIXES, read_table
@@ -123,8 +123,9 @@ def load_data(
         shape are flattened. Or a CSV or Parquet table with a column of labels; or a folder of images with a
         subfolder for each class, or with ``train`` and ``test``, which hold such subfolders.
     memory
-        Bytes. Rows stay in their files where they can, ``.npy`` or IDX that is not gzipped, and those that
-        need more are streamed when `train` and `evaluate` are given the same `memory`.
+        Bytes. Rows stay in their files where they can, ``.npy`` or IDX that is not gzipped; those of tables
+        and images are copied to a temporary file, for as long as the arrays live. Rows that need more are
+        streamed when `train` and `evaluate` are given the same `memory`.
     targets
         "classes", whole numbers from 0 or names; "labels", each 0 or 1; or "numbers". Labels and numbers may
         be several in a row, and are kept in memory.
@@ -165,7 +166,10 @@ def load_data(
     if y_train.shape[1:] != y_test.shape[1:]:
         shapes = f"{y_train.shape} and {y_test.shape}"
         raise XpnetError(f"{path}: y_train and y_test have shapes {shapes}; their rows must be alike")
-    return Dataset(X_train, y_train, X_test, y_test, targets, names)
+    shape = arrays["x_train"][1].shape[1:]
+    images = len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)
+    form = Form(image_shape=shape) if images else UNKNOWN
+    return Dataset(X_train, y_train, X_test, y_test, targets, names, form)
 
 
 def load_test(
@@ -258,8 +262,13 @@ def _own(
     training, held = split(y if targets == "classes" else np.zeros(len(y)), fraction, stream(seed, "test"))
     if not len(held):
         raise XpnetError(f"{path}: test {fraction} of {len(y):,} rows holds none back: give more, or a file")
-    said = f"{fraction:.0%} of {path}, by seed {seed}"
-    return Dataset(rows.X[training], y[training], rows.X[held], y[held], targets, names, rows.form, said)
+    said, some = f"{100 * fraction:.3g}% of {path}, by seed {seed}", max(1, AT_ONCE // rows.X.shape[1])
+    test_rows = np.isin(np.arange(len(y)), held)
+    X_train, X_test = (
+        gathered((X[kept] for X, kept in zip(pieces(rows.X, some), pieces(mask, some), strict=True)), memory)
+        for mask in (~test_rows, test_rows)
+    )
+    return Dataset(X_train, y[training], X_test, y[held], targets, names, rows.form, said)
 
 
 def _own_targets(

@@ -10,19 +10,17 @@ from sklearn.base import _fit_context
 from sklearn.neural_network import MLPClassifier as Theirs
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from xpnet.backends import Backend
 from xpnet.errors import UsageError
-from xpnet.estimators.convert import Convertible
 from xpnet.estimators.fitting import fit_stochastic
 from xpnet.estimators.lbfgs import fit_lbfgs
-from xpnet.estimators.places import home, on_host
-from xpnet.estimators.rows import check_targets, predict_rows, rows_and_targets, rows_on
+from xpnet.estimators.moving import Movable
+from xpnet.estimators.places import asked, on_host, opened, place
+from xpnet.estimators.rows import check_rows, check_targets
 from xpnet.estimators.threads import few_threads
-from xpnet.estimators.travel import Travelling
 from xpnet.model import MLP, in_parts
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.network import forward
@@ -51,12 +49,12 @@ def is_stochastic(estimator: "BaseMLP") -> bool:
     return True
 
 
-class BaseMLP(Convertible, Travelling):
+class BaseMLP(Movable):
     """What both estimators share.
 
     A subclass says what its targets are: in ``_numeric``, whether they are numbers; in ``_learn_targets``,
     what is to be learned of them, such as the classes; in ``_targets``, how they enter the engine; in
-    ``_loss_of``, by which loss; and in ``_score_of`` and ``_metric``, how answers are scored.
+    ``_loss_name``, by which loss; and in ``_score_of`` and ``_metric``, how answers are scored.
     """
 
     _numeric: ClassVar[bool]
@@ -78,27 +76,17 @@ class BaseMLP(Convertible, Travelling):
     @property
     def coefs_(self) -> tuple[Array, ...]:
         """The weights of every layer, (units in, units out): the arrays of `model_`."""
-        return tuple(self.model_.parameters[f"W{l}"] for l in range(1, self.n_layers_))
+        return self._layers("coefs_", "W")
 
     @property
     def intercepts_(self) -> tuple[Array, ...]:
         """The biases of every layer: the arrays of `model_`."""
-        return tuple(self.model_.parameters[f"b{l}"] for l in range(1, self.n_layers_))
+        return self._layers("intercepts_", "b")
 
-    @property
-    def n_layers_(self) -> int:
-        """The number of layers, the input included."""
-        return len(self.model_.network.sizes)
-
-    @property
-    def n_outputs_(self) -> int:
-        """The number of outputs."""
-        return self.model_.outputs
-
-    @property
-    def out_activation_(self) -> str:
-        """The activation of the output."""
-        return OUTPUTS[self.model_.loss]
+    def _layers(self, attribute: str, letter: str) -> tuple[Array, ...]:
+        if not hasattr(self, "model_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {attribute!r}")
+        return tuple(self.model_.parameters[f"{letter}{l}"] for l in range(1, self.n_layers_))
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
@@ -147,42 +135,43 @@ class BaseMLP(Convertible, Travelling):
         self, X: Any, y: Any, sample_weight: Any, validation_data: Any = None, incremental: bool = False
     ) -> None:
         first = not hasattr(self, "model_") or not (self.warm_start or incremental)
-        hidden, there, given = self._hidden(), home(X), validation_data is not None
+        hidden, given = self._hidden(), validation_data is not None
         if self.solver not in STOCHASTIC and (given or self.dropout or self.clip_norm or self.weight_decay):
             raise UsageError("dropout, clip_norm, weight_decay and validation_data are for adam and sgd")
-        X, y, backend, dtype = rows_and_targets(self, X, y, first)
-        y = _column(y)
+        rows = opened(X)
+        backend = asked(self.device, self.backend, rows.home)
+        X, dtype = check_rows(self, rows, backend, None, first)
+        y = check_targets(self, X, y)
         self._learn_targets(y, incremental)
         examples = self._examples(X, y, sample_weight)
-        self._random_state = check_random_state(self.random_state)
-        name, loss = self._loss_of()
+        self._random_state = backend.group.first(lambda: check_random_state(self.random_state))
+        name = self._loss_name()
         outputs = len(self.classes_) if examples.y.ndim == 1 else examples.y.shape[1]
         sizes = (int(X.shape[1]), *hidden, outputs)
         if first:
             self._begin(sizes, name, backend, dtype)
         elif outputs != self.n_outputs_:
-            asked = "-".join(map(str, sizes))
-            raise UsageError(f"y asks for a network of {asked}, but this one is {self.model_.network}")
+            wanted = "-".join(map(str, sizes))
+            raise UsageError(f"y asks for a network of {wanted}, but this one is {self.model_.network}")
         else:
-            self._settle(there, backend, "partial_fit" if incremental else "fit")
+            self._settle(rows.home, backend, "partial_fit" if incremental else "fit")
             model, network = self.model_, self.model_.network
             if network.activations != replace(network, activation=self._activations()).activations:
                 self._build(network.sizes, name, model.backend, model.dtype, model.host_parameters())
-        self._host_rows, model = there is None, self.model_
+        self._places, model = {place(rows.home), place(backend)}, self.model_
         held = None if validation_data is None else self._brought(validation_data)
         with model.backend.running(model.dtype), few_threads(model.network.size * self._batch(examples.rows)):
             if self.solver in STOCHASTIC:
-                fit_stochastic(self, loss, examples, held, incremental)
+                fit_stochastic(self, examples, held, incremental)
             else:
-                fit_lbfgs(self, loss, examples)
+                fit_lbfgs(self, examples)
         if not all(np.isfinite(array).all() for array in model.host_parameters().values()):
             said = "Solver produced non-finite parameter weights. The input data may contain large values and"
             raise ValueError(f"{said} need to be preprocessed.")
 
     def _hidden(self) -> list[int]:
-        given = self.hidden_layer_sizes
-        hidden = list(given) if hasattr(given, "__iter__") else [given]
-        if np.any(np.array(hidden) <= 0):
+        hidden: list[int] = np.atleast_1d(self.hidden_layer_sizes).tolist()
+        if min(hidden, default=1) <= 0:
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
         return hidden
 
@@ -200,28 +189,18 @@ class BaseMLP(Convertible, Travelling):
         if sample_weight is not None:
             rows = np.broadcast_to(0.0, (X.shape[0], 1))
             weights = _check_sample_weight(on_host(sample_weight), rows, ensure_non_negative=True)
-        if getattr(self, "class_weight", None) is not None:
-            by_class = self._class_weights(y)
-            weights = by_class if weights is None else weights * by_class
         return Examples(X, self._targets(y), weights)
-
-    def _class_weights(self, y: np.ndarray) -> np.ndarray:
-        """The weights of rows by their classes. A dict may name classes that are not among these rows."""
-        given = self.class_weight
-        if not isinstance(given, dict) or y.ndim == 2:
-            return np.asarray(compute_sample_weight(given, y))
-        by_class = compute_class_weight(given, classes=self.classes_, y=self.classes_)
-        if not (by_class >= 0).all():
-            raise ValueError(f"class_weight must be 0 or more, not {given}")
-        return np.asarray(by_class)[np.searchsorted(self.classes_, y)]
 
     def _brought(self, data: Any) -> Examples:
         """The rows to validate with, which were given to `fit`."""
         if not isinstance(data, tuple | list) or len(data) not in (2, 3):
             raise UsageError("validation_data must be (X, y) or (X, y, sample_weight)")
         X, y, *weights = data
-        X, _ = rows_on(self, X, self.model_.backend, self.model_.dtype)
-        return self._examples(X, _column(check_targets(self, X, y)), *weights)
+        try:
+            X, _ = check_rows(self, opened(X), self.model_.backend, self.model_.dtype)
+            return self._examples(X, check_targets(self, X, y), *weights)
+        except ValueError as error:
+            raise UsageError(f"validation_data: {error}") from error
 
     def _begin(self, sizes: tuple[int, ...], loss: str, backend: Backend, dtype: str) -> None:
         """Draw a network, and forget all that was before it."""
@@ -236,12 +215,11 @@ class BaseMLP(Convertible, Travelling):
         self._build(sizes, loss, backend, dtype, drawn)
         self.n_iter_ = self.t_ = 0
         if self.solver in STOCHASTIC:
-            early = self.early_stopping
-            self.__dict__.update(loss_curve_=[], validation_loss_curve_=None, _no_improvement_count=0)
-            self.__dict__.update(
-                best_loss_=None if early else np.inf, validation_scores_=[] if early else None
+            begun: Any = self
+            begun.loss_curve_, begun.validation_loss_curve_, begun._no_improvement_count = [], None, 0
+            begun.best_loss_, begun.validation_scores_, begun.best_validation_score_ = (
+                (None, [], -np.inf) if self.early_stopping else (np.inf, None, None)
             )
-            self.best_validation_score_ = -np.inf if early else None
 
     def _build(
         self, sizes: tuple[int, ...], loss: str, backend: Backend, dtype: str, parameters: State
@@ -250,6 +228,7 @@ class BaseMLP(Convertible, Travelling):
         names = self.classes_ if loss == "cross-entropy" else None
         if names is not None and names.dtype.char in "gM":  # long floats and dates, which no model file has
             names = names.astype(str)
+        self.n_layers_, self.n_outputs_, self.out_activation_ = len(sizes), sizes[-1], OUTPUTS[loss]
         self.model_ = MLP(
             sizes,
             activation=self._activations(),
@@ -275,9 +254,12 @@ class BaseMLP(Convertible, Travelling):
     def _answer(self, X: Any, method: str, output: Callable[[Namespace, Array], Array]) -> tuple[Array, bool]:
         """Answer for rows by the `output` of the last layer, and tell whether they came from the host."""
         check_is_fitted(self)
-        X, host = predict_rows(self, X, method)
+        rows = opened(X)
+        self._settle(rows.home, rows.home or self.model_.backend, method)
         model, backend = self.model_, self.model_.backend
         network, xp, parameters = model.network, backend.xp, model.parameters
+        X, _ = check_rows(self, rows, backend, model.dtype)
+        host = rows.home is None
         moved = host and backend.name != "numpy"
 
         def answer(rows: Array) -> Array:
@@ -290,8 +272,3 @@ class BaseMLP(Convertible, Travelling):
 
     def _means(self, xp: Namespace, Z: Array) -> Array:
         return LOSSES[self.model_.loss].output(xp, Z)
-
-
-def _column(y: np.ndarray) -> np.ndarray:
-    """Targets of one column, as scikit-learn warns of them."""
-    return np.asarray(column_or_1d(y, warn=True)) if y.ndim == 2 and y.shape[1] == 1 else y

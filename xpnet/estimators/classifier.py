@@ -1,5 +1,6 @@
 """The classifier."""
 
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -8,12 +9,12 @@ from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
 from xpnet.estimators.base import BaseMLP, is_stochastic
 from xpnet.estimators.places import on_host
-from xpnet.nn.losses import LOSSES, Loss
 from xpnet.nn.typing import Array, Namespace
 from xpnet.training.inputs import Examples
 
@@ -122,6 +123,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     class_weight: Any
     classes_: np.ndarray
     _y_type: str
+    _by_class: np.ndarray
+    """The weight of each class."""
 
     def __init__(
         self,
@@ -210,19 +213,16 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def predict_proba(self, X: Any) -> Array:
         """Compute the probabilities (n, classes) of the labels, in the order of `classes_`; see `predict`."""
-        return self._proba(X, "predict_proba")
+        return self._answer(X, "predict_proba", self._shares)[0]
 
     def predict_log_proba(self, X: Any) -> Array:
         """Compute the logarithms of `predict_proba`."""
-        return self._proba(X, "predict_log_proba")
+        return self._answer(X, "predict_log_proba", lambda xp, Z: xp.log(self._shares(xp, Z)))[0]
 
-    def _proba(self, X: Any, method: str) -> Array:
-        def output(xp: Namespace, Z: Array) -> Array:
-            A = self._means(xp, Z)
-            A = xp.concat([1.0 - A, A], axis=1) if A.shape[1] == 1 else A
-            return xp.log(A) if method == "predict_log_proba" else A
-
-        return self._answer(X, method, output)[0]
+    def _shares(self, xp: Namespace, Z: Array) -> Array:
+        """The probabilities; those of two classes come from one output."""
+        A = self._means(xp, Z)
+        return xp.concat([1.0 - A, A], axis=1) if A.shape[1] == 1 else A
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -237,16 +237,38 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
             binarizer = LabelBinarizer().fit(y)
             self.classes_, self._y_type = binarizer.classes_, binarizer.y_type_
-            return
         classes, known = unique_labels(y), self.classes_
         if self.warm_start and set(classes) != set(known):
-            said = (
-                "warm_start can only be used where `y` has the same classes as in the previous call to fit."
-            )
-            raise ValueError(f"{said} Previously got {known}, `y` has {classes}")
+            said = "warm_start can only be used where `y` has the same classes as in the previous call"
+            raise ValueError(f"{said} to fit. Previously got {known}, `y` has {classes}")
         if not self.warm_start and len(np.setdiff1d(classes, known, assume_unique=True)):
             said = f"`self.classes_` has {known}. 'y' has {classes}."
             raise ValueError(f"`y` has classes not in `self.classes_`. {said}")
+        if self.class_weight is not None:
+            self._weigh_classes(y, incremental)
+
+    def _weigh_classes(self, y: np.ndarray, incremental: bool) -> None:
+        """Find the weight of each class. Of a dict, not all classes need be among these rows."""
+        given = self.class_weight
+        if self._several:
+            raise ValueError("class_weight is for one label a row; give sample_weight")
+        if incremental and given == "balanced":
+            raise ValueError(
+                "class_weight 'balanced' is not supported for partial_fit. In order to use 'balanced' "
+                "weights, pass dict(zip(classes, compute_class_weight('balanced', classes=classes, y=y))) as "
+                "the class_weight parameter. In place of y you can use a large enough sample of the full "
+                "training set target to properly estimate the class frequency distributions."
+            )
+        self._by_class = compute_class_weight(given, classes=self.classes_, y=y)
+        if not (self._by_class >= 0).all():
+            raise ValueError(f"class_weight must be 0 or more, not {given}")
+
+    def _examples(self, X: Array, y: np.ndarray, sample_weight: Any = None) -> Examples:
+        examples = super()._examples(X, y, sample_weight)
+        if self.class_weight is None:
+            return examples
+        by_row = self._by_class[np.searchsorted(self.classes_, y)]
+        return replace(examples, weights=by_row if sample_weight is None else by_row * examples.weights)
 
     def _targets(self, y: Any) -> np.ndarray:
         if type_of_target(y).startswith("multilabel") != self._several:
@@ -259,9 +281,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         T: np.ndarray = numbers.astype(np.int32)
         return T if self._y_type == "multiclass" else T[:, np.newaxis].astype(np.float64)
 
-    def _loss_of(self) -> tuple[str, Loss]:
-        name = "cross-entropy" if self._y_type == "multiclass" else "binary-cross-entropy"
-        return name, LOSSES[name]
+    def _loss_name(self) -> str:
+        return "cross-entropy" if self._y_type == "multiclass" else "binary-cross-entropy"
 
     def _score_of(self, totals: Any, examples: Examples, rows: np.ndarray) -> float:
         right = totals["exact"] if "exact" in totals else totals["right"]

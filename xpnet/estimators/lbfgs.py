@@ -1,33 +1,26 @@
 """L-BFGS: SciPy's optimizer on the host, with the loss and the gradient of all rows from our step."""
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
 from sklearn.utils.optimize import _check_optimize_result
 
-from xpnet.estimators.fitting import Rows
-from xpnet.nn.losses import Loss
+from xpnet.estimators.fitting import FitRun
 from xpnet.nn.network import is_weight
-from xpnet.nn.optimizers import SGD
-from xpnet.nn.step import TrainingStep
 from xpnet.nn.typing import State
 from xpnet.training.inputs import Examples
 
-if TYPE_CHECKING:
-    from xpnet.estimators.base import BaseMLP
 
-
-def fit_lbfgs(estimator: "BaseMLP", loss: Loss, examples: Examples) -> None:
+def fit_lbfgs(estimator: Any, examples: Examples) -> None:
     """Train the network of an estimator on all rows at once. Call it within ``model_.backend.running``."""
     model = estimator.model_
     backend, shapes = model.backend, model.network.shapes
     rows = np.arange(examples.rows, dtype=np.int32)
-    penalty = np.full(1, estimator.alpha, dtype=model.dtype)
-    data = Rows(model, examples, rows, rows[:0], penalty=penalty).data
+    run = FitRun(estimator, examples, rows, rows[:0])
+    step = replace(run.step, total=None)  # several processes all do the same
     batch, zero = backend.asarray(rows), np.zeros(1, dtype=model.dtype)
-    step = TrainingStep(backend.xp, model.network, loss, SGD())
-    total = examples.rows if examples.weights is None else examples.weights.sum()
     # the weights of all layers, then the biases, one after another
     names = sorted(shapes, key=lambda name: not is_weight(name))
     ends = np.cumsum([np.prod(shapes[name]) for name in names])[:-1]
@@ -42,8 +35,8 @@ def fit_lbfgs(estimator: "BaseMLP", loss: Loss, examples: Examples) -> None:
 
     def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
         state = unpacked(flat) | {"loss": backend.asarray(zero)}
-        gradients = step.gradients(state, batch, data)
-        return float(backend.to_numpy(state["loss"])[0] / total), packed(gradients)
+        gradients = step.gradients(state, batch, run.feed.data)
+        return float(backend.to_numpy(state["loss"])[0] / examples.rows), packed(gradients)
 
     options = {"maxfun": estimator.max_fun, "maxiter": estimator.max_iter, "gtol": estimator.tol}
     found = minimize(

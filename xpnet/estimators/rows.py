@@ -4,119 +4,69 @@ Rows on the host go through scikit-learn's own checks. Rows on a device are chec
 stay there. Targets and weights come to the host, because they are small, and are needed there.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import assert_all_finite, check_X_y
-from sklearn.utils.validation import _check_feature_names, validate_data
+from sklearn.utils.validation import _check_feature_names, column_or_1d, validate_data
 
 from xpnet.arrays import dtype_name, is_floating
 from xpnet.backends import Backend
 from xpnet.errors import UsageError
-from xpnet.estimators.places import asked, home, on_host, opened, place, same
+from xpnet.estimators.places import Opened, on_host, place
 from xpnet.estimators.sparse import SparseRows
 from xpnet.nn.typing import Array
 
-if TYPE_CHECKING:
-    from xpnet.estimators.base import BaseMLP
+
+def check_targets(estimator: Any, X: Array, y: Any) -> np.ndarray:
+    """Bring the targets of rows to the host, and check them."""
+    if y is None:
+        name = type(estimator).__name__
+        raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None.")
+    rows, how = np.broadcast_to(0.0, (X.shape[0], 1)), {"multi_output": True, "y_numeric": estimator._numeric}
+    y = check_X_y(rows, on_host(y), estimator=estimator, **how)[1]
+    return np.asarray(column_or_1d(y, warn=True)) if y.ndim == 2 and y.shape[1] == 1 else y
 
 
-def rows_and_targets(
-    estimator: "BaseMLP", X: Any, y: Any, reset: bool
-) -> tuple[Array, np.ndarray, Backend, str]:
-    """Let rows and targets in, to learn from them.
+def check_rows(
+    estimator: Any, rows: Opened, backend: Backend, dtype: str | None = None, reset: bool = False
+) -> tuple[Array, str]:
+    """Check rows that are to be learned or answered, and cast them.
 
     Parameters
     ----------
+    backend
+        Where they are needed.
+    dtype
+        What they are cast to. None for their own: float32 and float64 stay, smaller floats on a device become
+        float32, and all else float64, where the device has it.
     reset
         Whether this is a first fit, which sets the names and the number of the features.
 
     Returns
     -------
-    X, y, backend, dtype
-        The rows on the backend's device, in the dtype; the targets on the host.
+    X, dtype
+        The rows, on the host or on the device as before; and their dtype.
 
     Raises
     ------
     ValueError
-        Rows or targets cannot be learned from, or are at another place than the one that was asked for.
+        They cannot be learned from, are not like those of the fit, or are on another device.
     """
-    there, backend = home(opened(X)), asked(estimator.device, estimator.backend)
-    if there is not None and (estimator.device, estimator.backend) == (None, None):
-        backend = there
-    X, dtype = rows_on(estimator, X, backend, None, reset)
-    return X, check_targets(estimator, X, y), backend, dtype
-
-
-def check_targets(estimator: "BaseMLP", X: Array, y: Any) -> np.ndarray:
-    """Check the targets of rows, and bring them to the host."""
-    if y is None:
-        name = type(estimator).__name__
-        raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None.")
-    rows, how = np.broadcast_to(0.0, (X.shape[0], 1)), {"multi_output": True, "y_numeric": estimator._numeric}
-    return check_X_y(rows, on_host(y), estimator=estimator, **how)[1]  # type: ignore[no-any-return]
-
-
-def predict_rows(estimator: "BaseMLP", X: Any, method: str) -> tuple[Array, bool]:
-    """Let rows in, to answer for them.
-
-    Returns
-    -------
-    X, host
-        The rows, on the host or on the device of the network; and whether they came from the host, so that
-        the answer belongs there too.
-
-    Raises
-    ------
-    ValueError
-        They are not like those of the fit, or at another place.
-    """
-    there = home(opened(X))
-    estimator._settle(there, there or estimator.model_.backend, method)
-    backend, dtype = estimator.model_.backend, estimator.model_.dtype
-    if there is not None:
-        return rows_on(estimator, X, backend, dtype)[0], False
-    X = _validated(estimator, X, False)
-    return _placed(X, backend, dtype) if issparse(X) else _cast(X, dtype), True
-
-
-def rows_on(
-    estimator: "BaseMLP", X: Any, backend: Backend, dtype: str | None, reset: bool = False
-) -> tuple[Array, str]:
-    """Check rows, put those from the host on a device, and tell their dtype: that asked for, or their own.
-
-    Raises
-    ------
-    ValueError
-        They are not like those of the fit, or on another device.
-    """
-    given, X = X, opened(X)
-    there = home(X)
-    if there is None:
-        X = _validated(estimator, X, reset)
-        dtype = dtype or (X.dtype.name if backend.supports(X.dtype.name) else "float32")
-        return _placed(X, backend, dtype), dtype
-    if not same(there, backend):
-        said = f"X is on {place(there)}, but the fit is on {place(backend)}"
-        raise UsageError(f"{said}: change device= and backend=, or give X on the host")
-    _check_feature_names(estimator, given, reset=reset)
-    return _checked(estimator, X, backend, dtype, reset)
-
-
-def _validated(estimator: "BaseMLP", X: Any, reset: bool) -> Any:
+    if rows.home is not None:
+        if place(rows.home) != place(backend):
+            said = f"X is on {place(rows.home)}, but the fit is on {place(backend)}"
+            raise UsageError(f"{said}: change device= and backend=, or give X on the host")
+        _check_feature_names(estimator, rows.given, reset=reset)
+        return _checked(estimator, rows.array, backend, dtype, reset)
     how = {"accept_sparse": ["csr", "csc"], "dtype": (np.float64, np.float32)}
-    return validate_data(estimator, X, reset=reset, **how)
-
-
-def _placed(X: Any, backend: Backend, dtype: str) -> Array:
-    """Move rows from the host; on NumPy they are there already."""
-    if issparse(X) and type(backend).name != "numpy":
+    X = validate_data(estimator, rows.array, reset=reset, **how)
+    if issparse(X) and backend.name != "numpy":
         raise UsageError(f"X is sparse, which {place(backend)} cannot take: give X.toarray()")
-    if issparse(X):
-        return SparseRows(_cast(X, dtype))
+    dtype = dtype or (X.dtype.name if backend.supports(X.dtype.name) else "float32")
     X = _cast(X, dtype)
-    return X if type(backend).name == "numpy" else backend.asarray(X)
+    return SparseRows(X) if issparse(X) else X, dtype
 
 
 def _cast(X: np.ndarray, dtype: str) -> np.ndarray:
@@ -129,14 +79,8 @@ def _cast(X: np.ndarray, dtype: str) -> np.ndarray:
     return X
 
 
-def _checked(
-    estimator: "BaseMLP", X: Array, backend: Backend, dtype: str | None, reset: bool
-) -> tuple[Array, str]:
-    """Check rows on a device, with scikit-learn's words, and cast them to the dtype that is asked for.
-
-    If none is, float32 and float64 stay, smaller floats become float32, and integers float64,
-    where the device has it.
-    """
+def _checked(estimator: Any, X: Array, backend: Backend, dtype: str | None, reset: bool) -> tuple[Array, str]:
+    """Check rows on a device, with scikit-learn's words, and cast them."""
     xp, name, kind = backend.xp, type(estimator).__name__, dtype_name(X)
     if X.ndim != 2:
         raise ValueError(f"Expected 2D array, got {X.ndim}D array instead. Reshape your data.")

@@ -12,6 +12,7 @@ order:
 ``network``       the forward pass through all layers, and backpropagation
 ``random``        random numbers inside a step, the same on every library
 ``dropout``       the masks of dropout
+``distortion``    images that are moved and bent a little
 ``schedules``     how the learning rate changes during a run
 ``optimizers``    how the gradient changes the weights
 ``step``          one training step, the same function on every library

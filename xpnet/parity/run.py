@@ -35,7 +35,7 @@ BITS = {"float64": 40, "float32": 12, "tf32": 10, "bf16": 7}
 CASE_STEPS = 3
 """Steps that are compared of each of the other cases."""
 
-CHAINED = ("forward Z2", "loss", "gradient")
+CHAINED = ("forward Z2", "loss", "gradient", "distort")
 """The beginnings of the names of quantities that depend on several matrix products, one after the other."""
 
 STEPS_AT_ONCE = 100

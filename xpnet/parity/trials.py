@@ -16,6 +16,7 @@ from xpnet.errors import DivergedError
 from xpnet.model import MLP
 from xpnet.nn.activations import ACTIVATIONS
 from xpnet.nn.dense import Product, dense, dense_backward, dense_backward_input
+from xpnet.nn.distortion import Distortion, points, sample
 from xpnet.nn.dropout import dropout_masks
 from xpnet.nn.losses import LOSSES, canonical_backward, softmax
 from xpnet.nn.network import Network, backward, forward, initial_parameters, is_weight
@@ -33,6 +34,10 @@ EVALUATED = 10_000
 
 CORNER = 1e-5
 """A relu input closer to zero than this may have either sign in float32. Such inputs are drawn again."""
+
+IMAGE = Distortion((28, 28), shift=2.0, rotate=15.0, scale=0.15, shear=0.15, elastic=8.0)
+IMAGES = 8
+"""The number of images that are distorted alone."""
 
 UPDATES: dict[str, Optimizer] = {
     "sgd": SGD(),
@@ -74,9 +79,10 @@ class Case:
 
 PLAIN = Case(_settings())
 FREE_RUN = Case(_settings(dropout=(0.1, 0.3)))
+DISTORTIONS = "shift,rotate,scale,shear,elastic"
 CASES = {
     **{loss: Case(_settings(momentum=0.9, clip=0.5), loss) for loss in LOSSES},
-    "weights": Case(_settings(momentum=0.9, nesterov=True), weighted=True, penalty=1.0),
+    "weights": Case(_settings(momentum=0.9, nesterov=True, augment=DISTORTIONS), weighted=True, penalty=1.0),
     # the usual epsilon would let the rounding of a tiny gradient decide the sign of a whole step
     "adamw": Case(_settings(dropout=(0.2, 0.5), clip=1.0, optimizer="adamw", epsilon=0.01)),
 }
@@ -178,6 +184,13 @@ def operations(backend: Backend, inputs: Inputs, dtype: str) -> Iterator[tuple[s
     places = backend.asarray(np.arange(BATCH * 8, dtype=np.int32))
     masks = dropout_masks(xp, (0.25,), (30,), key, places, BATCH, Z.dtype)
     yield "dropout mask", masks[0]
+    tables = {name: table.astype(dtype) for name, table in IMAGE.constants(np).items()}
+    tables = {name: backend.asarray(table) for name, table in tables.items()}
+    y, x = points(xp, IMAGE, tables | {"places": places}, key, IMAGES)
+    yield "distortion y", y
+    yield "distortion x", x
+    images = backend.asarray(inputs.images[:IMAGES])
+    yield "distorted images", sample(xp, images, IMAGE.shape, y, x, places)
     yield "clip dZ", clip_by_norm(xp, {"Z": dZ}, 1.5)["Z"]
     for name, optimizer in UPDATES.items():
         given = place(backend, inputs.arrays, dtype)  # again, because an update may change them in place
@@ -219,9 +232,11 @@ class Stepper:
     def __init__(self, backend: Backend, inputs: Inputs, dtype: str, case: Case = FREE_RUN) -> None:
         parameters, y = inputs.parameters, targets(LOSSES[case.loss].kind.name, inputs.labels)
         weights = np.arange(len(y)) % 4.0 if case.weighted else None
-        model = MLP(NETWORK.sizes, loss=case.loss, dtype=dtype, backend=backend, parameters=parameters)
+        described: dict[str, Any] = {"loss": case.loss, "dtype": dtype, "image_shape": IMAGE.shape}
+        model = MLP(NETWORK.sizes, backend=backend, parameters=parameters, **described)
         self.run = Run(model, Examples(inputs.images, y, weights), case.settings)
-        self.data = self.run.feed.data
+        self.part = self.run.feed.sample()
+        self.data = self.part.data
         if case.penalty:
             self.data |= place(backend, {"penalty": np.full(1, case.penalty)}, dtype)
 
@@ -231,7 +246,8 @@ class Stepper:
 
     def off_the_corner(self, state: dict[str, np.ndarray], rows: np.ndarray) -> bool:
         """Whether every relu input of a batch is farther from zero than `CORNER`. For NumPy."""
-        X, masks = self.data["X"][rows] / 255.0, self.run.step.masks(state, self.data, len(rows))
+        X = self.run.step.gather(state, rows, self.data)[0]
+        masks = self.run.step.masks(state, self.data, len(rows))
         Z = forward(np, NETWORK, state, X, masks).Z
         return all(float(np.min(np.abs(Z[layer]))) > CORNER for layer in range(1, NETWORK.depth))
 
@@ -240,7 +256,7 @@ class Stepper:
         model = self.run.model
         placed = place(model.backend, state, model.dtype)
         rates = self.run.rates(0, len(batches))
-        return self._fetched(self.run.advance(placed, batches, rates, self.data)[0])
+        return self._fetched(self.run.advance(placed, batches, rates, self.part)[0])
 
     def accuracy(self, state: dict[str, np.ndarray], inputs: Inputs) -> float:
         """The accuracy on some training rows of the network with the parameters of a state, or NaN."""

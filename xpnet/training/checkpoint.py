@@ -33,7 +33,7 @@ CHECKPOINT = CHECKED | {
 }
 
 CONFIG = get_type_hints(Settings) | DESCRIPTION | {"memory": (None, range(1, MOST_MEMORY + 1)), "rows": str}
-CONFIG |= {"dropout": [float], "standardize": bool}
+CONFIG |= {"dropout": [float], "augment": (None, dict), "standardize": bool}
 CONFIG |= dict.fromkeys(("backend", "device", "precision", "execution"), str)
 """The identity of a run."""
 
@@ -143,7 +143,7 @@ class Checkpoint:
             It is missing, cut off, damaged or not a checkpoint.
         """
         arrays, described = read_tensors(self.path, CHECKPOINT)
-        config = EARLIER[2] | described["config"]
+        config = EARLIER[2] | {"augment": None} | described["config"]
         check(config, CONFIG, str(self.path))
         parameters = {name: a for name, a in arrays.items() if name[0] in "Wb" and name[1:].isdecimal()}
         check_arrays(self.path, parameters, config)

@@ -1,13 +1,15 @@
 """The settings of a training run, with their defaults and limits."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from math import inf
 from typing import Any, TypeAlias
 
-from xpnet.arguments import choice, flag, known_names, number, whole
+from xpnet.arguments import brief, choice, flag, instance, known_names, number, whole
 from xpnet.errors import UsageError, XpnetError
+from xpnet.nn.distortion import SIZES, Distortion
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
 from xpnet.nn.schedules import SCHEDULES
@@ -66,8 +68,33 @@ def _share(name: str, value: Any, meaning: str = "") -> float:
     return number(name, value, f"at least 0 and less than 1{meaning}", lambda found: 0 <= found < 1)
 
 
+def _between(name: str, value: Any, most: float) -> float:
+    return number(name, value, f"more than 0 and less than {most:g}", lambda found: 0 < found < most)
+
+
 def _shares(name: str, value: Any) -> tuple[float, ...]:
     return tuple(_share(name, rate) for rate in (value if isinstance(value, list | tuple) else [value]))
+
+
+def _distortions(name: str, value: Any) -> dict[str, float]:
+    """Distortions by name with their sizes, from a text, some names or a mapping."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
+    if isinstance(value, list | tuple):
+        pairs = [part.partition("=") if isinstance(part, str) else (part, "", "") for part in value]
+        value = {choice(f"{name}:", kind, SIZES): size if equals else None for kind, equals, size in pairs}
+    instance(name, value, Mapping, "names of distortions, such as shift,rotate or shift=2, or a mapping")
+    plain = {}
+    for kind, size in value.items():
+        usual, most = SIZES[choice(f"{name}:", kind, SIZES)]
+        with suppress(ValueError):
+            size = float(size) if isinstance(size, str) else size
+        plain[kind] = _between(f"{name}: {kind}", usual if size is None else size, most)
+    if not plain:
+        raise UsageError(f"{name} {brief(value)}: choose some of {', '.join(SIZES)}")
+    if "smooth" in plain and "elastic" not in plain:
+        raise UsageError(f"{name}: smooth belongs to elastic")
+    return plain
 
 
 Check: TypeAlias = Callable[[str, Any], Any]
@@ -79,6 +106,7 @@ CHECKS: dict[str, Check] = {
     **dict.fromkeys(("momentum", "beta1", "beta2"), _share),
     "validation": partial(_share, meaning=", the fraction of the rows to hold back"),
     "dropout": _shares,
+    "augment": _distortions,
     "weight_decay": partial(number, said="0 or more", holds=lambda found: 0 <= found < inf),
     **dict.fromkeys(("nesterov", "training_metrics"), flag),
     "optimizer": partial(choice, known=OPTIMIZERS),
@@ -87,7 +115,7 @@ CHECKS: dict[str, Check] = {
 }
 """Checks every value by itself, and makes it a plain one."""
 
-UNSET = ("lr", "clip", "patience", "validation", "weight_decay", "monitor")
+UNSET = ("lr", "clip", "patience", "validation", "weight_decay", "monitor", "augment")
 """Settings that may be None."""
 
 
@@ -117,6 +145,9 @@ class Settings:
     dropout
         The probability that a unit is left out in training: one for all hidden layers, two for the input and
         all hidden layers, or one for the input and for each hidden layer.
+    augment
+        Distort every image anew in every step: names such as "shift,rotate,elastic", with sizes where they
+        are others than usual, "shift=2,rotate=15", or a mapping. See `nn.distortion` for their units.
     schedule
         "constant"; "linear" or "cosine": the rate falls to 0 over the whole run; or "plateau": it is halved
         whenever the monitored metric has stopped to improve.
@@ -153,6 +184,7 @@ class Settings:
     weight_decay: float | None = None
     clip: float | None = None
     dropout: tuple[float, ...] = ()
+    augment: Mapping[str, float] | None = None
     schedule: str = "linear"
     warmup: int = 0
     validation: float | None = 0.1
@@ -251,6 +283,24 @@ def dropout_rates(given: tuple[float, ...], depth: int) -> tuple[float, ...]:
             f"dropout {given}: give one rate, two, or {depth}: for the input and each hidden layer"
         )
     return given if any(given) else ()
+
+
+def distortion_of(augment: Mapping[str, float] | None, shape: tuple[int, ...] | None) -> Distortion | None:
+    """The distortions of images of a shape.
+
+    Raises
+    ------
+    UsageError
+        The rows are no images, or images of one line of pixels.
+    """
+    if not augment:
+        return None
+    if shape is None or min(shape[:2]) < 2:
+        known = "rows whose height and width are known" if shape is None else "images of 2 x 2 pixels or more"
+        raise UsageError(
+            f"augment is for images, {known}: give xpnet.MLP their image_shape, or leave augment out"
+        )
+    return Distortion(shape, **augment)
 
 
 def settings_of(given: Mapping[str, Any], loss: str) -> Settings:
