@@ -181,11 +181,18 @@ function mistakes() {
   $("mistakes").append(cards(rows));
 }
 
+function sheet() { // the first picture of a line is as it was
+  if (!D.sheet || !image) return;
+  section("sheet");
+  $("distorted").style.setProperty("--across", facts.sheet);
+  $("distorted").append(...[...Array(D.sheet.m).keys()].map((i) => labelled(picture(pixels(D.sheet, i), image), i % facts.sheet ? "distorted" : "as it was")));
+}
+
 async function main() {
   D = await unpacked($("arrays").textContent, facts.arrays);
   for (const name of Object.keys(D)) if (/^[Wb]\d+$/.test(name)) P[name] = D[name];
   if (facts.learned) start = Object.fromEntries(Object.keys(P).map((name) => [name, mapped(P[name], (w, k) => (name[0] === "b" ? 0 : w - D[`learned.${name}`].v[k] * facts.learned[name]))]));
-  opening(); board(); curves(); confusion(); units(); mistakes(); lesson();
+  opening(); board(); curves(); confusion(); units(); mistakes(); sheet(); lesson();
   if (facts.command) { section("again"); $("command").textContent = facts.command; pairs($("environment"), facts.environment); }
   document.documentElement.dataset.ready = "yes";
 }

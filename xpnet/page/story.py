@@ -18,8 +18,10 @@ from xpnet.errors import XpnetError
 from xpnet.files import FilePath, read_json
 from xpnet.model import MLP, load
 from xpnet.nn.dense import dense
+from xpnet.nn.distortion import Distortion, distort
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.step import gather
+from xpnet.nn.typing import State
 from xpnet.runs import CHECKPOINT, EARLIER, FIELDS, SUMMARY, by_number, model_of, of_run, read
 from xpnet.schema import check
 from xpnet.training import Checkpoint, History, Settings, evaluate
@@ -32,6 +34,9 @@ MOST_PARAMETERS, MOST_UNITS = 2**21, 128
 MOST_NUMBERS, FEWEST_ROWS, SOME_ROWS = 2**20, 12, 10_000
 """Numbers in the test rows of a page, unless `FEWEST_ROWS` need more; and rows that are searched for those
 that excite units most."""
+
+SHEET = (4, 7)
+"""Pictures on the sheet of distorted ones, and steps."""
 
 MISTAKES, PER_UNIT, PER_CLASS, MOST_EPOCHS, LESSON = 400, 4, 6, 1000, 64
 """The most rows, of each sort, and epochs on a page."""
@@ -240,6 +245,21 @@ def _tell_lesson(story: Story, model: MLP, data: Dataset, config: Mapping[str, A
     _, T, shares = gather(np, rows, part.data, LOSSES[model.loss], run.step.scale, np.dtype(model.dtype))
     assert shares is not None  # gather is told that rows may be padded
     story.arrays["lesson.X"] = _shown(model, part.data["X"], rows)
+    if run.step.distortion and rows.size:
+        _tell_sheet(story, model, run.step.distortion, part.data, rows[: SHEET[0]])
     story.arrays["lesson.T"] = T.astype(np.float32)
     story.arrays["lesson.shares"] = (shares / shares.sum()).astype(np.float32)
     story.facts["lesson"] = asdict(settings) | {"rate": run.rates(0, 1).tolist()[0], "rows": len(batch)}
+
+
+def _tell_sheet(story: Story, model: MLP, distortion: Distortion, data: State, rows: np.ndarray) -> None:
+    """Show some rows as they are, and as they would look in the first steps."""
+    X = data["X"][rows]
+    steps = [np.full(1, step, np.int32) for step in range(SHEET[1])]
+    seen = [distort(np, distortion, data, (data["seed"], step), X) for step in steps]
+    sheet = np.stack([X, *seen], axis=1).reshape(-1, X.shape[1])
+    story.facts["sheet"] = 1 + len(seen)
+    sheet = (
+        np.round(sheet).astype(np.uint8) if X.dtype == np.uint8 else _entered(model, sheet.astype(X.dtype))
+    )
+    story.arrays["sheet"] = sheet if sheet.dtype == np.uint8 else sheet.astype(np.float32)
