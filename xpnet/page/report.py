@@ -1,4 +1,4 @@
-"""Writes the page of a run."""
+"""Writes the page of a run: one HTML file, with all that it needs."""
 
 import html
 import json
@@ -38,12 +38,10 @@ def report(
     ----------
     run
         The folder of a run of ``xpnet train``, or a trained network.
-    X, y
-        With a network: rows to test it with, and their targets, as for `xpnet.evaluate`.
-    history
-        With a network: what `xpnet.train` returned.
+    X, y, history
+        With a network: rows to test it with, their targets, and perhaps what `xpnet.train` returned.
     out
-        The file. Default: ``report.html`` in the folder of the run; a network needs one.
+        The file. Default: ``report.html`` in the folder of the run.
     open
         Open the page in the browser.
 
@@ -68,8 +66,7 @@ def report(
     elif X is not None or y is not None or history is not None:
         raise UsageError(f"X, y and history belong to an xpnet.MLP, not to {brief(run)}, which has its own")
     else:
-        story = of_folder(run)
-        path = Path(run) / "report.html" if out is None else Path(out)
+        story, path = of_folder(run), Path(run) / "report.html" if out is None else Path(out)
     write_atomically(path, page(story).encode())
     if open:
         import webbrowser  # which takes some time
@@ -80,43 +77,27 @@ def report(
 
 def page(story: Story) -> str:
     """Put the page together. Its security policy allows its own script and style, and nothing else."""
-    texts = {name: (HERE / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", *SCRIPTS)}
-    style, script = texts["page.css"], "".join(texts[name] for name in SCRIPTS)
+    text = {name: (HERE / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", *SCRIPTS)}
+    parts = {"style": text["page.css"], "script": "".join(text[name] for name in SCRIPTS)}
+    hashes = {name: b64encode(sha256(part.encode()).digest()).decode() for name, part in parts.items()}
+    allowed = [f"{name}-src 'sha256-{digest}'" for name, digest in hashes.items()]
     arrays, places = packed(story.arrays)
-    parts = {
-        "title": html.escape(str(story.facts["title"])),
-        "policy": f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}",
-        "style": style,
-        "script": script,
-        "facts": embedded(story.facts | {"arrays": places}),
-        "arrays": arrays,
-    }
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], texts["page.html"])
+    parts |= {"policy": "; ".join(["default-src 'none'", *allowed]), "arrays": arrays}
+    parts |= {"title": html.escape(story.facts["title"]), "facts": embedded(story.facts | {"arrays": places})}
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], text["page.html"])
 
 
 def embedded(facts: Mapping[str, Any]) -> str:
-    """Write facts as JSON that ends no element of HTML, whatever names they hold."""
-    return json.dumps(_finite(facts), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    """Write facts as JSON that ends no element of HTML. Numbers that JSON does not have become null."""
+    finite = json.loads(json.dumps(facts), parse_constant=lambda _: None)
+    return json.dumps(finite, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def packed(arrays: Mapping[str, np.ndarray]) -> tuple[str, dict[str, Any]]:
     """Compress arrays into one text; and tell the type and the shape of each, and where it begins."""
-    content, places = b"", {}
+    content, places = bytearray(), {}
     for name, array in arrays.items():
         content += bytes(-len(content) % 8)  # a browser wants numbers at multiples of their size
         places[name] = {"type": array.dtype.name, "shape": array.shape, "at": len(content)}
         content += np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
     return b64encode(zlib.compress(content, 9)).decode(), places
-
-
-def _finite(value: Any) -> Any:
-    """Put None in the place of numbers that JSON does not have."""
-    if isinstance(value, Mapping):
-        return {str(name): _finite(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
