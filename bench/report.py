@@ -269,6 +269,46 @@ def gpu(*found: Results) -> str:
     return "\n".join(lines) or "Nothing has been measured on a GPU yet."
 
 
+def recipes(results: Results) -> str:
+    """The recipes on the test rows: the mean and the worst of the seeds, and the time of one."""
+    by_name: dict[str, list[Any]] = {}
+    for key, found in results["found"].items():
+        by_name.setdefault(key.partition(",")[0], []).append(found)
+    lines = []
+    for name, seeds in by_name.items():
+        right, first = [found["test_accuracy"] for found in seeds], seeds[0]
+        each = ", ".join(f"{share:.2%}" for share in right)
+        minutes = [f"{found['cpu seconds'] / 60:.0f}" for found in seeds]
+        figures = [f"{mean(right):.2%}", f"{min(right):.2%}", each, f"{first['epochs']}", ", ".join(minutes)]
+        lines.append([f"`--recipe {name}`", *figures])
+    header = ["recipe", "mean test accuracy", "worst", "seeds", "epochs", "minutes of CPU time a seed"]
+    return markdown(header, lines)
+
+
+def searched(results: Results) -> str:
+    """The candidates of the search, by their accuracy on the validation rows."""
+    lines = []
+    for key, found in results["found"].items():
+        settings = found["settings"]
+        given = "-".join(map(str, (784, *settings["hidden"], 10)))
+        how = [
+            f"{name} {settings[name]}"
+            for name in ("optimizer", "batch_size", "lr", "dropout")
+            if name in settings
+        ]
+        sizes = settings["augment"] or "none"
+        if isinstance(sizes, dict):
+            sizes = " ".join(f"{name}={size:g}" for name, size in sizes.items())
+        average = max(found[name] for name in found if name.startswith("average"))
+        curve, minutes = found["curve"], found["cpu seconds"] / 60
+        figures = [f"{curve[-1]:.2%}", f"{found['loss'][-1]:.4f}", f"{average:.2%}", f"{minutes:.1f}"]
+        lines.append([key, f"{given}, {', '.join(how)}", sizes.replace(",", " "), f"{len(curve)}", *figures])
+    header = ["candidate", "network, how", "distortions", "epochs", "validation accuracy", "loss"]
+    return markdown(
+        [*header, "best mean of weights", "CPU minutes"], sorted(lines, key=lambda line: line[4])[::-1]
+    )
+
+
 SPEEDS = [f"speed-{network}" for network in NETWORKS]
 
 PARTS: dict[str, tuple[Callable[..., str], list[str]]] = {
@@ -284,6 +324,9 @@ PARTS: dict[str, tuple[Callable[..., str], list[str]]] = {
     "agreement": (both, ["agreement"]),
     "estimators": (both, sorted(path.stem for path in RESULTS.glob("estimators-*.json"))),
     "defaults": (defaults, ["defaults"]),
+    "recipes": (recipes, ["recipes-test"]),
+    "recipes-short": (recipes, ["recipes-test"]),
+    "searched": (searched, ["recipes"]),
     "rates": (both, sorted(path.stem for path in RESULTS.glob("defaults-*.json"))),
     "parity": (parity, ["parity-cpu"]),
     "parity-short": (lambda results: parity(results, FEW_GROUPS), ["parity-cpu"]),

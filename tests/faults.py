@@ -26,7 +26,7 @@ class Fault(NamedTuple):
     Attributes
     ----------
     target
-        What is replaced, by its path below ``xpnet.nn``, or from ``backends`` on. Where a module imports a function from another, the
+        What is replaced, by its path below ``xpnet.nn``, or from ``backends`` or ``training`` on. Where a module imports a function from another, the
         replacement at its home reaches all importers, and one at an importer reaches only that module.
     wrong
         Takes its place. It is called with the right function, then with the arguments.
@@ -48,8 +48,8 @@ def decays_late(right: Any, self: Any, xp: Any, state: Any, gradients: Any, lr: 
 
 
 def corrects_one_step_ahead(right: Any, self: Any, xp: Any, state: Any, gradients: Any, lr: Any) -> Any:
-    c1 = state["mean.correction"] * self.beta1 + (1.0 - self.beta1)
-    return right(self, xp, state | {"mean.correction": c1 + 0.0}, gradients, lr) | {"mean.correction": c1}
+    c1 = state["sum.count"] * self.beta1 + 1.0
+    return right(self, xp, state | {"sum.count": c1 + 0.0}, gradients, lr) | {"sum.count": c1}
 
 
 def keeps_the_rate_out_of_the_velocity(
@@ -161,6 +161,12 @@ FAULTS = {
     "what dropout leaves is not scaled": Fault("dropout.dropout_masks", lambda f, xp, *a: {l: xp.astype(M > 0, M.dtype) for l, M in f(xp, *a).items()}, "dropout"),
     "no mask on the way back": Fault("network.backward", lambda f, xp, net, W, c, *a, **o: f(xp, net, W, c._replace(masks={}), *a, **o), "dropout"),
     "dW from units that were left out": Fault("network.backward", lambda f, xp, net, W, c, *a, **o: f(xp, net, W, c._replace(D=c.A), *a, **o), "dropout"),
+    "one picture for all rows": Fault("distortion.uniform16", lambda f, *a: 0 * f(*a) + f(*a)[:1, :], "distortion"),
+    "pictures by the place in the chunk": Fault("step.TrainingStep.gather", lambda f, self, state, *a: f(self, state | {"step": state["t"]}, *a), "distortion"),
+    "pictures without their seed": Fault("distortion.points", lambda f, xp, d, data, key, m: f(xp, d, data, (0 * key[0], key[1]), m), "distortion"),
+    "rotated the other way": Fault("distortion.points", lambda f, xp, d, *a: f(xp, replace(d, rotate=-d.rotate), *a), "distortion"),
+    "noise without its Gaussian": Fault("distortion.Distortion._bump", lambda f, d, n, k, *a: f(replace(d, smooth=d.smooth / 2), n, k, *a), "distortion"),
+    "the next pixel instead of both": Fault("distortion.sample", lambda f, xp, images, shape, y, x, *a: f(xp, images, shape, y, xp.ceil(x), *a), "distortion"),
     "a product that is added": Fault("backends.blas.subtract_product", lambda f, W, A, B, kept=None: f(W, A, -B, kept), "products"),
     "a product that keeps all of W": Fault("backends.blas.subtract_product", lambda f, W, A, B, kept=None: f(W, A, B), "products"),
     "a product that is transposed": Fault("backends.blas.subtract_product", lambda f, W, A, B, kept=None: f(W, A[:, ::-1], B, kept), "products"),
@@ -181,11 +187,11 @@ FAULTS = {
     "clipping makes small gradients large": Fault("optimizers.clip_by_norm", scales_every_gradient_to_the_norm, "optimizers"),
     "warm-up one step late": Fault("schedules.learning_rates", lambda f, xp, t, **o: f(xp, xp.where(t < o["warmup"], t - 1.0, t), **o), "schedules"),
     "schedule over one step too many": Fault("schedules.learning_rates", lambda f, xp, t, **o: f(xp, t, **o | {"steps": o["steps"] + 1}), "schedules"),
-    "plateau one epoch late": Fault("schedules.plateau", lambda f, scores, *, patience, **o: f(scores, patience=patience + 1, **o), "schedules"),
+    "plateau one epoch late": Fault("training.settings.plateau", lambda f, scores, *, patience, **o: f(scores, patience=patience + 1, **o), "schedules"),
     "rate read one step late": Fault("step.TrainingStep.__call__", reads_rates_late, "step"),
     "steps counted twice": Fault("step.TrainingStep.__call__", counts_twice, "step"),
     "padding counts": Fault("step.gather", partial(gathers, lambda xp, X, Y, w: (X, Y, xp.ones_like(w))), "step"),
-    "integers not scaled": Fault("step.gather", lambda f, xp, rows, data, loss, scale, dtype: f(xp, rows, data, loss, 1.0, dtype), "step"),
+    "integers not scaled": Fault("step.gather", lambda f, xp, rows, data, loss, scale, *a: f(xp, rows, data, loss, 1.0, *a), "step"),
     "weights of rows ignored": Fault("step.gather", partial(without, "weights"), "step_family"),
     "columns not standardised": Fault("step.gather", partial(without, "mean"), "step_family"),
     "a penalty on a bias": Fault("step.is_weight", lambda f, name: True, "step_family"),
@@ -205,7 +211,9 @@ FAULTS = {
 
 def plant(target: str, wrong: Callable[..., Any]) -> None:
     """Replace a function, in the tables of activations, losses and metrics too."""
-    room, module, *owners, name = (target if target.startswith("backends.") else f"nn.{target}").split(".")
+    room, module, *owners, name = (
+        target if target.startswith(("backends.", "training.")) else f"nn.{target}"
+    ).split(".")
     owner: Any = importlib.import_module(f"xpnet.{room}.{module}")
     for attribute in owners:
         owner = getattr(owner, attribute)

@@ -18,7 +18,7 @@ from tests.helpers import isolated, refused
 from tests.states import move
 from xpnet.arguments import brief
 from xpnet.backends import LIBRARIES, PRECISIONS, Backend, Execution, backend_class, get_backend, owner
-from xpnet.backends.jax import BLOCK, PADDED, JAXBackend
+from xpnet.backends.jax import BLOCK, PADDED, JAXBackend, _compiled
 from xpnet.backends.torch import TorchBackend
 from xpnet.errors import UsageError
 
@@ -404,7 +404,9 @@ def test_loops_of_jax_have_a_length_that_is_known_when_they_are_compiled() -> No
     """A GPU would ask the host before every turn otherwise."""
     made: Any = get_backend("cpu", "jax")
     index, last = made.asarray(np.zeros((PADDED, 2), np.int32)), made.asarray(np.array(-1, np.int32))
-    program = made._run.lower(Tracing(), BLOCK, move(made, ZEROS), last, index, {}).compile().as_text()
+    program = (
+        _compiled(made.module).lower(Tracing(), BLOCK, move(made, ZEROS), last, index, {}).compile().as_text()
+    )
     assert f'"known_trip_count":{{"n":"{BLOCK}"}}' in program
 
 

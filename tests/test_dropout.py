@@ -57,7 +57,7 @@ def test_masks_depend_on_seed_step_and_layer() -> None:
 def gradients(xp: Any, network: Network, masks: Any, parameters: Any, X: Any, T: Any, shares: Any) -> Any:
     """The gradient of the weighted squared error."""
     computed = forward(xp, network, parameters, X, masks)
-    dZ = SQUARED.backward(xp, computed.Z[network.depth], T, shares)
+    dZ = SQUARED.backward(xp, computed.Z[network.depth], T, shares[:, None])
     return backward(xp, network, parameters, computed, dZ)
 
 

@@ -24,7 +24,7 @@ import xpnet
 from tests.conftest import libraries, made
 from tests.helpers import refused, tensors, write_tensors
 from tests.process import python, without
-from xpnet.backends import Backend
+from xpnet.backends import Backend, backend_class
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -135,7 +135,8 @@ def test_no_variable_of_the_environment_is_needed() -> None:
 
 def sent(backend: Backend) -> Any:
     """A network that was fitted on a library, and what it answers."""
-    est = xpnet.MLPClassifier(**SMALL, backend=backend).fit(backend.asarray(X), Y)
+    named = backend if type(backend) is backend_class(backend.name) else None  # no stand-in of the tests
+    est = xpnet.MLPClassifier(**SMALL, backend=named).fit(backend.asarray(X), Y)
     return est, backend.to_numpy(est.predict_proba(backend.asarray(X)))
 
 

@@ -31,6 +31,7 @@ from xpnet import MLP, Checkpoint, load_data, train
 from xpnet.data import Form
 from xpnet.data.idx import NAMES
 from xpnet.errors import UsageError, XpnetError
+from xpnet.runs import of_run
 
 CASES = int(os.environ.get("XPNET_FUZZ", "4000"))
 """Of all twelve kinds of files together."""

@@ -53,7 +53,7 @@ class Case:
     def gradients(self) -> dict[str, np.ndarray]:
         """What our backpropagation finds."""
         computed = forward(np, self.network, self.parameters, self.X)
-        dZ = LOSS.backward(np, LOSS.output(np, computed.Z[self.network.depth]), self.Y, self.shares)
+        dZ = LOSS.backward(np, LOSS.output(np, computed.Z[self.network.depth]), self.Y, self.shares[:, None])
         return backward(np, self.network, self.parameters, computed, dZ)
 
 

@@ -44,7 +44,7 @@ NUMPY = NumPyBackend("cpu")
 
 def everything(xp: Any, loss: Any, Z: Any, T: Any, shares: Any) -> tuple[Any, ...]:
     losses, A = loss.forward(xp, Z, T)
-    return losses, A, loss.backward(xp, A, T, shares), loss.output(xp, Z)
+    return losses, A, loss.backward(xp, A, T, shares[:, None]), loss.output(xp, Z)
 
 
 def loss_of(backend: Backend, name: str, Z: np.ndarray, T: Any, shares: Any = 1) -> tuple[np.ndarray, ...]:

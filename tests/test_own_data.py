@@ -153,14 +153,19 @@ BAD_TABLES: dict[str, tuple[bytes, str]] = {
     "no names": (b"5.1,3.5,setosa\n4.9,3.0,setosa\n", "the first line must name the columns; it holds '5.1'"),
     "numbers that repeat": (b"0,0,1\n0,0,2\n", "column 2 is named '0'"),
     "column without a name": (b",a,y\n0,1,2\n", "column 1 is named ''"),
+    "utf-16 without a mark": ("a,y\n1,u\n".encode("utf-16-le"), "not UTF-8 text"),
+    "endless names": (b"ab," * BLOCK, "a row of more than 1,048,576 bytes"),
     "short row": (b"a,b,y\n1,2,u\n3,4\n", "Row #3: Expected 3 columns, got 2"),
     "long row": (b"a,b,y\n1,2,u\n3,4,u,5\n", "Row #3: Expected 3 columns, got 4"),
     "text": (
         b"a,b,y\n1,2,u\n3,red,v\n",
-        "row 3, column 'b': 'red' where a number is expected; give --one-hot b",
+        "row 3, column 'b': 'red' where a number is expected; give --one-hot b or --drop b",
     ),
     "mixed types": (b"a,y\n" + b"1,u\n" * 500_000 + b"x,u\n", "row 500,002, column 'a': 'x'"),
-    "missing": (b"a,b,y\n1,2,u\n3, ,v\n", "row 3, column 'b': a missing value, ' '"),
+    "missing": (
+        b"a,b,y\n1,2,u\n3, ,v\n",
+        "row 3, column 'b': a missing value, ' '; fill it in, or give --drop b",
+    ),
     "NaN": (b"a,b,y\n1,nan,u\n3,4,v\n", "row 2, column 'b': a missing value, 'nan'"),
     "infinite": (b"a,b,y\n1,2,u\n1e999,4,v\n", "row 3, column 'a': '1e999'"),
     "missing label": (b"a,y\n1,u\n2,\n3,u\n", "row 3: a missing label"),
@@ -206,16 +211,18 @@ def test_the_advice_of_a_refused_text_column_is_right(tmp_path: Path) -> None:
         (pa.array([0, 1, 2]).cast(pa.timestamp("s")), "column 'a' holds 'timestamp[ms]', not numbers"),
         (pa.array([1, None, 3]), "row 3, column 'a': a missing value, None"),
         (pa.array(["1", "red", "3"]), "row 3, column 'a': 'red' where a number is expected"),
-        (pa.array([1.0, np.inf, 3.0]), "row 3, column 'a': inf is not finite"),
+        (pa.array([b"1", b"?", b"3"]), "row 3, column 'a': b'?' is no finite number"),
+        (pa.array([1.0, np.inf, 3.0]), "row 3, column 'a': inf is no finite number"),
     ],
-    ids=["list", "struct", "time", "missing", "text", "infinite"],
+    ids=["list", "struct", "time", "missing", "text", "bytes", "infinite"],
 )
 def test_a_bad_column_of_parquet_is_named(tmp_path: Path, column: Any, said: str) -> None:
     path = write_parquet(tmp_path / "a.parquet", a=column, y=["u", "v", "v"])
     assert said in refused(lambda: load_data(path))
 
 
-def test_labels_that_are_lists_are_refused(tmp_path: Path) -> None:
+def test_labels_that_are_lists_and_tables_of_nothing_are_refused(tmp_path: Path) -> None:
+    assert "no columns" in refused(lambda: load_data(write_parquet(tmp_path / "a.parquet")))
     path = write_parquet(tmp_path / "a.parquet", a=[1, 2], y=[[1], [2]])
     assert "column 'y' holds 'list<" in refused(lambda: load_data(path))
 
@@ -241,17 +248,19 @@ def test_unknown_columns_values_and_labels_are_named(tmp_path: Path) -> None:
             "row 2: label 'maybe' is none of the classes",
         ),
         ("column", [["colour", "kind"], ["red", "no"]], "no column 'age'"),
+        ("text", [["age", "colour", "kind"], ["old", "red", "no"]], "'old' where a number is expected"),
     ]
     for name, rows, said in cases:
         test = write_csv(tmp_path / f"{name}.csv", rows)
         message = refused(lambda test=test: load_data(path, form=COLOURED, test=test))  # type: ignore[misc]
         assert message.startswith(str(test))
         assert said in message
+        assert "--" not in message  # the columns are those of the training rows
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "images"])
 def test_rows_larger_than_the_memory_are_streamed_from_a_temporary_file(tmp_path: Path, kind: str) -> None:
-    options = {"form": COLOURED, "test": 0.25}
+    options: dict[str, Any] = {"form": COLOURED, "test": 0.25}
     if kind == "csv":
         path = write_csv(tmp_path / "shop.csv", SHOP)
     elif kind == "parquet":
@@ -270,7 +279,7 @@ def test_rows_larger_than_the_memory_are_streamed_from_a_temporary_file(tmp_path
 
 def test_no_room_for_a_temporary_file_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_csv(tmp_path / "shop.csv", SHOP)
-    monkeypatch.setattr("xpnet.data.mapped.TemporaryFile", partial(open, "/dev/full", "r+b"))
+    monkeypatch.setattr("tempfile.TemporaryFile", partial(open, "/dev/full", "r+b"))
     said = "because memory is limited: No space left on device; name another folder in TMPDIR"
     assert said in refused(lambda: load_data(path, form=COLOURED, memory=1))
 
@@ -388,6 +397,10 @@ BAD_IMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: Image.new("L", (9, 9)).save(path),
         "9 x 9 pixels, the others 4 x 3 pixels; give --size 4x3",
     ),
+    "32 bits": (
+        lambda path: Image.new("F", (4, 3)).save(path, "TIFF"),
+        "pixels of 32 bits; save it with 8 or 16",
+    ),
     "a folder": (folder_instead, "a folder, device or pipe"),
 }
 
@@ -461,7 +474,7 @@ def test_a_table_is_trained_on_and_evaluated_by_commands_alone(tmp_path: Path) -
     trained = succeed(tmp_path, "train", *options)
     assert f"test rows      15: 25% of {path.name}, by seed 0\n" in trained.out
     config = json.loads((tmp_path / "run" / "config.json").read_text())
-    expected = {"standardize": True, "optimizer": "adam", "lr": 0.001, "batch_size": 16, "epochs": 667}
+    expected = {"standardize": True, "optimizer": "adam", "lr": 0.003, "batch_size": 16, "epochs": 667}
     assert {name: config[name] for name in expected} == expected
     model = xpnet.load(tmp_path / "run" / "model.safetensors")
     assert (model.class_names, model.feature_names) == (
@@ -551,22 +564,16 @@ def test_a_table_is_learned_as_well_as_by_scikit_learn(tmp_path: Path) -> None:
     neural = pytest.importorskip("sklearn.neural_network")
     preprocessing = pytest.importorskip("sklearn.preprocessing")
     mnist = load_data("mnist")
-    names = [f"p{i}" for i in range(784)]
-    parts = (
-        ("train.csv", mnist.X_train[:6000], mnist.y_train),
-        ("test.csv", mnist.X_test[:2000], mnist.y_test),
-    )
-    for name, X, y in parts:
-        write_csv(
-            tmp_path / name,
-            [
-                [*names, "digit"],
-                *([*row, label] for row, label in zip(X.tolist(), y[: len(X)].tolist(), strict=True)),
-            ],
-        )
-    succeed(tmp_path, "train", "--data", "train.csv", "--test", "test.csv", "--quiet", "--out", "run")
+    ink = mnist.X_train[:10_000].reshape(-1, 7, 4, 7, 4).mean(axis=(2, 4)).reshape(-1, 49).round(2)
+    pens = ["blue", "black, thick", "été"]
+    rows = [
+        [*row, pens[i % 3], f"a {digit}"]
+        for i, (row, digit) in enumerate(zip(ink.tolist(), mnist.y_train, strict=False))
+    ]
+    write_csv(tmp_path / "digits.csv", [[*(f"ink {i}" for i in range(49)), "pen", "digit"], *rows])
+    succeed(tmp_path, "train", "--data", "digits.csv", "--one-hot", "pen", "--quiet", "--out", "run")
     ours = json.loads((tmp_path / "run" / "summary.json").read_text())["test_accuracy"]
-    data = load_data(tmp_path / "train.csv", test=tmp_path / "test.csv")
+    data = load_data(tmp_path / "digits.csv", form=Form(one_hot=("pen",)))
     scaler = preprocessing.StandardScaler().fit(data.X_train)
     theirs = neural.MLPClassifier(random_state=0).fit(scaler.transform(data.X_train), data.y_train)
     assert len(data.X_test) == 2000

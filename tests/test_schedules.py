@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from xpnet.backends import Backend
-from xpnet.nn.schedules import learning_rates, plateau
+from xpnet.nn.schedules import learning_rates
+from xpnet.training.settings import plateau
 
 HALF = 0.5**0.5
 
@@ -40,6 +41,6 @@ def test_rates_by_hand(schedule: str, warmup: int, dtype: str, backend: Backend,
 def test_the_rate_falls_where_the_score_stops_growing() -> None:
     """After more than `patience` epochs in a row without a better score, which NaN never is."""
     scores = [1.0, 2.0, 2.0, 1.5, nan, 3.0, 3.05, 3.09, 3.2, 3.0, 3.0, 3.0, 3.0, 3.0]
-    found = [plateau(scores[:n], patience=1, factor=0.5, least=0.1) for n in range(len(scores) + 1)]
-    falls = [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 3, 3, 4, 4]
+    found = [plateau(scores[:n], patience=1, factor=0.5) for n in range(len(scores) + 1)]
+    falls = [0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 2, 2, 3, 3]
     assert found == [0.5**n for n in falls]

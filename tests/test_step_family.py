@@ -12,7 +12,7 @@ from xpnet.backends import Backend
 from xpnet.nn.initializers import glorot_uniform, he_normal
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.network import Network, forward, initial_parameters
-from xpnet.nn.optimizers import SGD, Adam
+from xpnet.nn.optimizers import SGD, Adam, Optimizer
 from xpnet.nn.step import EvaluationStep, TrainingStep
 
 NETWORK = Network((4, 5, 3), "tanh")
@@ -119,6 +119,20 @@ def test_everything_at_once_equals_numpy(name: str, backend: Backend, rng: Gener
         expected = step.apply(expected, step.gradients(expected, rows, data), lr)
         expected |= {name: expected[name] + 1 for name in ("t", "step")}
     assert_same(found, expected, 1e-11)
+
+
+@pytest.mark.parametrize("more", [{}, {"weights": np.arange(17) / 9.0}, {"penalty": np.full(1, 0.3)}])
+@pytest.mark.parametrize("optimizer", [SGD(0.9), Adam()], ids=["sgd", "adam"])
+def test_a_step_without_padding_need_not_look_for_it(
+    optimizer: Optimizer, more: Any, backend: Backend, rng: Generator
+) -> None:
+    data, start = draw_step(rng, "cross-entropy", NETWORK, optimizer)
+    batches, found = rng.integers(0, 17, (3, 6)).astype(np.int32), []
+    for padded in (True, False):
+        step = TrainingStep(backend.xp, NETWORK, LOSSES["cross-entropy"], optimizer, 2.0, padded=padded)
+        found.append(scanned(backend, step, start, batches, data | more))
+    assert_same(found[0], found[1], 1e-13)
+    assert abs(found[0]["W1"] - start["W1"]).max() > 1e-3
 
 
 @each_loss

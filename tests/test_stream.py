@@ -251,7 +251,7 @@ def feed_of(
 def handed_out(parts: Iterator[Part], rows: int) -> list[np.ndarray]:
     """The numbers of the rows of every part, after a look at their labels."""
     found = []
-    for data, order, _ in parts:
+    for data, order, *_ in parts:
         assert order.dtype == np.int32
         numbers = numbers_of(data["X"][order])
         classes = len(data["classes"])

@@ -389,11 +389,12 @@ def _elsewhere(backend: Backend, device: str | None) -> Backend:
     """Get the same library on another device, with the same options where that device has them."""
     if device is None:
         return backend
-    there = get_backend(device, backend.name)
+    there = get_backend(device, backend.name, alone=backend.alone)
     precision = backend.precision if backend.precision in there.precisions() else "float32"
     asked = backend.execution.asked
     execution = asked if asked in there.executions() else "auto"
-    return get_backend(device, backend.name, precision=precision, execution=execution)
+    options: dict[str, Any] = {"precision": precision, "execution": execution, "alone": backend.alone}
+    return get_backend(device, backend.name, **options)
 
 
 def save(model: MLP, path: str | Path) -> None:

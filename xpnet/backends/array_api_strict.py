@@ -1,5 +1,7 @@
 """array-api-strict: the Array API standard and nothing else, on the CPU. It is slow: a proof, not a tool."""
 
+from typing import Any
+
 import numpy as np
 
 from xpnet.backends.base import Array, Backend
@@ -18,9 +20,10 @@ class StrictBackend(NumPyBackend):
     kinds = ("cpu",)
     install = "pip install array-api-strict"
     namespace = Backend.namespace
+    adding = Backend.adding
     refill = Backend.refill  # its arrays take nothing from NumPy's unasked
 
-    def __init__(self, kind: str, index: int = 0, **options: str) -> None:
+    def __init__(self, kind: str, index: int = 0, **options: Any) -> None:
         super().__init__("cpu", 0, **options)
         if kind == "fake":
             self.kind, self.index, self.device = kind, index, f"fake:{index}"

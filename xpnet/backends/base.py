@@ -12,6 +12,7 @@ import numpy as np
 
 from xpnet.arguments import choice
 from xpnet.backends.libraries import backend_class, owner
+from xpnet.backends.mpi import Group, joined
 from xpnet.errors import UsageError, XpnetError
 
 Array: TypeAlias = Any
@@ -118,6 +119,8 @@ class Backend:
         A key of `PRECISIONS`: how float32 matrix products are computed. All else stays float32.
     execution
         One of `EXECUTIONS`. "auto" takes the first of `executions`.
+    alone
+        Compute in this process by itself, even if MPI has started others with it.
 
     Attributes
     ----------
@@ -125,7 +128,7 @@ class Backend:
         The namespace that is handed to ``nn``.
     device
         The device's name: "cpu", "cuda:0".
-    kind, index, precision
+    kind, index, precision, alone
         As given.
     execution : Execution
         How `scan` runs a step.
@@ -162,12 +165,18 @@ class Backend:
     xp: Any
 
     def __init__(
-        self, kind: str, index: int = 0, *, precision: str = "float32", execution: str = "auto"
+        self,
+        kind: str,
+        index: int = 0,
+        *,
+        precision: str = "float32",
+        execution: str = "auto",
+        alone: bool = False,
     ) -> None:
         choice("precision", precision, PRECISIONS)
         choice("execution", execution, EXECUTIONS)
         self.module = self.imported()
-        self.kind, self.index = kind, index
+        self.kind, self.index, self.alone = kind, index, alone
         _let_malloc_keep_memory()
         self.device = kind if kind == "cpu" else f"{kind}:{index}"
         found = self.devices()
@@ -186,7 +195,7 @@ class Backend:
 
     def __reduce__(self) -> tuple[Callable[..., "Backend"], tuple[str, int]]:
         """Copy and pickle a backend as its arguments, because modules cannot be copied."""
-        made = partial(type(self), precision=self.precision, execution=self.execution.asked)
+        made = partial(type(self), precision=self.precision, execution=self.execution.asked, alone=self.alone)
         return made, (self.kind, self.index)
 
     @classmethod
@@ -204,6 +213,30 @@ class Backend:
             if isinstance(error, ModuleNotFoundError) and error.name == cls.library.partition(".")[0]:
                 raise XpnetError(f"{cls.name} is not installed: {cls.install}") from error
             raise XpnetError(f"{cls.name} cannot be imported: {said(error)}") from error
+
+    @property
+    def group(self) -> Group:
+        """The processes that train and evaluate together."""
+        return Group() if self.alone else joined()
+
+    def total(self) -> Callable[[Array], Array] | None:
+        """A function that adds up a vector over these processes, for a step; None for one process.
+
+        Raises
+        ------
+        XpnetError
+            This library has none, or it fails.
+        """
+        if self.group.size == 1:
+            return None
+        return self.adding()
+
+    def adding(self) -> Callable[[Array], Array]:
+        """Make that function, for several processes."""
+        able = "numpy, torch and jax on a CPU, and cupy, torch and jax on an NVIDIA GPU"
+        raise XpnetError(
+            f"{self.name} on {self.device} cannot add up over {self.group.size} processes: {able} can"
+        )
 
     @classmethod
     def version(cls) -> str:

@@ -26,7 +26,7 @@ class CuPyBackend(RecordingBackend):
     kinds = ("cuda",)
     install = "pip install 'cupy-cuda12x[ctk]' (or 'cupy-cuda13x[ctk]': nvidia-smi shows the version)"
 
-    def __init__(self, kind: str, index: int = 0, **options: str) -> None:
+    def __init__(self, kind: str, index: int = 0, **options: Any) -> None:
         super().__init__(kind, index, **options)
         try:
             with self.running("float32"):

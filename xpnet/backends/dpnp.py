@@ -23,7 +23,7 @@ class DpnpBackend(Backend):
     ever: most likely for Python's lock, which it holds itself."""
     hints: ClassVar = {"cpu": "pip install intel-opencl-rt", "xpu": "install Intel's Level Zero driver"}
 
-    def __init__(self, kind: str, index: int = 0, **options: str) -> None:
+    def __init__(self, kind: str, index: int = 0, **options: Any) -> None:
         super().__init__(kind, index, **options)
         self.sycl_device = self._found()[self.device]
 

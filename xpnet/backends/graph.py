@@ -124,7 +124,7 @@ class RecordingBackend(Backend):
     `FellBackWarning` and `execution.reason` say why.
     """
 
-    def __init__(self, kind: str, index: int = 0, **options: str) -> None:
+    def __init__(self, kind: str, index: int = 0, **options: Any) -> None:
         super().__init__(kind, index, **options)
         self._recordings: dict[Step, Recording] = {}
         self._lock = threading.Lock()

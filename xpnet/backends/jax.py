@@ -1,8 +1,9 @@
 """JAX, on CPUs and NVIDIA GPUs: loops of steps are compiled, once for chunks of any length."""
 
 import os
+import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, ClassVar
@@ -10,10 +11,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xpnet.backends.base import Array, Backend, Patched, State, Step
+from xpnet.backends.mpi import joined
 from xpnet.errors import XpnetError
 
 PADDED = 128
 """Batches are filled up to a multiple of this number, because XLA compiles for one shape at a time."""
+
+AXIS = "processes"
 
 BLOCK = 8
 """Steps of one program. Their number is a constant, because XLA asks the host before every turn of a loop
@@ -29,10 +33,12 @@ class JAXBackend(Backend):
     install = "pip install jax (with an NVIDIA GPU: pip install 'jax[cuda12]' or 'jax[cuda13]')"
     hints: ClassVar = {"cuda": "install jax[cuda12] or jax[cuda13], or use the cpu"}
 
-    def __init__(self, kind: str, index: int = 0, **options: str) -> None:
+    def __init__(self, kind: str, index: int = 0, **options: Any) -> None:
+        if not options.get("alone") and joined().size > 1:
+            _join(self.imported(), index if kind == "cuda" else None)
         super().__init__(kind, index, **options)
-        self.jax_device = self.module.devices("gpu" if kind == "cuda" else kind)[index]
-        self._run = _compiled(self.module)
+        local = self.module.local_devices(backend="gpu" if kind == "cuda" else kind)
+        self.jax_device = next(d for d in local if kind == "cpu" or d.local_hardware_id == index)
         # arrays of -1, moved to the device the first time
         self._filled = cache(lambda *shape: self.from_numpy(np.full(shape, -1, dtype=np.int32)))
 
@@ -41,12 +47,18 @@ class JAXBackend(Backend):
         """The CPU, and the GPUs of an installed CUDA plugin."""
         found = ["cpu"]
         with suppress(RuntimeError):  # JAX knows no "gpu" where no plugin is installed
-            found += [f"cuda:{i}" for i in range(len(cls.imported().devices("gpu")))]
+            found += [f"cuda:{d.local_hardware_id}" for d in cls.imported().local_devices(backend="gpu")]
         return found
 
     def namespace(self) -> Any:
         """``jax.numpy``, whose products round their factors to bfloat16 if that is asked for."""
-        return _rounding(self.module.numpy) if self.precision == "bf16" else self.module.numpy
+        jnp = self.module.numpy
+
+        def take(x: Array, indices: Array, /, *, axis: int | None = None) -> Array:
+            # the standard leaves open what lies outside, for which JAX would provide by NaN
+            return jnp.take(x, indices, axis, mode="clip")
+
+        return Patched(_rounding(jnp) if self.precision == "bf16" else jnp, take)
 
     def precisions(self) -> tuple[str, ...]:
         """TF32 needs an NVIDIA GPU; bfloat16 is computed everywhere."""
@@ -62,7 +74,7 @@ class JAXBackend(Backend):
         if not isinstance(array, cls.imported().Array):
             raise XpnetError(f"a {type(array).__name__} of jax is not a dense array: give a jax.Array")
         device = next(iter(array.devices()))
-        return "cpu" if device.platform == "cpu" else f"cuda:{device.id}"
+        return "cpu" if device.platform == "cpu" else f"cuda:{device.local_hardware_id}"
 
     @contextmanager
     def running(self, dtype: str) -> Iterator[None]:
@@ -113,6 +125,32 @@ class JAXBackend(Backend):
             return int(told)
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
+    def adding(self) -> Callable[[Array], Array]:
+        """`psum`, over the devices of all processes.
+
+        Raises
+        ------
+        XpnetError
+            The processes of JAX are others, because it ran before.
+        """
+        jax = self.module
+        if jax.process_count() != self.group.size:
+            hint = "make its backend, by xpnet.get_backend, before anything else is asked of JAX"
+            raise XpnetError(f"jax finds {jax.process_count()} of {self.group.size} processes: {hint}")
+        self._mesh = jax.sharding.Mesh(np.array(jax.devices(self.jax_device.platform)), AXIS)
+        total, one = _total(jax), jax.P(AXIS)
+        first = jax.jit(jax.shard_map(total, mesh=self._mesh, in_specs=one, out_specs=one))
+        with _nothing_printed():
+            jax.block_until_ready(first(self._joined(self.from_numpy(np.zeros(1, np.float32)))))
+        return total
+
+    def _joined(self, arrays: Any) -> Any:
+        """Arrays of this process as its part of arrays that lie one behind the other, of all processes."""
+        jax, size = self.module, self.group.size
+        placed = jax.NamedSharding(self._mesh, jax.P(AXIS))
+        make = jax.make_array_from_single_device_arrays
+        return jax.tree.map(lambda x: make((size * x.shape[0], *x.shape[1:]), placed, [x]), arrays)
+
     def scan(self, step: Step, state: State, batches: Array, data: State, steps: int = 0) -> State:
         """Take the first `steps` steps, or all, in blocks, and what is left one by one. Donate the state.
 
@@ -123,21 +161,67 @@ class JAXBackend(Backend):
         if rows % PADDED:
             batches = self.module.lax.concatenate([batches, self._filled(-rows % PADDED, m)], 0)
         blocks, rest = divmod(steps or rows, BLOCK)
-        last = self._filled()
+        last, together = self._filled(), getattr(step, "total", None) is not None
+        run = _compiled(self.module, self._mesh if together else None)
+        if together:
+            state, last, batches, data = self._joined((state, last[None], batches, data))
         for count in [BLOCK] * blocks + [1] * rest:
-            state, last = self._run(step, count, state, last, batches, data)
-        return state
+            state, last = run(step, count, state, last, batches, data)
+        return {name: x.addressable_data(0) for name, x in state.items()} if together else state
 
     def warm_up(self, step: Step, state: State, batches: Array, data: State) -> None:
         """Compile for the shapes of `batches`, and take a few steps."""
         self.synchronize(self.scan(step, self.copy(state), batches, data, min(BLOCK + 1, batches.shape[0])))
 
 
+def _join(jax: Any, index: int | None) -> None:
+    """Let the processes of JAX find each other, with the GPU of this one, as those of MPI have.
+
+    Nothing happens if JAX has run before: `adding` tells of it.
+    """
+    group = joined()
+    if jax.distributed.is_initialized():
+        return
+
+    def address() -> str:
+        with socket.socket() as free:
+            free.bind(("", 0))
+            return f"{socket.gethostname()}:{free.getsockname()[1]}"
+
+    with suppress(RuntimeError):
+        jax.distributed.initialize(group.first(address), group.size, group.rank, local_device_ids=index)
+
+
+@contextmanager
+def _nothing_printed() -> Iterator[None]:
+    """Keep Gloo, which connects the processes at their first sum, from saying so on standard output."""
+    sys.stdout.flush()
+    nowhere, out = os.open(os.devnull, os.O_WRONLY), os.dup(1)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(out, 1)
+        os.close(out)
+        os.close(nowhere)
+
+
 @cache
-def _compiled(jax: Any) -> Any:
+def _total(jax: Any) -> Callable[[Array], Array]:
+    """The sum over all processes: one function for all backends, as below."""
+
+    def total(x: Array) -> Array:
+        return jax.lax.psum(x, AXIS)
+
+    return total
+
+
+@cache
+def _compiled(jax: Any, mesh: Any = None) -> Any:
     """The loop of steps: one function for all backends, so that equal steps are compiled once in a process.
 
-    It takes `count` steps after batch number `last`, and also returns the number of the last batch then.
+    It takes `count` steps after batch number `last`, and also returns the number of the last batch then. With
+    a `mesh` it does so in every process, on that process's part of every array.
     """
 
     def steps(
@@ -148,7 +232,15 @@ def _compiled(jax: Any) -> Any:
 
         return jax.lax.fori_loop(0, count, one, state), last + count
 
-    return jax.jit(steps, static_argnums=(0, 1), donate_argnums=2)
+    def together(step: Step, count: int, *arrays: Any) -> Any:
+        def own(state: State, last: Array, batches: Array, data: State) -> tuple[State, Array]:
+            state, last = steps(step, count, state, last[0], batches, data)
+            return state, last[None]
+
+        one = jax.P(AXIS)
+        return jax.shard_map(own, mesh=mesh, in_specs=one, out_specs=one, check_vma=False)(*arrays)
+
+    return jax.jit(together if mesh else steps, static_argnums=(0, 1), donate_argnums=2)
 
 
 def _rounding(jnp: Any) -> Patched:

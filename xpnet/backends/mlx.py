@@ -21,7 +21,7 @@ class MLXBackend(Backend):
     """Steps that are noted before they are computed: enough for a busy device, few enough for memory."""
     hints: ClassVar = {"mps": "needs a Mac with Apple silicon; use the cpu"}
 
-    def __init__(self, kind: str, index: int = 0, **options: str) -> None:
+    def __init__(self, kind: str, index: int = 0, **options: Any) -> None:
         super().__init__(kind, index, **options)
         self.mlx_device = self.module.cpu if kind == "cpu" else self.module.gpu
         # an array has no device, because the CPU and the GPU share their memory

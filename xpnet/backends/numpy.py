@@ -1,6 +1,6 @@
 """NumPy, on the CPU: the reference."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,6 +38,10 @@ class NumPyBackend(Backend):
         """Copy."""
         array[...] = x
         return array
+
+    def adding(self) -> Callable[[Array], Array]:
+        """By MPI."""
+        return self.group.sum
 
     @classmethod
     def set_threads(cls, threads: int) -> None:

@@ -13,8 +13,15 @@ from xpnet.cli import signals
 def main() -> None:
     """Run the command line and exit."""
     signals.handle(signals.stop)
-    from xpnet.cli.commands import run  # imports NumPy and more: signals are handled by then
+    from xpnet.cli.commands import processes, run  # imports NumPy and more: signals are handled by then
 
-    code = run()
+    try:
+        code = run()
+    except BaseException as error:  # a bug; other processes would wait for this one
+        if processes().size > 1:
+            sys.stderr = sys.__stderr__
+            sys.excepthook(type(error), error, error.__traceback__)
+            processes().abort(1)
+        raise
     signals.handle(signal.SIG_IGN)  # the command has ended, and its exit code is known
     sys.exit(code)

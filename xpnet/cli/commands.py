@@ -1,13 +1,17 @@
 """The commands together, and what happens when one of them fails."""
 
 import errno
+import os
+import sys
+import time
 import warnings
 from difflib import get_close_matches
 
 import click
 
 from xpnet import __version__
-from xpnet.cli import streams
+from xpnet.backends import Group, joined
+from xpnet.cli import signals, streams
 from xpnet.cli.evaluate import evaluate
 from xpnet.cli.exchange import export_command, import_command
 from xpnet.cli.info import info
@@ -23,6 +27,13 @@ from xpnet.training.settings import FOREIGN
 
 LONGEST = 500
 """Characters of an error message; of a longer one the middle is left out."""
+
+SHARED = ("train", "evaluate", "predict", "parity")
+"""Commands that several processes carry out together; the others are left to the first."""
+
+GRACE = 0.5
+"""Seconds for which another process than the first waits before it ends all: the first may have met the same
+error, or signal, and then it alone tells of it."""
 
 OTHERS = {"device cpu": "cpu", "device cuda": "gpu cuda", "out": "output_dir", "threads": "jobs n_jobs"}
 OURS = {other: ours for ours, others in (FOREIGN | OTHERS).items() for other in others.split()}
@@ -63,6 +74,11 @@ def run() -> int:
     streams.repair()
     warnings.simplefilter("ignore", FellBackWarning)  # the closing table says it
     try:
+        if joined().rank:  # the first process alone prints
+            signals.delay = GRACE
+            sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+            if not set(SHARED) & set(sys.argv[1:2]):
+                return 0
         code = cli.main(prog_name="xpnet", standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
@@ -87,8 +103,21 @@ def _fail(message: str, code: int) -> int:
     text = " ".join(message.split())
     if len(text) > LONGEST:
         text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+    group = processes()
+    if group.rank:
+        time.sleep(GRACE)
+        text, sys.stderr = f"process {group.rank} of {group.size}: {text}", sys.__stderr__
     say(f"xpnet: error: {printable(text)}")
+    group.abort(code)  # the others would wait for this one
     return code
+
+
+def processes() -> Group:
+    """The processes that were started together; this one by itself if they do not find each other."""
+    try:
+        return joined()
+    except XpnetError:
+        return Group()
 
 
 def _meant(error: click.NoSuchOption) -> str:

@@ -9,8 +9,7 @@ from typing import Any
 import click
 import numpy as np
 
-from xpnet.backends import get_backend
-from xpnet.cli.options import JSON, MEMORY, PLACE, Command, option
+from xpnet.cli.options import JSON, MEMORY, PLACE, Command, backend_of, option
 from xpnet.cli.source import LABEL
 from xpnet.cli.tables import columns, lay_out, place, print_table, print_title, shown
 from xpnet.data import Form, load_test
@@ -35,7 +34,7 @@ def evaluate(
 
     MODEL is a file model.safetensors, or the folder of a run.
     """
-    backend = get_backend(**where)
+    backend = backend_of(**where)
     path = model_of(path)
     model = load(path, backend=backend)
     if data is None:

@@ -1,13 +1,16 @@
 """Commands whose options stand under headings, and the options that several commands share."""
 
+import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from math import isfinite
 from typing import Any
 
 import click
 
-from xpnet.backends import EXECUTIONS, LIBRARIES, PRECISIONS
+from xpnet.backends import EXECUTIONS, LIBRARIES, PRECISIONS, Backend, get_backend, joined
+from xpnet.errors import XpnetError
 from xpnet.nn.activations import ACTIVATIONS
 
 MOST_UNITS = 2**31 - 1
@@ -126,9 +129,18 @@ def class_weights(text: str) -> str | dict[str, float]:
         raise click.BadParameter(f"{text!r} is neither balanced nor weights such as 0=1,1=5.") from None
 
 
+def backend_of(threads: int | None = None, **place: Any) -> Backend:
+    """Get the backend that options name. Processes of one machine share out its cores."""
+    backend, local = get_backend(threads=threads, **place), joined().local_size
+    if threads is None and local > 1 and backend.kind == "cpu":
+        with suppress(XpnetError):  # a library may have no threads to set
+            backend.set_threads(max(1, (os.cpu_count() or 1) // local))
+    return backend
+
+
 MEMORY = option(
     "--memory",
-    "Stream rows that need more, such as 4GB or 512M (1K is 1,024 bytes), from IDX or .npy.",
+    "Stream rows that need more, such as 4GB or 512M (1K is 1,024 bytes).",
     amount,
 )
 DEVICE = option(

@@ -5,20 +5,18 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from itertools import chain, groupby
+from contextlib import ExitStack, contextmanager
+from itertools import chain
 from math import isqrt, prod
 from pathlib import Path
 from shutil import copyfileobj, rmtree
-from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 import click
 import numpy as np
 
-from xpnet.backends import get_backend
 from xpnet.cli import signals, streams
-from xpnet.cli.options import JSON, PLACE, Command, option
+from xpnet.cli.options import JSON, PLACE, Command, backend_of, option
 from xpnet.cli.tables import printable
 from xpnet.data import Form
 from xpnet.data.checks import check_finite
@@ -64,7 +62,7 @@ def predict(path: Path, inputs: tuple[str, ...], top: int, as_json: bool, as_csv
     """
     if as_json and as_csv:
         raise UsageError("--json and --csv: choose one")
-    model = load(model_of(path), backend=get_backend(**where))
+    model = load(model_of(path), backend=backend_of(**where))
     if top > 1 and (model.kind != "classes" or top > model.outputs):
         have = f"{model.outputs} classes" if model.kind == "classes" else model.kind
         raise XpnetError(f"--top {top}: this network answers with {have}")
@@ -80,17 +78,28 @@ def predict(path: Path, inputs: tuple[str, ...], top: int, as_json: bool, as_csv
 @contextmanager
 def _files(inputs: Iterable[str]) -> Iterator[list[tuple[str, Path]]]:
     """The files of inputs, with their names: standard input, which ``-`` means, is copied into one."""
-    with TemporaryDirectory(prefix="xpnet-") as folder:
-        held = Path(folder) / "standard input"
-        if "-" in inputs:
-            if sys.stdin is None:  # closed by the caller, as by <&-
-                raise XpnetError("-: standard input is closed")
-            signals.last_words = lambda: rmtree(folder, ignore_errors=True) or ""
-            with held.open("wb") as file:
-                copyfileobj(sys.stdin.buffer, file)
-            held = held.rename(f"{held}{_form(held)}")
+    with ExitStack() as stack:
+        held = _standard_input(stack) if "-" in inputs else Path()
         pairs = ([("-", held)] if source == "-" else _within(source) for source in inputs)
         yield list(chain.from_iterable(pairs))
+
+
+def _standard_input(stack: ExitStack) -> Path:
+    """Copy standard input to a file that goes with the stack."""
+    from tempfile import TemporaryDirectory
+
+    if sys.stdin is None:  # closed by the caller, as by <&-
+        raise XpnetError("-: standard input is closed")
+    folder = Path(stack.enter_context(TemporaryDirectory(prefix="xpnet-")))
+
+    def removed() -> str:
+        rmtree(folder, ignore_errors=True)
+        return ""
+
+    held, signals.last_words = folder / "standard input", removed
+    with held.open("wb") as file:
+        copyfileobj(sys.stdin.buffer, file)
+    return held.rename(f"{held}{_form(held)}")
 
 
 def _within(source: str) -> list[tuple[str, Path]]:
@@ -116,21 +125,17 @@ def _pieces(
 ) -> Iterator[tuple[str, int, Iterable[str], np.ndarray]]:
     """The rows of files, some at a time: their source, the number of the first, and the names of all."""
     features, at_once = model.network.sizes[0], max(1, NUMBERS_AT_ONCE // max(model.network.sizes))
-    for form, group in groupby(files, lambda pair: _form(pair[1])):
+    for source, path in files:
+        form = _form(path)
         if form == ".png":
-            images, shape = list(group), _image_shape(model)
-            for start in range(0, len(images), at_once):
-                some = images[start : start + at_once]
-                X = np.array([read_image(path, shape).reshape(-1) for _, path in some])
-                yield "images", start, [quote(source) for source, _ in some], X
+            yield source, 0, [quote(source)], read_image(path, _image_shape(model)).reshape(1, -1)
             continue
-        for source, path in group:
-            rows = _table(path, model) if form in TABLES else pieces(_array(path, form, features), at_once)
-            start, name = 0, quote(source.replace("%", "%%") + ":%d")
-            for X in rows:
-                number = start + (FIRST if form in TABLES else 0)
-                yield source, start, map(name.__mod__, range(number, number + len(X))), X
-                start += len(X)
+        rows = _table(path, model) if form in TABLES else pieces(_array(path, form, features), at_once)
+        start, name = 0, quote(source.replace("%", "%%") + ":%d")
+        for X in rows:
+            number = start + (FIRST if form in TABLES else 0)
+            yield source, start, map(name.__mod__, range(number, number + len(X))), X
+            start += len(X)
 
 
 def _image_shape(model: MLP) -> Form:

@@ -8,6 +8,7 @@ writes is whole or not there, so nothing has to be unwound.
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +22,10 @@ DEAF = 1.0
 last_words: Callable[[], str] = str
 """Is called before the process ends. The text that it returns is printed."""
 
+delay = 0.0
+"""Seconds from the first signal to the end. Of several processes the others go on for a while: the first may
+be waiting for them within MPI, hears its own signal only afterwards, and has something to say."""
+
 _stopped_at: float | None = None
 
 
@@ -32,16 +37,24 @@ def handle(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -
 
 
 def stop(number: int, frame: FrameType | None) -> None:
-    """Say that the process was interrupted, and end it."""
+    """End the process at the first signal, or at a later one that does not follow at once."""
     global _stopped_at
     now = time.monotonic()
     if _stopped_at is None:
         _stopped_at = now
-        with suppress(OSError, AttributeError):  # standard error is full or closed
-            clear = "\r\x1b[2K" if sys.stderr.isatty() else ""
-            text = f"{clear}{last_words()}xpnet: error: interrupted\n"
-            # not by sys.stderr.write, in the middle of which this may have been called
-            os.write(sys.stderr.fileno(), text.encode(sys.stderr.encoding, "backslashreplace"))
-    elif now - _stopped_at < DEAF:
-        return
+        if delay:
+            threading.Timer(delay, end).start()
+        else:
+            end()
+    elif now - _stopped_at >= DEAF:
+        os._exit(EXIT_CODE)
+
+
+def end() -> None:
+    """Say that the process was interrupted, and end it."""
+    with suppress(OSError, AttributeError):  # standard error is full or closed
+        clear = "\r\x1b[2K" if sys.stderr.isatty() else ""
+        text = f"{clear}{last_words()}xpnet: error: interrupted\n"
+        # not by sys.stderr.write, in the middle of which this may have been called
+        os.write(sys.stderr.fileno(), text.encode(sys.stderr.encoding, "backslashreplace"))
     os._exit(EXIT_CODE)

@@ -66,4 +66,5 @@ def place(model: MLP) -> list[tuple[str, str]]:
         ("execution", str(backend.execution)),
         ("precision", f"{backend.precision} matrix products"),
     ]
-    return facts[: 3 if backend.precision == "float32" else 4]
+    processes = [("processes", str(backend.group.size))] if backend.group.size > 1 else []
+    return processes + facts[: 3 if backend.precision == "float32" else 4]

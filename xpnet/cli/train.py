@@ -1,17 +1,19 @@
 """`xpnet train`."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import click
 
 from xpnet import __version__
-from xpnet.backends import Backend, get_backend
+from xpnet.backends import Backend, joined
 from xpnet.cli import source
 from xpnet.cli.folder import claimed
-from xpnet.cli.options import PLACE, Command, class_weights, names, option, rates, sizes
+from xpnet.cli.options import PLACE, Command, backend_of, class_weights, names, option, rates, sizes
 from xpnet.cli.progress import Lines, say
 from xpnet.cli.report import command_of
 from xpnet.cli.tables import place, print_table, shown
@@ -34,11 +36,14 @@ from xpnet.training.settings import METRICS, settings_of
 
 DEFAULT = Settings()
 
-DISTORTED = {"augment": "shift,rotate,scale,shear,elastic", "optimizer": "adam", "validation": "0"}
-RECIPES = {
-    "mnist-short": {"hidden": "1024,1024", "epochs": "20", "batch_size": "256"} | DISTORTED,
-    "mnist-best": {"hidden": "1024,1024", "epochs": "150", "batch_size": "256"} | DISTORTED,
+DISTORTED = {
+    "augment": "shift,rotate,scale,shear,elastic",
+    "hidden": "1024,1024",
+    "optimizer": "adam",
+    "batch_size": "256",
+    "validation": "0",
 }
+RECIPES = {"mnist-short": DISTORTED | {"epochs": "15"}, "mnist-best": DISTORTED | {"epochs": "60"}}
 """Named sets of options. They come from bench/recipes.py; bench/README.md has their results."""
 
 NOTES = FIELDS | {
@@ -51,6 +56,9 @@ NOTES = FIELDS | {
 
 FEWEST_STEPS = 2000
 """The least number of steps of a run whose epochs are not given."""
+
+TABLE_LR = 0.003
+"""The learning rate of Adam on tables, which falls to 0: so few steps of 0.001 do not reach the end."""
 
 
 def setting(name: str, text: str, kind: Any = None) -> click.Option:
@@ -65,17 +73,21 @@ def _use_recipe(ctx: click.Context, param: click.Parameter, name: str | None) ->
     return name
 
 
-def _typed(recipe: Mapping[str, str]) -> str:
-    """The options of a recipe as one would type them."""
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in recipe.items())
+def _shown_recipes() -> str:
+    """Every recipe as one would type it, for the help, which must not wrap it at hyphens."""
+    lines = ["\b", "Recipes:"]
+    for name, recipe in RECIPES.items():
+        words = " ".join(f"--{option.replace('_', '-')} {value}" for option, value in recipe.items())
+        indents: dict[str, Any] = {"initial_indent": "  ", "subsequent_indent": "    "}
+        lines += wrap(f"{name}: {words}", 76, break_on_hyphens=False, **indents)
+    return "\n".join(lines)
 
 
 GROUPS = {
     "Recipe": (
         option(
             "--recipe",
-            "; ".join([f"{name}: {_typed(recipe)}" for name, recipe in RECIPES.items()])
-            + "; what is given beside it wins.",
+            "A named set of options, shown below; those given beside it win.",
             RECIPES,
             is_eager=True,
             callback=_use_recipe,
@@ -98,7 +110,7 @@ GROUPS = {
     "Training": (
         option("--epochs", "Passes over the training rows.  [default: 10, or more for 2,000 steps]", int),
         option("--batch-size", "Rows in a step.  [default: 64, or fewer of small data]", int),
-        setting("lr", "Learning rate.  [default: 0.001; sgd: by loss, such as 0.5 (1 - momentum)]", float),
+        setting("lr", "Learning rate.  [default: 0.001; tables: 0.003; sgd: by loss, such as 0.5]", float),
         option("--optimizer", "How weights follow from gradients.  [default: sgd; tables: adam]", OPTIMIZERS),
         setting("momentum", "Momentum of sgd."),
         option("--nesterov", "Use Nesterov's momentum.", is_flag=True),
@@ -127,7 +139,7 @@ GROUPS = {
 }
 
 
-@click.command(cls=Command, groups=GROUPS)
+@click.command(cls=Command, groups=GROUPS, epilog=_shown_recipes())
 @click.pass_context
 def train(
     ctx: click.Context, /, out: Path | None, resume: bool, report: bool, quiet: bool, **options: Any
@@ -135,15 +147,17 @@ def train(
     """Train a network, and write it into the folder of a run.
 
     The folder receives model.safetensors, history.csv, config.json, summary.json, and checkpoint.safetensors,
-    from which --resume continues whatever stopped the run.
+    from which --resume continues whatever stopped the run. Several processes train one network together, as
+    in `mpiexec -n 4 xpnet train`, and a run may be resumed by another number of them.
     """
+    group = joined()
     given = {n for n in options if ctx.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE}
-    stored = _stored(out) if resume else {}
+    stored = group.first(lambda: _stored(out)) if resume else {}
     options |= {name: stored[name] for name in stored.keys() & options.keys() - given}
     try:
         chosen = {name: options[name] for name in asdict(DEFAULT) if options[name] is not None}
         settings = settings_of(chosen, options["loss"])
-        backend = get_backend(**{str(option.name): options[str(option.name)] for option in PLACE})
+        backend = backend_of(**{str(option.name): options[str(option.name)] for option in PLACE})
     except UsageError as error:
         if given:
             raise
@@ -153,7 +167,7 @@ def train(
     if resume:
         _compare(out, stored, notes)
 
-    with claimed(out, resume=resume) as folder:
+    with nullcontext(Path()) if group.rank else claimed(out, resume=resume) as folder:
         data = read(options, LOSSES[options["loss"]].kind.name)
         weights = by_number(options["class_weight"], data.class_names)
         settings = completed(settings, options, data)
@@ -178,17 +192,19 @@ def train(
             )
         except DivergedError as error:
             raise DivergedError(f"{error}; {way_on(folder)}") from error
-        model.save(folder / MODEL)
+        if not group.rank:
+            model.save(folder / MODEL)
         try:
             result = evaluate(*test, memory=options["memory"])
         except XpnetError as error:
             raise XpnetError(f"the test rows: {error} (the network is kept in {folder / MODEL})") from error
-        _write_summary(folder, model, history, result, settings.seed)
+        if not group.rank:
+            _write_summary(folder, model, history, result, settings.seed)
     taught = enter(model, data.X_train, data.y_train, None, weights)
     note = diagnosis.of_history(model, settings, history, taught)
     if note:
         say(f"xpnet: note: {note}")
-    page = str(write_report(folder)) if report else command_of(folder)
+    page = str(write_report(folder)) if report and not group.rank else command_of(folder)
     _print_results(folder, model, history, result, data, page)
 
 
@@ -221,6 +237,8 @@ def _stored(out: Path | None) -> dict[str, Any]:
     stored = Checkpoint(out / CHECKPOINT).load_config()
     stored = EARLIER | {"recipe": None} | stored
     check(stored, NOTES, f"{out}: not a run of `xpnet train`")
+    if joined().size > 1:  # each process takes a GPU of its own
+        stored["device"] = stored["device"].partition(":")[0]
     return stored | {"hidden": tuple(stored["sizes"][1:-1])}
 
 
@@ -245,7 +263,7 @@ def completed(settings: Settings, options: Mapping[str, Any], data: Dataset) -> 
     """
     said = [options[name] for name in ("optimizer", "lr", "momentum", "nesterov")]
     if data.form.feature_names and not any(said):
-        settings = settings_of(asdict(settings) | {"optimizer": "adam", "lr": None}, options["loss"])
+        settings = settings_of(asdict(settings) | {"optimizer": "adam", "lr": TABLE_LR}, options["loss"])
     if options["epochs"] is None:
         rows = max(1, round(len(data.X_train) * (1 - (settings.validation or 0))))
         if options["batch_size"] is None:
@@ -302,6 +320,7 @@ def _write_summary(folder: Path, model: MLP, history: History, result: Evaluatio
         "backend": backend.name,
         "library_version": backend.version(),
         "device": backend.device,
+        "processes": backend.group.size,
         "threads": backend.threads() if backend.device == "cpu" else None,
         "dtype": model.dtype,
         "precision": backend.precision,

@@ -19,7 +19,7 @@ from xpnet.files import opened
 MOST_PIXELS = 2**25
 """An image of more is refused before it is unpacked."""
 
-GREY = ("1", "L", "LA", "I;16", "I;16B", "I;16L")
+GREY = ("1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N")
 """Pillow's modes of images without colours."""
 
 RUN = {"EPS", "WMF", "MPEG", "FPX", "MIC", "HDF5", "BUFR", "GRIB"}
@@ -83,6 +83,8 @@ def read_image(path: Path, form: Form) -> np.ndarray:
     with _image(path) as (image, pillow):
         image = library("PIL.ImageOps", "images").exif_transpose(image)
         grey = image.mode in GREY if shape is None else len(shape) == 2
+        if image.mode in ("I", "F"):
+            raise XpnetError(f"{path}: pixels of 32 bits; save it with 8 or 16 bits")
         if image.mode.startswith("I;16"):
             image = pillow.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
         if image.has_transparency_data:

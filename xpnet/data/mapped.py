@@ -9,7 +9,6 @@ import mmap
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from tempfile import TemporaryFile, gettempdir
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
@@ -49,7 +48,8 @@ def read(array: np.ndarray, into: np.ndarray | None = None) -> np.ndarray:
     start = low - byte_bounds(whole)[0]
     if whole.filename is None:
         content[:] = np.asarray(whole).reshape(-1).view(np.uint8)[start : start + len(content)]
-        if hasattr(mmap, "MADV_DONTNEED"):  # otherwise what was read counts as memory of this process
+        # otherwise what was read counts as memory of this process
+        if isinstance(whole.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
             whole.base.madvise(mmap.MADV_DONTNEED)
     else:
         with opened(str(whole.filename)) as file:
@@ -77,6 +77,8 @@ def gathered(parts: Iterable[np.ndarray], memory: int | None) -> np.ndarray:
     """
     if memory is None:
         return np.concatenate(list(parts))
+    from tempfile import TemporaryFile, gettempdir
+
     rows = 0
     try:
         with TemporaryFile() as file:
@@ -125,7 +127,8 @@ def _mapped(array: np.ndarray) -> np.memmap | None:
     held: object = array
     while isinstance(held, np.ndarray):
         if isinstance(held, np.memmap) and isinstance(held.base, mmap.mmap):
-            there = held.filename is None or os.path.exists(held.filename)
+            nameless = held.filename is None and held.flags.c_contiguous
+            there = nameless or (held.filename is not None and os.path.exists(held.filename))
             return held if there and held.mode != "c" else None
         held = held.base
     return None

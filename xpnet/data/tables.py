@@ -1,8 +1,9 @@
 """Tables: CSV files with a line of names, and Parquet files, which pyarrow reads piece by piece."""
 
 import csv
+from bisect import bisect_left
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from io import BufferedReader, TextIOWrapper
 from itertools import chain
@@ -48,6 +49,8 @@ class Table:
     ----------
     names
         The names of the columns.
+    advises
+        Whether messages say how to leave a column out, because the columns of the rows are yet to be chosen.
 
     Raises
     ------
@@ -60,7 +63,10 @@ class Table:
         self.pa, self.pc = (library(name, "tables") for name in ("pyarrow", "pyarrow.compute"))
         with opened(path) as file, self._reading():
             self.names = self._opened(file).schema_arrow.names if self.parquet else self._header(file)
+        if not self.names:
+            raise XpnetError(f"{path}: {'no columns' if self.parquet else 'the first line is empty'}")
         self.places: dict[str, int] = {}
+        self.advises = False
         for place, name in enumerate(self.names):
             if not name or self.places.setdefault(name, place) != place:
                 said = "the first line must name every column, each by another name"
@@ -74,6 +80,7 @@ class Table:
         XpnetError
             A column that is asked for does not exist, or a column has too many values.
         """
+        self.advises = True
         for name in (*filter(None, [form.label]), *form.one_hot, *form.drop):
             self._index(name)
         values: dict[str, set[str]] = {name: set() for name in form.one_hot}
@@ -129,7 +136,9 @@ class Table:
                 chosen = self.pc.index_in(found, value_set=self.pa.array(list(values)))
                 if chosen.null_count:
                     row = chosen.is_null().to_pylist().index(True)
-                    raise self._wrong(first, row, name, found[row].as_py(), f"none of {brief(list(values))}")
+                    raise self._wrong(
+                        first, row, name, found[row].as_py(), f"is none of {brief(list(values))}"
+                    )
                 X[np.arange(len(X)), np.array(list(values.values()))[chosen.to_numpy()]] = 1
             y = None
             if label is not None:
@@ -182,14 +191,13 @@ class Table:
             said = f"column {name!r} holds {brief(str(column.type))}, not numbers; leave it out with --drop"
             raise XpnetError(f"{self.path}: {said} {name}") from error
         except self.pa.ArrowInvalid:
-            row, end = 0, len(column)
-            while end - row > 1:
-                middle = (row + end) // 2
-                try:
-                    self._cast(column[row:middle])
-                    row = middle
-                except self.pa.ArrowInvalid:
-                    end = middle
+
+            def fails(row: int) -> bool:
+                with suppress(self.pa.ArrowInvalid):
+                    return self._cast(column[: row + 1]) is None
+                return True
+
+            row = bisect_left(range(len(column)), True, key=fails)
         if row >= 0:
             raise self._wrong(first, row, name, column[row].as_py())
         return found
@@ -200,12 +208,11 @@ class Table:
         return column.cast(self.pa.float64(), safe=False)
 
     def _wrong(self, first: int, row: int, name: str, value: Any, why: str = "") -> XpnetError:
-        if value is None or str(value).strip().lower() in MISSING:
-            why = f"a missing value, {brief(value)}; fill it in, or leave out the row or the column"
-        elif isinstance(value, str) and not why:
-            why = f"{brief(value)} where a number is expected; give --one-hot {name} or --drop {name}"
-        else:
-            why = f"{brief(value)} is {why or 'not finite'}"
+        missing = value is None or str(value).strip().lower() in MISSING
+        why = why or ("where a number is expected" if isinstance(value, str) else "is no finite number")
+        why = f"a missing value, {brief(value)}; fill it in" if missing else f"{brief(value)} {why}"
+        if self.advises:
+            why += f", or give --drop {name}" if missing else f"; give --one-hot {name} or --drop {name}"
         return XpnetError(f"{self.path}: row {first + row:,}, column {name!r}: {why}")
 
     def _batches(self) -> Iterator[tuple[int, Any]]:
@@ -238,15 +245,18 @@ class Table:
         """The names in the first line of a CSV file; the line of a name may go on within quotes."""
         text = TextIOWrapper(file, "utf-8-sig", newline="")
         line = text.readline(BLOCK)
-        self.delimiter = max(",;\t", key=line.count)
+        if len(line) == BLOCK or "\0" in line:
+            raise ValueError("straddling" if len(line) == BLOCK else "invalid UTF8")
+        self.delimiter = max(",;\t|", key=line.count)
         reader = csv.reader(chain([line], iter(lambda: text.readline(BLOCK), "")), delimiter=self.delimiter)
         names = [name.strip() for name in next(reader, [])]
         self.lines = reader.line_num
         text.detach()
         numbers = [name for name in names if "." in name and name.replace(".", "").lstrip("-").isdecimal()]
-        if numbers or not names:
-            said = f"must name the columns; it holds {brief(numbers[0])}" if names else "is empty"
-            raise XpnetError(f"{self.path}: the first line {said}")
+        if numbers:
+            raise XpnetError(
+                f"{self.path}: the first line must name the columns; it holds {brief(numbers[0])}"
+            )
         return names
 
     @contextmanager

@@ -144,7 +144,7 @@ class BaseMLP(Movable):
         y = check_targets(self, X, y)
         self._learn_targets(y, incremental)
         examples = self._examples(X, y, sample_weight)
-        self._random_state = check_random_state(self.random_state)
+        self._random_state = backend.group.first(lambda: check_random_state(self.random_state))
         name = self._loss_name()
         outputs = len(self.classes_) if examples.y.ndim == 1 else examples.y.shape[1]
         sizes = (int(X.shape[1]), *hidden, outputs)

@@ -22,6 +22,7 @@ from xpnet.nn.step import EvaluationStep, TrainingStep
 from xpnet.nn.typing import Array, Namespace, State
 from xpnet.training.evaluation import evaluate_parts
 from xpnet.training.feed import Feed, Resident
+from xpnet.training.identity import fingerprint, refuse_differences
 from xpnet.training.inputs import Examples
 from xpnet.training.run import Run
 from xpnet.training.settings import Settings, dropout_rates
@@ -152,7 +153,10 @@ class FitRun(Run):
             self.watched = Rows(model, validation, rows[:0], np.arange(validation.rows, dtype=np.int32), {})
         optimizer, clip = optimizer_of(est), float(est.clip_norm or 0.0)
         weighted = examples.weights is not None
-        self.step = TrainingStep(xp, network, loss, optimizer, 1.0, dropout, clip, mean_loss=weighted)
+        total, group = model.backend.total(), model.backend.group
+        if group.size > 1:
+            refuse_differences(group.all({"rows": fingerprint(examples)}))
+        self.step = TrainingStep(xp, network, loss, optimizer, 1.0, dropout, clip, weighted, total=total)
         self.evaluation_step = EvaluationStep(xp, network, loss)
 
     def epochs(self, state: State, incremental: bool) -> State:
@@ -168,9 +172,10 @@ class FitRun(Run):
                     est._random_state.shuffle(drawn)
                     order = order[drawn]
                 total = 0.0
+                part = self.feed.sample()
                 for chunk in self.chunks(order):
                     rates = np.full(len(chunk), est._rate)
-                    state, loss = self.advance(state, chunk, rates, self.feed.data)
+                    state, loss = self.advance(state, chunk, rates, part)
                     total += loss
                 done = state
                 if self.ends(state, total / len(order)) or incremental:

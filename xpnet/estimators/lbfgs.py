@@ -1,5 +1,6 @@
 """L-BFGS: SciPy's optimizer on the host, with the loss and the gradient of all rows from our step."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ def fit_lbfgs(estimator: Any, examples: Examples) -> None:
     backend, shapes = model.backend, model.network.shapes
     rows = np.arange(examples.rows, dtype=np.int32)
     run = FitRun(estimator, examples, rows, rows[:0])
+    step = replace(run.step, total=None)  # several processes all do the same
     batch, zero = backend.asarray(rows), np.zeros(1, dtype=model.dtype)
     # the weights of all layers, then the biases, one after another
     names = sorted(shapes, key=lambda name: not is_weight(name))
@@ -33,7 +35,7 @@ def fit_lbfgs(estimator: Any, examples: Examples) -> None:
 
     def loss_and_gradient(flat: np.ndarray) -> tuple[float, np.ndarray]:
         state = unpacked(flat) | {"loss": backend.asarray(zero)}
-        gradients = run.step.gradients(state, batch, run.feed.data)
+        gradients = step.gradients(state, batch, run.feed.data)
         return float(backend.to_numpy(state["loss"])[0] / examples.rows), packed(gradients)
 
     options = {"maxfun": estimator.max_fun, "maxiter": estimator.max_iter, "gtol": estimator.tol}

@@ -13,9 +13,9 @@ from xpnet.model import backend_of
 
 
 @cache
-def _made(name: str, kind: str, index: int, precision: str, execution: str) -> Backend:
+def _made(name: str, kind: str, index: int, precision: str, execution: str, alone: bool = False) -> Backend:
     """One backend for all fits, because it keeps what it has compiled."""
-    return backend_class(name)(kind, index, precision=precision, execution=execution)
+    return backend_class(name)(kind, index, precision=precision, execution=execution, alone=alone)
 
 
 def asked(device: str | None, backend: str | Backend | None, home: Backend | None = None) -> Backend:
@@ -23,7 +23,8 @@ def asked(device: str | None, backend: str | Backend | None, home: Backend | Non
     if home is not None and (device, backend) == (None, None):
         return home
     found = backend_of(device, backend)
-    return _made(found.name, found.kind, found.index, found.precision, found.execution.asked)
+    options = found.precision, found.execution.asked, found.alone
+    return _made(found.name, found.kind, found.index, *options)
 
 
 def place(backend: Backend | None) -> str:

@@ -17,7 +17,7 @@ def dropout_masks(
     xp: Namespace,
     rates: tuple[float, ...],
     sizes: tuple[int, ...],
-    key: tuple[Array, Array],
+    key: tuple[Array, ...],
     places: Array,
     m: int,
     dtype: object,
@@ -31,7 +31,7 @@ def dropout_masks(
     sizes
         Units of the input and of each hidden layer; the sizes of a network will do.
     key
-        Two arrays of shape (1,), int32: the seed of the run, and the number of its step.
+        As for `uniform16`.
     places
         As for `uniform16`.
     m

@@ -96,7 +96,7 @@ def canonical_backward(xp: Namespace, A: Array, T: Array, shares: Array) -> Arra
     ----------
     A, T : (m, k)
         The output and the targets.
-    shares : (m,)
+    shares : (m, 1), or a number
         The share of each row in the loss of the batch. The shares sum to 1; for the plain mean each is 1/m.
 
     Returns
@@ -105,7 +105,7 @@ def canonical_backward(xp: Namespace, A: Array, T: Array, shares: Array) -> Arra
         Gradient of sum_i shares[i] * losses[i] with respect to Z.
     """
     dZ = A - T
-    dZ *= shares[:, None]
+    dZ *= shares
     return dZ
 
 

@@ -90,9 +90,10 @@ class SGD:
 class Adam:
     """Adam: W <- W - lr m / (sqrt(s) + epsilon), so that every weight has a step size of its own.
 
-    m and s are running means of dW and of dW^2. Both start at zero, so each is too small at first and is
-    divided by its correction c <- beta c + (1 - beta). In exact arithmetic c is 1 - beta^t, but float32 loses
-    five digits of that expression. Kingma and Ba, "Adam", 2015, algorithm 1.
+    m and s are running sums of dW and of dW^2, in which every step counts beta times as much as the next.
+    Divided by the running count c <- beta c + 1, they are the corrected means of Kingma and Ba, "Adam", 2015,
+    algorithm 1. In exact arithmetic c is (1 - beta^t) / (1 - beta), but float32 loses five digits of that
+    expression.
 
     Parameters
     ----------
@@ -112,22 +113,23 @@ class Adam:
     corrected_epsilon: bool = True
 
     def memory(self, xp: Namespace, parameters: State) -> State:
-        """Create both means of each parameter, and the two corrections (1,), all zero."""
-        memory = {f"mean.{name}": xp.zeros_like(W) for name, W in parameters.items()}
-        memory |= {f"square.{name}": xp.zeros_like(W) for name, W in parameters.items()}
+        """Create both sums of each parameter, and their counts (1,), all zero."""
+        memory = {
+            f"{kind}.{name}": xp.zeros_like(W)
+            for kind in ("sum", "squares")
+            for name, W in parameters.items()
+        }
         one = next(iter(parameters.values()))
         c = xp.zeros_like(xp.reshape(one, (-1,))[:1])
-        return memory | {"mean.correction": c, "square.correction": xp.zeros_like(c)}
+        return memory | {"sum.count": c, "squares.count": xp.zeros_like(c)}
 
     def update(self, xp: Namespace, state: State, gradients: State, lr: Array) -> State:
         """Change the parameters once, and return the new state. `lr` is an array of shape (1,)."""
-        c1 = state["mean.correction"]
-        c1 *= self.beta1
-        c1 += 1.0 - self.beta1
-        c2 = state["square.correction"]
-        c2 *= self.beta2
-        c2 += 1.0 - self.beta2
-        state |= {"mean.correction": c1, "square.correction": c2}
+        c1 = self.beta1 * state["sum.count"] + 1.0
+        c2 = self.beta2 * state["squares.count"] + 1.0
+        state |= {"sum.count": c1, "squares.count": c2}
+        root = xp.sqrt(c2)
+        epsilon = self.epsilon * root if self.corrected_epsilon else self.epsilon / (1.0 - self.beta2) ** 0.5
         for name, dW in gradients.items():
             W = state[name]
             if self.weight_decay and is_weight(name):
@@ -135,17 +137,15 @@ class Adam:
                     W -= lr * self.weight_decay * W
                 else:
                     dW += self.weight_decay * W
-            m, s = state[f"mean.{name}"], state[f"square.{name}"]
+            m, s = state[f"sum.{name}"], state[f"squares.{name}"]
             m *= self.beta1
-            m += (1.0 - self.beta1) * dW
+            m += dW
             s *= self.beta2
             dW *= dW
-            s += (1.0 - self.beta2) * dW
-            if self.corrected_epsilon:
-                W -= lr / c1 * m / (xp.sqrt(s / c2) + self.epsilon)
-            else:
-                W -= lr * xp.sqrt(c2) / c1 * m / (xp.sqrt(s) + self.epsilon)
-            state |= {name: W, f"mean.{name}": m, f"square.{name}": s}
+            s += dW
+            # lr (m / c1) / (sqrt(s / c2) + epsilon), but the large arrays are divided only once
+            W -= lr * root / c1 * (m / (xp.sqrt(s) + epsilon))
+            state |= {name: W, f"sum.{name}": m, f"squares.{name}": s}
         return state
 
 

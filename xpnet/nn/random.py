@@ -50,7 +50,7 @@ def threefry(key: tuple[Array, Array], x0: Array, x1: Array, rounds: int = ROUND
 
 
 def uniform16(
-    xp: Namespace, key: tuple[Array, Array], stream: int, places: Array, shape: tuple[int, int]
+    xp: Namespace, key: tuple[Array, ...], stream: int, places: Array, shape: tuple[int, int]
 ) -> Array:
     """Draw a whole number from 0 to 65,535 for every element of a matrix.
 
@@ -60,7 +60,8 @@ def uniform16(
     Parameters
     ----------
     key
-        Two arrays of shape (1,), int32: the seed of a run, and the number of its step.
+        Arrays of shape (1,), int32: the seed of a run, the number of its step and, for a part of a batch, the
+        place of its first row.
     stream
         What the numbers are for: different streams are independent.
     places : (n,) int32
@@ -75,6 +76,8 @@ def uniform16(
     m, columns = shape
     blocks = -(-columns // 4)
     x0 = xp.reshape(places[: m * blocks], (m, blocks))
-    x0, x1 = threefry(key, x0, xp.full_like(x0, stream))
+    for first in key[2:]:
+        x0 = x0 + first * blocks
+    x0, x1 = threefry((key[0], key[1]), x0, xp.full_like(x0, stream))
     words = (x0 & 0xFFFF, (x0 >> 16) & 0xFFFF, x1 & 0xFFFF, (x1 >> 16) & 0xFFFF)
     return xp.concat(words, axis=1)[:, :columns]

@@ -5,7 +5,7 @@ learning rate. The rates of many steps are computed at once and put into the sta
 its own. So the rate changes in a compiled or captured step too, and is the same on every library.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import pi
 
 from xpnet.nn.typing import Array, Namespace
@@ -26,34 +26,11 @@ def cosine(xp: Namespace, p: Array) -> Array:
     return (1.0 + xp.cos(pi * p)) / 2.0
 
 
-def plateau(scores: Sequence[float], *, patience: int, factor: float, least: float = 0.0) -> float:
-    """The factor of the rate after some epochs: it falls whenever the score has stopped growing.
-
-    Parameters
-    ----------
-    scores
-        One number for each epoch so far, on the host. Higher is better.
-    patience
-        The number of epochs in a row that may pass without a new best score. After one more the rate falls.
-    factor
-        What the rate is multiplied by each time it falls.
-    least
-        The smallest growth that makes a new best score.
-    """
-    best, waited, falls = float("-inf"), 0, 0
-    for score in scores:
-        waited = 0 if score >= best + least and score > best else waited + 1
-        best = max(best, score)
-        if waited > patience:
-            waited, falls = 0, falls + 1
-    return factor**falls
-
-
 SCHEDULES: dict[str, Callable[[Namespace, Array], Array]] = {
     "constant": constant,
     "linear": linear,
     "cosine": cosine,
-    "plateau": constant,  # times the factor of `plateau`, which is known only epoch by epoch
+    "plateau": constant,  # times a factor that is known only epoch by epoch
 }
 
 

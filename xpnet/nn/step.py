@@ -25,14 +25,15 @@ A row number of -1 fills up a batch that is too short. Such a row has weight 0 i
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from math import inf
+from math import inf, prod
 
+from xpnet.nn.dense import Product
 from xpnet.nn.distortion import Distortion, distort
 from xpnet.nn.dropout import dropout_masks
 from xpnet.nn.losses import Loss
 from xpnet.nn.metrics import CLASSES, one_hot
 from xpnet.nn.network import Network, backward, forward, is_weight
-from xpnet.nn.optimizers import SGD, Optimizer, clip_by_norm
+from xpnet.nn.optimizers import SGD, Optimizer, clip_by_norm, subtract
 from xpnet.nn.typing import Array, Namespace, State
 
 
@@ -43,12 +44,15 @@ def gather(
     loss: Loss,
     scale: float,
     dtype: object,
+    padded: bool = True,
     change: Callable[[Array], Array] | None = None,
-) -> tuple[Array, Array, Array]:
+) -> tuple[Array, Array, Array | None]:
     """Take a batch of m rows from the data.
 
     Parameters
     ----------
+    padded
+        Whether a row number may be -1.
     change
         Changes the rows as they came, before they are scaled.
 
@@ -59,12 +63,14 @@ def gather(
     T : (m, k)
         Their targets, in `dtype`; class numbers are one-hot.
     weights : (m,)
-        The weight of each row; 0 where the row number is -1.
+        The weight of each row; 0 where the row number is -1. None where every row weighs 1.
     """
-    weights = xp.astype(rows >= 0, dtype)
-    rows = xp.maximum(rows, 0)
+    weights = None
+    if padded:
+        weights, rows = xp.astype(rows >= 0, dtype), xp.maximum(rows, 0)
     if "weights" in data:
-        weights *= xp.take(data["weights"], rows, axis=0)
+        given = xp.take(data["weights"], rows, axis=0)
+        weights = given * weights if padded else given
     X = xp.take(data["X"], rows, axis=0)
     X = xp.astype(change(X) if change else X, dtype, copy=False)
     if scale != 1.0:
@@ -78,9 +84,25 @@ def gather(
     return X, T if T.ndim == 2 else T[:, None], weights
 
 
+def key_of(state: State, data: State) -> tuple[Array, ...]:
+    """The key of a step's random numbers, as for `uniform16`."""
+    first = [state["first"]] if "first" in state else []
+    return data["seed"], state["step"], *first
+
+
+def add_up(xp: Namespace, total: Callable[[Array], Array], arrays: State) -> State:
+    """Add up arrays over all processes: as one flat vector, because every message takes time."""
+    flat = total(xp.concat([xp.reshape(array, (-1,)) for array in arrays.values()]))
+    added, start = {}, 0
+    for name, array in arrays.items():
+        stop = start + prod(array.shape)
+        added[name], start = xp.reshape(flat[start:stop], array.shape), stop
+    return added
+
+
 @dataclass(frozen=True)
 class TrainingStep:
-    """One step of gradient descent, on one batch.
+    """One step of gradient descent, on one batch, or on this process's part of a batch.
 
     Besides the parameters and the optimizer's memory, the state holds
 
@@ -88,6 +110,11 @@ class TrainingStep:
     ``t`` (1,)          the place of the next learning rate in ``rates``
     ``step`` (1,)       the number of the step in the whole run, from 0
     ``loss`` (1,)       a running sum: the loss of every row times its weight
+
+    and, where `total` is given,
+
+    ``batch_weights`` (steps,)  the weight of the whole batch in each of the next steps
+    ``first`` (1,)              the place in the whole batch of the first row of the part
 
     Parameters
     ----------
@@ -99,8 +126,13 @@ class TrainingStep:
         The largest norm of the gradient; a longer gradient is scaled down. 0 for no limit.
     mean_loss
         Let every row of a batch count the same in ``loss``: add the mean loss of the batch times its rows.
+    total
+        ``total(x) -> sum of x``, of a vector over all processes that share out a batch: its gradient is the
+        sum of those of the parts, each divided by the weight of the whole. None: this process has it all.
     distortion
         How the rows, which are images, are distorted; None for not at all.
+    padded
+        Whether row numbers may be -1. If not, an unweighted step need not ask what each row weighs.
     """
 
     xp: Namespace
@@ -112,13 +144,15 @@ class TrainingStep:
     clip: float = 0.0
     mean_loss: bool = False
     distortion: Distortion | None = None
+    total: Callable[[Array], Array] | None = None
+    padded: bool = True
 
     def __call__(self, state: State, rows: Array, data: State) -> State:
         """Take one step on the rows with the numbers `rows` (m,), and return the new state."""
         xp, state = self.xp, dict(state)
         lr = xp.take(state["rates"], state["t"], axis=0)
-        # clipping, a penalty and Adam need the gradient itself
-        if isinstance(self.optimizer, SGD) and not self.clip and "penalty" not in data:
+        # a sum over processes, clipping and Adam need the gradient itself
+        if isinstance(self.optimizer, SGD) and not self.clip and self.total is None:
             state = self.optimizer.descend(xp, state, self.gradients(state, rows, data, lr), lr)
         else:
             state = self.apply(state, self.gradients(state, rows, data), lr)
@@ -138,36 +172,51 @@ class TrainingStep:
 
         computed = forward(xp, self.network, state, X, masks)
         losses, A = self.loss.forward(xp, computed.Z[self.network.depth], T)
-        total = xp.sum(weights, axis=0, keepdims=True)
-        loss = xp.sum(weights * losses, axis=0, keepdims=True)
+        total = float(X.shape[0])
+        if weights is not None:
+            losses, total = weights * losses, xp.sum(weights, axis=0, keepdims=True)
+        loss = xp.sum(losses, axis=0, keepdims=True)
+        if self.total is not None:
+            total = xp.take(state["batch_weights"], state["t"], axis=0)
         if "weights" in data:  # a batch that weighs nothing has no gradient
             total = xp.where(total > 0, total, xp.full_like(total, inf))
 
-        dZ = self.loss.backward(xp, A, T, weights / (total if lr is None else total / lr))
-        gradients = backward(xp, self.network, state, computed, dZ, factors=lr is not None)
-        if "penalty" in data:
-            for name in filter(is_weight, gradients):
-                W = state[name]
-                loss += data["penalty"] / 2.0 * xp.sum(W * W)
-                gradients[name] += data["penalty"] / total * W
+        share = (1.0 if lr is None else lr) / total
+        shares = share if weights is None else (weights * share)[:, None]
+        dZ, penalty = self.loss.backward(xp, A, T, shares), data.get("penalty")
+        factors = lr is not None or (penalty is not None and self.total is None)
+        gradients = backward(xp, self.network, state, computed, dZ, factors=factors)
+        sums = {"loss": loss}
         if self.mean_loss:
-            loss *= xp.sum(xp.astype(rows >= 0, loss.dtype), axis=0, keepdims=True) / total
+            sums["rows"] = xp.sum(xp.astype(rows >= 0, loss.dtype), axis=0, keepdims=True)
+        if self.total is not None:
+            gradients = add_up(xp, self.total, gradients | sums)
+            sums = {name: gradients.pop(name) for name in sums}
+        loss = sums["loss"]
+        if penalty is not None:
+            for name in filter(is_weight, gradients):
+                W, dW = state[name], gradients[name]
+                w = xp.reshape(W, (1, -1))
+                loss += penalty / 2.0 * xp.matmul(w, xp.matrix_transpose(w))[0, :]
+                minus = Product(dW[0], -dW[1]) if factors else -dW
+                gradients[name] = subtract(xp, penalty * share * W, minus)
+        if self.mean_loss:
+            loss *= sums["rows"] / total
         state["loss"] += loss
         return gradients
 
-    def gather(self, state: State, rows: Array, data: State) -> tuple[Array, Array, Array]:
+    def gather(self, state: State, rows: Array, data: State) -> tuple[Array, Array, Array | None]:
         """Take a batch as `gather` does, and distort its images."""
         change = None
         if self.distortion:
-            key = (data["seed"], state["step"])
-            change = partial(distort, self.xp, self.distortion, data, key)
-        return gather(self.xp, rows, data, self.loss, self.scale, state["W1"].dtype, change)
+            change = partial(distort, self.xp, self.distortion, data, key_of(state, data))
+        return gather(self.xp, rows, data, self.loss, self.scale, state["W1"].dtype, self.padded, change)
 
     def masks(self, state: State, data: State, m: int) -> dict[int, Array]:
         """Draw the masks of dropout for a batch of m rows."""
         if not self.dropout:
             return {}
-        key, dtype = (data["seed"], state["step"]), state["W1"].dtype
+        key, dtype = key_of(state, data), state["W1"].dtype
         return dropout_masks(self.xp, self.dropout, self.network.sizes, key, data["places"], m, dtype)
 
     def apply(self, state: State, gradients: State, lr: Array) -> State:

@@ -52,7 +52,7 @@ def of_folder(folder: FilePath) -> Story:
     path = Path(folder)
     if not path.is_dir():
         raise XpnetError(f"{path}: give the folder of a run, which `xpnet train` made")
-    model = load(runs.model_of(path), backend=get_backend("cpu", "numpy"))
+    model = load(runs.model_of(path), backend=get_backend("cpu", "numpy", alone=True))
     standing, summary = Checkpoint(path / runs.CHECKPOINT).load(), read_json(path / runs.SUMMARY)
     config: dict[str, Any] = (
         runs.EARLIER | {"class_weight": None, "threads": None} | standing.notes | standing.config
@@ -194,6 +194,7 @@ def _tell_lesson(story: Story, model: MLP, data: Dataset, config: Mapping[str, A
     batch = run.chunks(part.order, part.weights)[0][0]
     rows = batch[batch >= 0][:LESSON]
     _, T, shares = gather(np, rows, part.data, LOSSES[model.loss], run.step.scale, np.dtype(model.dtype))
+    assert shares is not None  # gather is told that rows may be padded
     story.arrays["lesson.X"] = _shown(model, part.data["X"], rows)
     story.arrays["lesson.T"] = T.astype(np.float32)
     story.arrays["lesson.shares"] = (shares / shares.sum()).astype(np.float32)

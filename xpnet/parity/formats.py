@@ -48,7 +48,7 @@ def reference_backend(precision: str) -> Backend:
 
     Unless `precision` is "float32", its matrix products round their factors.
     """
-    backend = get_backend("cpu", "numpy")
+    backend = get_backend("cpu", "numpy", alone=True)
     backend.xp = full = without_hooks(backend.xp)
     if precision == "float32":
         return backend

@@ -177,7 +177,7 @@ def operations(backend: Backend, inputs: Inputs, dtype: str) -> Iterator[tuple[s
         losses, A = loss.forward(xp, Z, T)
         yield f"{name} losses", losses
         yield f"{name} A", A
-        yield f"{name} dZ", loss.backward(xp, A, T, given["shares"])
+        yield f"{name} dZ", loss.backward(xp, A, T, given["shares"][:, None])
         for sum_name, array in loss.kind.sums(xp, Z, A, T, given["shares"], given["classes"]).items():
             yield f"{name} {sum_name}", array
     key = backend.asarray(np.full(1, 3, np.int32)), backend.asarray(np.full(1, 1000, np.int32))
@@ -214,8 +214,7 @@ def whole(backend: Backend, inputs: Inputs, dtype: str) -> Iterator[tuple[str, A
     yield "forward Z2", computed.Z[2]
     losses, A2 = LOSSES["cross-entropy"].forward(xp, computed.Z[2], Y)
     yield "loss", xp.mean(losses, axis=0, keepdims=True)
-    shares = backend.asarray(np.full(BATCH, 1 / BATCH, dtype))
-    dZ2 = canonical_backward(xp, A2, Y, shares)
+    dZ2 = canonical_backward(xp, A2, Y, 1 / BATCH)
     gradients = backward(xp, NETWORK, parameters, computed, dZ2)
     for name in NETWORK.shapes:
         yield f"gradient d{name}", gradients[name]
@@ -236,7 +235,8 @@ class Stepper:
         described: dict[str, Any] = {"loss": case.loss, "dtype": dtype, "image_shape": IMAGE.shape}
         model = MLP(NETWORK.sizes, backend=backend, parameters=parameters, **described)
         self.run = Run(model, Examples(inputs.images, y, weights), case.settings)
-        self.data = self.run.feed.data
+        self.part = self.run.feed.sample()
+        self.data = self.part.data
         if case.penalty:
             self.data |= place(backend, {"penalty": np.full(1, case.penalty)}, dtype)
 
@@ -256,7 +256,7 @@ class Stepper:
         model = self.run.model
         placed = place(model.backend, state, model.dtype)
         rates = self.run.rates(0, len(batches))
-        return self._fetched(self.run.advance(placed, batches, rates, self.data)[0])
+        return self._fetched(self.run.advance(placed, batches, rates, self.part)[0])
 
     def accuracy(self, state: dict[str, np.ndarray], inputs: Inputs) -> float:
         """The accuracy on some training rows of the network with the parameters of a state, or NaN."""

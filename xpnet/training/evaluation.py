@@ -130,13 +130,15 @@ def check_evaluation(model: MLP, X: Any, y: Any, *, memory: int | None = None) -
 
 
 def evaluate_parts(model: MLP, step: EvaluationStep, parameters: State, parts: Iterable[Part]) -> Evaluation:
-    """Evaluate parameters on the parts of a feed. Call it within ``model.backend.running``."""
-    backend, kind, rows, weight = model.backend, step.loss.kind, 0, 0.0
+    """Evaluate parameters on the parts of a feed. Call it within ``model.backend.running``.
+
+    The parts are those of this process; the result is that of all processes.
+    """
+    backend, kind, counts = model.backend, step.loss.kind, np.zeros(2)
     totals: dict[str, np.ndarray] = {"loss": np.zeros(1)} | kind.zeros(np, model.outputs)
     zeros = {name: np.zeros_like(total, model.dtype) for name, total in totals.items()}
-    for data, order, weights in parts:
-        rows += len(order)
-        weight += len(order) if weights is None else float(weights[order].sum())
+    for data, order, weights, _ in parts:
+        counts += len(order), len(order) if weights is None else weights[order].sum()
         index = batches(order, min(rows_at_once(model.network, BATCH_SIZE), len(order)))
         for start in range(0, len(index), BATCHES_AT_ONCE):
             batch = backend.asarray(index[start : start + BATCHES_AT_ONCE])
@@ -144,6 +146,9 @@ def evaluate_parts(model: MLP, step: EvaluationStep, parameters: State, parts: I
             state = backend.scan(step, state, batch, data)
             for name, total in totals.items():
                 total += backend.to_numpy(state[name])
+    for total in (counts, *totals.values()):
+        backend.group.sum(total)
+    rows, weight = int(counts[0]), float(counts[1])
     if weight == 0:
         raise XpnetError("every row weighs 0: there is nothing to evaluate")
     loss = float(totals.pop("loss")[0]) / weight

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from xpnet.arrays import dtype_name
+from xpnet.backends import Group
 from xpnet.data.blocks import Blocks
 from xpnet.data.checks import check_rows, check_type
-from xpnet.data.rows import split, stream
+from xpnet.data.rows import batches, split, stream
 from xpnet.errors import UsageError, XpnetError
 from xpnet.model import MLP
 from xpnet.nn.typing import State
@@ -30,11 +31,25 @@ NUMBER = 16
 
 
 class Part(NamedTuple):
-    """The data of a step, the numbers of its rows to use, and the weights of its rows on the host."""
+    """The data of a step, the numbers of its rows to use, and the weights of its rows on the host.
+
+    Where several processes have different data, ``places`` has the place in the data here of every row that
+    is this process's.
+    """
 
     data: State
     order: np.ndarray
     weights: np.ndarray | None
+    places: np.ndarray | None = None
+
+    def here(self, rows: np.ndarray) -> np.ndarray:
+        """The places in the data of this process's row numbers, of which -1 stays."""
+        return rows if self.places is None else np.where(rows >= 0, self.places[rows], -1)
+
+
+def weights_of(rows: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """The weights of some row numbers: 1 where there are none, and 0 for -1."""
+    return np.where(rows >= 0, 1.0 if weights is None else weights[rows], 0.0)
 
 
 class Feed:
@@ -76,7 +91,10 @@ class Feed:
         raise NotImplementedError
 
     def parts(self, numbers: np.ndarray, rng: np.random.Generator | None = None) -> Iterator[Part]:
-        """All rows of some numbers, in an order that `rng` draws, or in their own."""
+        """All rows of some numbers, in an order that `rng` draws.
+
+        Or, without `rng`, those of this process: several processes share them out.
+        """
         raise NotImplementedError
 
     def columns(self, rows: np.ndarray | slice) -> dict[str, np.ndarray]:
@@ -111,8 +129,10 @@ class Resident(Feed):
 
     def parts(self, numbers: np.ndarray, rng: np.random.Generator | None = None) -> Iterator[Part]:
         """All of them in one part."""
-        order = numbers if rng is None else rng.permutation(numbers)
-        yield Part(self.data, order, self.examples.weights)
+        group = self.model.backend.group
+        order = numbers[group.rank :: group.size] if rng is None else rng.permutation(numbers)
+        if len(order):
+            yield Part(self.data, order, self.examples.weights)
 
 
 class Streamed(Feed):
@@ -134,6 +154,10 @@ class Streamed(Feed):
         The most blocks in a chunk.
     batch_size
         The rows of a chunk that fill no batch of this size are left for the next chunk.
+    at_most
+        The most rows in a chunk, of all processes together.
+    room
+        The most of them in one process.
 
     Raises
     ------
@@ -159,69 +183,115 @@ class Streamed(Feed):
         self.at_once = (memory // (COPIES * row) - spare) // blocks.rows
         if self.at_once < FEWEST:
             needed = min(COPIES * row * (FEWEST * blocks.rows + spare), bytes_held(model, examples.X))
-            batches = f"batches of {batch_size} " if batch_size > 1 else ""
-            what = f"{batches}rows of {blocks.row_bytes:,} bytes"
+            of_batches = f"batches of {batch_size} " if batch_size > 1 else ""
+            what = f"{of_batches}rows of {blocks.row_bytes:,} bytes"
             raise XpnetError(f"memory {memory:,} is too little for {what}: give {needed:,} or more")
         self.hold_back(np.zeros(blocks.count), validation, seed, f"blocks of {blocks.rows:,} rows")
         self.rows, self.held_rows = blocks.size(self.training), blocks.size(self.held)
+        self.group, at_once = model.backend.group, min(self.at_once, blocks.count)
+        size, m = self.group.size, min(batch_size, self.rows)
+        self.at_most = at_once * blocks.rows + spare
+        # blocks that were dealt out, with what was left before; or parts of batches
+        self.room = max(-(-at_once // size) * blocks.rows + spare, -(-self.at_most // m) * -(-m // size))
+        if size == 1:
+            self.room = self.at_most
 
     def sample(self) -> Part:
         """A few of the rows to train on, in the arrays of every part."""
-        X, rows = self._buffers()
-        chosen = self.blocks.row_numbers(self.training[:FEWEST])
-        self.blocks.read(self.training[:FEWEST], X, 0)
+        X, rows = self._buffer(), np.zeros(self.room, np.int64)
+        some = self.training[: FEWEST // self.group.size or 1]
+        chosen = self.blocks.row_numbers(some)
+        self.blocks.read(some, X, 0)
         rows[: len(chosen)] = chosen
-        return self._moved(X, rows, np.arange(len(chosen), dtype=np.int32))
+        order = np.arange(len(chosen), dtype=np.int32)
+        return self._moved(X, rows, order, rows)._replace(places=order)
 
     def parts(self, numbers: np.ndarray, rng: np.random.Generator | None = None) -> Iterator[Part]:
         """The rows of some blocks, chunk by chunk.
 
         Where `rng` draws their order, every part but the last holds whole batches; the other rows of a chunk
-        are left for the next part.
+        are left for the next part. Several processes deal out the blocks of a chunk, read them, and exchange
+        rows, so that each has its part of every batch: the batches are those of one process.
         """
-        batch_size = 1
-        if rng is not None:
-            numbers, batch_size = rng.permutation(numbers), self.batch_size
-        X, rows = self._buffers()
-        chunks = np.array_split(numbers, -(-len(numbers) // self.at_once))
-        filled = 0
+        group, batch_size, at_once = self.group, self.batch_size, self.at_once
+        if rng is None:
+            numbers, batch_size, at_once = numbers[group.rank :: group.size], 1, -(-at_once // group.size)
+            group = Group()
+        else:
+            numbers = rng.permutation(numbers)
+        if not len(numbers):
+            return
+        chunks = np.array_split(numbers, -(-len(numbers) // at_once) or 1)
+        rows = np.zeros(max(self.at_most, self.room), np.int64)
+        owners, places = np.zeros((2, len(rows)), np.int32)  # the process that has a row, and where
+        X, filled, held = self._buffer(), 0, 0
         with ThreadPoolExecutor(1) as reader:
             try:
-                reading = reader.submit(self.blocks.read, chunks[0], X, 0)
+                reading = reader.submit(self.blocks.read, chunks[0][group.rank :: group.size], X, 0)
             except RuntimeError as error:  # the system allows no further thread
                 raise XpnetError(f"rows cannot be read ahead: {error}") from error
             for i, chunk in enumerate(chunks):
                 reading.result()
-                added = self.blocks.row_numbers(chunk)
-                rows[filled : filled + len(added)] = added
-                count = filled + len(added)
+                count = filled + self.blocks.size(chunk)
+                sizes = [self.blocks.size(chunk[n : n + 1]) for n in range(len(chunk))]
+                owners[filled:count] = np.repeat(np.arange(len(chunk)) % group.size, sizes)
+                rows[filled:count] = self.blocks.row_numbers(chunk)
+                here = np.flatnonzero(owners[:count] == group.rank)
+                places[here] = np.arange(len(here))
                 order = np.arange(count, dtype=np.int32)
-                if rng is not None:
-                    order = rng.permutation(order)
-                part, filled = self._moved(X, rows, order), 0
+                order, rest = order if rng is None else rng.permutation(order), order[:0]
                 if i + 1 < len(chunks):
                     order, rest = np.split(order, [count - count % batch_size])
-                    filled = len(rest)
-                    X[:filled], rows[:filled] = X[rest], rows[rest]
-                    reading = reader.submit(self.blocks.read, chunks[i + 1], X, filled)
+                if group.size == 1:
+                    part = self._moved(X, rows, order, rows)
+                else:
+                    part = self._exchanged(X, rows, owners, places, order)
+                if i + 1 < len(chunks):
+                    filled, mine = len(rest), rest[owners[rest] == group.rank]
+                    held = len(mine)
+                    X[:held] = X[places[mine]]
+                    rows[:filled], owners[:filled] = rows[rest], owners[rest]
+                    reading = reader.submit(
+                        self.blocks.read, chunks[i + 1][group.rank :: group.size], X, held
+                    )
                 if len(order):
-                    yield part._replace(order=order)
+                    yield part
 
-    def _buffers(self) -> tuple[np.ndarray, np.ndarray]:
+    def _exchanged(
+        self, X: np.ndarray, rows: np.ndarray, owners: np.ndarray, places: np.ndarray, order: np.ndarray
+    ) -> Part:
+        """Get this process's part of every batch, in the order of the steps, from all who have read them."""
+        group, found, numbers = self.group, self._buffer(), np.zeros(self.room, np.int64)
+        index = batches(order, min(self.batch_size, self.rows))
+        wanted = [group.part(index, rank).ravel() for rank in range(group.size)]
+        sent = [X[places[some[(some >= 0) & (owners[some] == group.rank)]]] for some in wanted]
+        at = np.flatnonzero(wanted[group.rank] >= 0)
+        mine = wanted[group.rank][at]
+        sources = owners[mine]
+        received = group.exchange(sent, np.bincount(sources, minlength=group.size).tolist())
+        for source, some in enumerate(received):
+            found[at[sources == source]] = some
+        numbers[at] = rows[mine]
+        here = np.zeros(len(rows), np.int32)
+        here[mine] = at
+        return self._moved(found, numbers, order, rows)._replace(places=here)
+
+    def _buffer(self) -> np.ndarray:
         """Make room for a chunk on the host, of one shape for all chunks, because it may be compiled for."""
-        rows = min(self.at_once, self.blocks.count) * self.blocks.rows + self.batch_size - 1
-        return np.zeros((rows, self.blocks.X.shape[1]), self.blocks.dtype), np.zeros(rows, np.int64)
+        return np.zeros((self.room, self.blocks.X.shape[1]), self.blocks.dtype)
 
-    def _moved(self, X: np.ndarray, rows: np.ndarray, order: np.ndarray) -> Part:
+    def _moved(self, X: np.ndarray, numbers: np.ndarray, order: np.ndarray, rows: np.ndarray) -> Part:
         """Move a chunk into the same arrays where the library can, otherwise into new ones in their place.
 
         Parameters
         ----------
+        numbers
+            The number in the whole file of every row of X.
         rows
-            The number of every row of the chunk in the whole file.
+            The number in the whole file of every row that `order` may name.
         """
         backend, data = self.model.backend, self.data
-        for name, column in ({"X": X} | self.columns(rows)).items():
+        for name, column in ({"X": X} | self.columns(numbers[: self.room])).items():
             data[name] = backend.refill(data[name], column) if name in data else backend.asarray(column)
         data |= self.constants
         weights = self.examples.weights

@@ -1,7 +1,7 @@
 """What makes a resumed run the same run: its settings, its network, its library and its data."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def identity(run: Run, memory: int | None) -> dict[str, Any]:
             "scale": run.step.scale,
             "memory": memory,
             "standardize": model.inputs is not None,
-            "rows": " ".join(map(_fingerprint, examples)),
+            "rows": " ".join(map(fingerprint, examples)),
         }
     )
 
@@ -70,7 +70,26 @@ def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
         raise XpnetError(f"{path}: {name} was {was}, not {value}: resume with the same{hint}")
 
 
-def _fingerprint(examples: Examples) -> str:
+def refuse_differences(identities: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse to train one network by several processes that have different settings or data.
+
+    Raises
+    ------
+    XpnetError
+        They have. All of them raise it.
+    """
+    one = identities[0]
+    for process, other in enumerate(identities):
+        for name in one:
+            if name != "device" and other.get(name) != one[name]:
+                said = "all rows" if name == "rows" else f"the same: {one[name]}, not {other.get(name)}"
+                raise XpnetError(
+                    f"{name} of process {process} differs from the first's: give each process {said}"
+                )
+
+
+def fingerprint(examples: Examples) -> str:
+    """Compute what tells these rows, targets and weights from others."""
     parts = [examples.X, examples.y, *([] if examples.weights is None else [examples.weights])]
     return " ".join([str(tuple(examples.X.shape)), str(examples.X.dtype), *map(_checksum, parts)])
 

@@ -12,7 +12,7 @@ from xpnet.nn.typing import State
 from xpnet.scaling import Columns
 from xpnet.training.checkpoint import Checkpoint, Standing
 from xpnet.training.history import History
-from xpnet.training.identity import identity, refuse_changes
+from xpnet.training.identity import identity, refuse_changes, refuse_differences
 from xpnet.training.inputs import Examples, columns_of, enter
 from xpnet.training.progress import Progress
 from xpnet.training.run import Run
@@ -140,27 +140,40 @@ def _begin(
     run: Run, start: Standing | None, checkpoint: Checkpoint | None, resume: bool, memory: int | None
 ) -> Standing:
     """Begin anew, or where another run ended, or where the checkpoint is; and write the checkpoint."""
-    backend = run.model.backend
-    if start is None:
-        standing = run.begin()
-    else:
-        run.check(start, "start")
-        standing = Standing(backend.copy(start.state), passes=start.passes)
-    if checkpoint:
-        config = identity(run, memory)
-        if resume:
-            standing = checkpoint.load()
-            refuse_changes(checkpoint.path, standing.config, config)
-            run.check(standing, str(checkpoint.path))
-            standing = standing.moved(backend.asarray)
-        standing.config, standing.notes = config, standing.notes | checkpoint.config
-        checkpoint.save(standing.moved(backend.to_numpy))
-    return standing
+    backend, group = run.model.backend, run.model.backend.group
+    config = identity(run, memory) if checkpoint or group.size > 1 else {}
+    refuse_differences(group.all(config))
+
+    def begun() -> Standing:
+        if start is None:
+            standing = run.begin()
+        else:
+            run.check(start, "start")
+            standing = Standing(backend.copy(start.state), passes=start.passes)
+        if checkpoint:
+            if resume:
+                standing = checkpoint.load()
+                refuse_changes(checkpoint.path, standing.config, config)
+                run.check(standing, str(checkpoint.path))
+                standing = standing.moved(backend.asarray)
+            standing.config, standing.notes = config, standing.notes | checkpoint.config
+            checkpoint.save(standing.moved(backend.to_numpy))
+        return standing
+
+    if group.size == 1:
+        return begun()
+    return group.first(lambda: begun().moved(backend.to_numpy)).moved(backend.asarray)
 
 
 def _epochs(run: Run, standing: Standing, checkpoint: Checkpoint | None, progress: Progress) -> History:
     """Run the epochs that are missing. Arrays come to the host only where a checkpoint needs them."""
     backend, settings, history = run.model.backend, run.settings, standing.history
+
+    def told() -> bool:
+        if checkpoint:
+            checkpoint.save(standing.moved(backend.to_numpy))
+        return bool(progress.on_epoch(history))
+
     progress.on_start(history, run.feed.rows, settings.epochs)
     ended = _finished(history, settings)
     if not ended:
@@ -168,6 +181,7 @@ def _epochs(run: Run, standing: Standing, checkpoint: Checkpoint | None, progres
     while not ended:
         try:
             standing.state, row = run.epoch(standing, progress)
+            run.check_equal(standing.state)
         except DivergedError:
             if checkpoint:
                 checkpoint.mark_diverged()
@@ -175,10 +189,8 @@ def _epochs(run: Run, standing: Standing, checkpoint: Checkpoint | None, progres
         history.epochs.append(row)
         if settings.patience and _is_best(history, settings):
             history.best, standing.best = row.epoch, backend.copy(run.parameters(standing.state))
-        if checkpoint:
-            checkpoint.save(standing.moved(backend.to_numpy))
         _hand_out(run, standing, run.parameters(standing.state))
-        ended = bool(progress.on_epoch(history)) or _finished(history, settings)
+        ended = backend.group.first(told) or _finished(history, settings)
     _hand_out(run, standing, standing.best or run.parameters(standing.state))
     return history
 

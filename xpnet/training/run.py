@@ -2,6 +2,9 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -12,10 +15,10 @@ from xpnet.model import MLP
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.schedules import learning_rates
 from xpnet.nn.step import EvaluationStep, TrainingStep
-from xpnet.nn.typing import State
+from xpnet.nn.typing import Array, State
 from xpnet.training.checkpoint import Standing
 from xpnet.training.evaluation import evaluate_parts, metric_names
-from xpnet.training.feed import Part, make_feed
+from xpnet.training.feed import Part, make_feed, weights_of
 from xpnet.training.history import Epoch
 from xpnet.training.inputs import Examples
 from xpnet.training.progress import Progress
@@ -94,7 +97,8 @@ class Run:
             was = f"{self.validation.dtype}, the training rows {self.feed.dtype}"
             raise XpnetError(f"validation: its rows are {was}")
         optimizer, clip = settings.make_optimizer(), settings.clip or 0.0
-        self.step = TrainingStep(xp, network, loss, optimizer, scale, dropout, clip, distortion=distortion)
+        ways: dict[str, Any] = {"distortion": distortion, "total": model.backend.total()}
+        self.step = TrainingStep(xp, network, loss, optimizer, scale, dropout, clip, **ways)
         self.evaluation_step = EvaluationStep(xp, network, loss, scale)
 
     @property
@@ -133,7 +137,7 @@ class Run:
         """
         index = batches(order, self.batch_size)
         if weights is not None:
-            index = index[(np.where(index >= 0, weights[index], 0.0) > 0).any(axis=1)]
+            index = index[(weights_of(index, weights) > 0).any(axis=1)]
         pieces = -(-len(index) // STEPS_AT_ONCE) or 1
         size = -(-len(index) // pieces) or 1
         return [index[start : start + size] for start in range(0, len(index), size)]
@@ -153,14 +157,15 @@ class Run:
 
     def warm_up(self, state: State) -> None:
         """Let the backend compile before the clock runs, and check the compiled step on training rows."""
-        backend, (data, order, _) = self.model.backend, self.feed.sample()
+        backend, part = self.model.backend, self.feed.sample()
         # as many rows as a part may have, so that the shapes are those of an epoch
-        chunk = self.chunks(np.resize(order, min(self.feed.rows, data["X"].shape[0])))[0]
-        counting = self._counting(state, self.rates(0, len(chunk)))
-        backend.warm_up(self.step, counting, backend.asarray(chunk), data)
+        rows = np.resize(part.order, min(self.feed.rows, part.data["X"].shape[0]))
+        chunk = np.maximum(self.chunks(rows)[0], 0)
+        counting, mine = self._counting(state, chunk, self.rates(0, len(chunk)), part)
+        backend.warm_up(self.step_for(chunk), counting, mine, part.data)
 
     def advance(
-        self, state: State, batches: np.ndarray, rates: np.ndarray, data: State
+        self, state: State, batches: np.ndarray, rates: np.ndarray, part: Part
     ) -> tuple[State, float]:
         """Take a step with each of some batches.
 
@@ -169,11 +174,11 @@ class Run:
         state
             As `begin` makes it. It is consumed.
         batches : (steps, batch_size) int32
-            Row numbers, at most `STEPS_AT_ONCE` batches; see `chunks`.
+            Row numbers, at most `STEPS_AT_ONCE` batches; see `chunks`. Several processes share out each.
         rates : (steps,)
             The learning rate of each step.
-        data
-            That of a part of the feed, which the row numbers belong to.
+        part
+            The part of the feed which the row numbers belong to.
 
         Returns
         -------
@@ -182,8 +187,8 @@ class Run:
             NaN; to read it, the host waits for the device.
         """
         backend = self.model.backend
-        counting = self._counting(state, rates)
-        after = backend.scan(self.step, counting, backend.asarray(batches), data)
+        counting, mine = self._counting(state, batches, rates, part)
+        after = backend.scan(self.step_for(batches), counting, mine, part.data)
         loss = float(backend.to_numpy(after["loss"])[0])
         return {name: after[name] for name in state}, loss
 
@@ -205,15 +210,15 @@ class Run:
         factor = self.settings.factor(standing.history)
         started = time.perf_counter()
         rng = stream(self.settings.seed, "shuffle", standing.passes + epoch)
-        for data, order, weights in self.feed.parts(self.feed.training, rng):
-            for chunk in self.chunks(order, weights):
-                state, loss = self.advance(state, chunk, self.rates(step, len(chunk), factor), data)
-                step, used = step + len(chunk), chunk[chunk >= 0]
-                weighs = len(used) if weights is None else float(weights[used].sum())
+        for part in self.feed.parts(self.feed.training, rng):
+            for chunk in self.chunks(part.order, part.weights):
+                state, loss = self.advance(state, chunk, self.rates(step, len(chunk), factor), part)
+                step, used = step + len(chunk), int((chunk >= 0).sum())
+                weighs = float(weights_of(chunk, part.weights).sum())
                 if not np.isfinite(loss):
                     raise self._diverged("the loss", f"by step {step - 1}")
                 total, weight = total + loss, weight + weighs
-                progress.on_chunk(epoch, len(used), loss / weighs)
+                progress.on_chunk(epoch, used, loss / weighs)
         if not weight:
             raise XpnetError("every training row weighs 0: give some of them more")
         self.model.backend.synchronize(state)
@@ -240,16 +245,37 @@ class Run:
             metrics |= {f"{name}_{metric}": number for metric, number in numbers.items()}
         return metrics
 
-    def _counting(self, state: State, rates: np.ndarray) -> State:
-        """Add the counters of a chunk of steps with these learning rates.
+    def step_for(self, batches: np.ndarray) -> TrainingStep:
+        """The step for some batches: one that does not look for rows of -1, where there are none.
 
-        The rates of a short chunk are filled up: all chunks have the same shapes, and are compiled for once.
+        A step that is compiled or recorded serves all chunks of a run, and the last may have such rows. Where
+        several processes share out a batch, any part may.
         """
-        filled = np.zeros(min(STEPS_AT_ONCE, self.steps_per_epoch), dtype=self.model.dtype)
-        filled[: len(rates)] = rates
-        zero = np.zeros(1, dtype=self.model.dtype)
-        counters = {"t": np.zeros(1, dtype=np.int32), "loss": zero, "rates": filled}
-        return state | {name: self.model.backend.asarray(array) for name, array in counters.items()}
+        backend = self.model.backend
+        eager = backend.execution.actual == "eager"
+        short = (batches < 0).any() if eager else self.feed.rows % self.batch_size
+        return replace(self.step, padded=bool(short) or backend.group.size > 1)
+
+    def _counting(
+        self, state: State, batches: np.ndarray, rates: np.ndarray, part: Part
+    ) -> tuple[State, Array]:
+        """Add the counters of a chunk of steps, and find this process's part of its batches.
+
+        What a short chunk has for each step is filled up: all chunks have the same shapes, and are compiled
+        for once.
+        """
+        backend, group = self.model.backend, self.model.backend.group
+        by_step = {"rates": rates}
+        counters = {"t": np.zeros(1, dtype=np.int32), "loss": np.zeros(1, dtype=self.model.dtype)}
+        if group.size > 1:
+            by_step["batch_weights"] = weights_of(batches, part.weights).sum(axis=1)
+            batches = part.here(group.part(batches))
+            counters["first"] = np.full(1, group.rank * batches.shape[1], dtype=np.int32)
+        for name, numbers in by_step.items():
+            counters[name] = np.zeros(min(STEPS_AT_ONCE, self.steps_per_epoch), dtype=self.model.dtype)
+            counters[name][: len(numbers)] = numbers
+        placed = {name: backend.asarray(array) for name, array in counters.items()}
+        return state | placed, backend.asarray(batches)
 
     def _check_finite(self, state: State) -> None:
         backend, xp = self.model.backend, self.model.backend.xp
@@ -258,6 +284,23 @@ class Run:
         for name in () if np.isfinite(sums).all() else state:  # the sum of large numbers may overflow as well
             if not np.isfinite(backend.to_numpy(state[name])).all():
                 raise self._diverged(name, "at the end of an epoch")
+
+    def check_equal(self, state: State) -> None:
+        """Check that every process has the same state, to the bit.
+
+        Raises
+        ------
+        XpnetError
+            One has not, because its machine computes differently. All of them raise it.
+        """
+        backend, group = self.model.backend, self.model.backend.group
+        if group.size > 1:
+            host = (np.ascontiguousarray(backend.to_numpy(array)) for array in state.values())
+            sums = group.all([crc32(array.data) for array in host])
+            odd = [str(process) for process, found in enumerate(sums) if found != sums[0]]
+            if odd:
+                said = "use machines of one kind, with the same versions"
+                raise XpnetError(f"process {', '.join(odd)} computes other numbers than the first: {said}")
 
     def _diverged(self, what: str, when: str) -> DivergedError:
         lower = lower_rate(vars(self.settings) | {"loss": self.model.loss})

@@ -1,6 +1,6 @@
 """The settings of a training run, with their defaults and limits."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -12,7 +12,7 @@ from xpnet.errors import UsageError, XpnetError
 from xpnet.nn.distortion import SIZES, Distortion
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.optimizers import OPTIMIZERS, SGD, Adam, Optimizer
-from xpnet.nn.schedules import SCHEDULES, plateau
+from xpnet.nn.schedules import SCHEDULES
 from xpnet.training.history import Epoch, History
 
 ADAM_LR = 0.001
@@ -243,6 +243,27 @@ class Settings:
         if self.schedule != "plateau":
             return 1.0
         return plateau([self.score(epoch) for epoch in history.epochs], **PLATEAU)
+
+
+def plateau(scores: Sequence[float], *, patience: int, factor: float) -> float:
+    """The factor of the rate after some epochs: it falls whenever the score has stopped growing.
+
+    Parameters
+    ----------
+    scores
+        One number for each epoch so far. Higher is better.
+    patience
+        The number of epochs in a row that may pass without a new best score. After one more the rate falls.
+    factor
+        What the rate is multiplied by each time it falls.
+    """
+    best, waited, falls = -inf, 0, 0
+    for score in scores:
+        waited = 0 if score > best else waited + 1
+        best = max(best, score)
+        if waited > patience:
+            waited, falls = 0, falls + 1
+    return factor**falls
 
 
 def dropout_rates(given: tuple[float, ...], depth: int) -> tuple[float, ...]:
