@@ -79,8 +79,9 @@ def by_number(
 def command(config: Mapping[str, Any]) -> str:
     """The command that makes a run anew."""
     said = {"data": None if config["data"] == "mnist" else config["data"], "hidden": config["sizes"][1:-1]}
-    said |= {name: config[name] for name in ("test", "label", "one_hot", "drop", "memory", "threads")}
-    said |= {"class_weight": config["class_weight"], "size": "x".join(map(str, config["size"] or ()))}
+    said |= {name: config[name] for name in ("test", "label", "one_hot", "drop", "memory")}
+    said |= {name: config.get(name) for name in ("threads", "class_weight")}
+    said |= {"size": "x".join(map(str, config["size"] or ()))}
     usual = {"activation": "relu", "loss": "cross-entropy", "dtype": "float32", "backend": "numpy"}
     usual |= {"device": "cpu", "precision": "float32", "execution": "auto"}
     said |= {name: config[name] for name, value in usual.items() if config[name] != value}

@@ -17,12 +17,12 @@ function shape(name, attributes, ...children) { // an element of SVG
 const labelled = (element, text) => { element.setAttribute("aria-label", text); return element; };
 const button = (press, attributes, ...children) => make("button", { type: "button", onclick: press, ...attributes }, ...children);
 const digits = (x, n = 3) => (x === null || !Number.isFinite(x) ? "–" : x !== 0 && (Math.abs(x) < 1e-3 || Math.abs(x) >= 1e6) ? x.toExponential(1) : Number(x.toPrecision(n)).toLocaleString("en", { maximumFractionDigits: 6 }));
-const percent = (x, n = 1) => `${(100 * x).toFixed(n)} %`;
+const percent = (x, n = 1) => (x === null || !Number.isFinite(x) ? "–" : `${(100 * x).toFixed(n)} %`);
 const largest = (v) => v.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
 const order = (n, score) => [...Array(n).keys()].map((i) => [score(i), i]).sort((a, b) => b[0] - a[0]).map((pair) => pair[1]);
 
 async function unpacked(text, places) { // the arrays of the page, as matrices
-  const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const bytes = Uint8Array.fromBase64?.(text) ?? Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
   const buffer = await new Response(stream).arrayBuffer();
   const types = { float32: Float32Array, float64: Float64Array, int16: Int16Array, int32: Int32Array, uint8: Uint8Array };

@@ -49,20 +49,20 @@ function opening() {
 
 function chart(title, names, format) { // lines by epoch; the pointer and the arrow keys choose one
   const w = 400, h = 220, left = 60, bottom = 26, values = names.map((name) => facts.epochs.map((epoch) => epoch[facts.columns.indexOf(name)]));
-  const n = facts.epochs.length, all = values.flat().filter(Number.isFinite), low = Math.min(...all), high = Math.max(...all), span = high - low || Math.abs(high) || 1;
+  const n = facts.epochs.length, all = values.flat().filter(Number.isFinite), low = all.length ? Math.min(...all) : 0, high = all.length ? Math.max(...all) : 1, span = high - low || Math.abs(high) || 1;
   const x = (i) => left + (n > 1 ? (i / (n - 1)) * (w - left - 12) : (w - left) / 2), y = (v) => 12 + (1 - (v - low) / span) * (h - bottom - 24);
   const svg = shape("svg", { viewBox: `0 0 ${w} ${h}`, role: "slider", tabindex: 0, "aria-label": `${title} by epoch`, "aria-valuemin": 1, "aria-valuemax": n });
   for (const v of [low, low + span / 2, low + span])
     svg.append(shape("line", { x1: left, x2: w - 12, y1: y(v), y2: y(v), class: "grid" }), shape("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, format(v)));
   for (const i of new Set([0, n - 1])) svg.append(shape("text", { x: x(i), y: h - 6, "text-anchor": "middle" }, String(facts.epochs[i][0])));
   const readout = make("p", { class: "readout" }), line = shape("line", { class: "cursor", y1: 6, y2: h - bottom }), dots = names.map((name, k) => shape("circle", { r: 4, class: `dot line${k}` }));
-  values.forEach((v, k) => svg.append(shape("polyline", { class: `line${k}`, points: v.map((value, i) => `${x(i).toFixed(1)},${y(value).toFixed(1)}`).join(" ") })));
+  values.forEach((v, k) => svg.append(shape("polyline", { class: `line${k}`, points: v.map((value, i) => (Number.isFinite(value) ? `${x(i).toFixed(1)},${y(value).toFixed(1)}` : "")).join(" ") })));
   svg.append(line, ...dots);
   let at = n - 1;
   function choose(i) {
     at = Math.max(0, Math.min(n - 1, i));
     line.setAttribute("x1", x(at)); line.setAttribute("x2", x(at));
-    dots.forEach((dot, k) => { dot.setAttribute("cx", x(at)); dot.setAttribute("cy", y(values[k][at])); });
+    dots.forEach((dot, k) => { dot.setAttribute("cx", x(at)); dot.setAttribute("cy", y(values[k][at] ?? low)); });
     const said = names.map((name, k) => make("span", { class: `key line${k}` }, `${name.replaceAll("_", " ")} ${format(values[k][at])}`));
     readout.replaceChildren(make("span", {}, `epoch ${facts.epochs[at][0]}`), ...said);
     svg.setAttribute("aria-valuenow", facts.epochs[at][0]); svg.setAttribute("aria-valuetext", readout.textContent);
@@ -171,7 +171,8 @@ async function main() {
   D = await unpacked($("arrays").textContent, facts.arrays);
   for (const name of Object.keys(D)) if (/^[Wb]\d+$/.test(name)) P[name] = D[name];
   if (facts.learned) start = Object.fromEntries(Object.keys(P).map((name) => [name, mapped(P[name], (w, k) => (name[0] === "b" ? 0 : w - D[`learned.${name}`].v[k] * facts.learned[name]))]));
-  opening(); board(); curves(); confusion(); units(); mistakes(); lesson();
+  opening(); board(); curves(); confusion(); units(); mistakes();
+  await new Promise((painted) => setTimeout(painted)); lesson();
   if (facts.command) { section("again"); $("command").textContent = facts.command; pairs($("environment"), facts.environment); }
   document.documentElement.dataset.ready = "yes";
 }

@@ -54,10 +54,8 @@ def of_folder(folder: FilePath) -> Story:
         raise XpnetError(f"{path}: give the folder of a run, which `xpnet train` made")
     model = load(runs.model_of(path), backend=get_backend("cpu", "numpy", alone=True))
     standing, summary = Checkpoint(path / runs.CHECKPOINT).load(), read_json(path / runs.SUMMARY)
-    config: dict[str, Any] = (
-        runs.EARLIER | {"class_weight": None, "threads": None} | standing.notes | standing.config
-    )
-    check(config, runs.FIELDS | {"class_weight": (None, "balanced", dict)}, str(path / runs.CHECKPOINT))
+    config: dict[str, Any] = runs.EARLIER | standing.notes | standing.config
+    check(config, runs.FIELDS, str(path / runs.CHECKPOINT))
     story = _told(model, standing.history)
     facts = story.facts
     facts |= {"title": path.resolve().name, "command": runs.command(config)}
@@ -187,7 +185,7 @@ def _pictures(model: MLP, shown: np.ndarray, shape: list[int]) -> dict[str, Any]
 def _tell_lesson(story: Story, model: MLP, data: Dataset, config: Mapping[str, Any]) -> None:
     """Tell the first step of the run: its rows, their targets and shares in the loss, and its rate."""
     settings = Settings(**{f.name: config[f.name] for f in fields(Settings)})
-    weights = runs.by_number(config["class_weight"], model.class_names)
+    weights = runs.by_number(config.get("class_weight"), model.class_names)
     examples = enter(model, data.X_train, data.y_train, None, weights, taught=True)
     run = Run(model, examples, settings, config["memory"])
     part = next(run.feed.parts(run.feed.training, stream(settings.seed, "shuffle", 1)))
