@@ -177,6 +177,7 @@ class Backend:
         choice("execution", execution, EXECUTIONS)
         self.module = self.imported()
         self.kind, self.index, self.alone = kind, index, alone
+        self._total: Callable[[Array], Array] | None = None
         _let_malloc_keep_memory()
         self.device = kind if kind == "cpu" else f"{kind}:{index}"
         found = self.devices()
@@ -227,9 +228,9 @@ class Backend:
         XpnetError
             This library has none, or it fails.
         """
-        if self.group.size == 1:
-            return None
-        return self.adding()
+        if self.group.size > 1 and self._total is None:
+            self._total = self.adding()
+        return self._total
 
     def adding(self) -> Callable[[Array], Array]:
         """Make that function, for several processes."""

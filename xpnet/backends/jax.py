@@ -1,7 +1,6 @@
 """JAX, on CPUs and NVIDIA GPUs: loops of steps are compiled, once for chunks of any length."""
 
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xpnet.backends.base import Array, Backend, Patched, State, Step
-from xpnet.backends.mpi import joined
+from xpnet.backends.mpi import free_address, joined
 from xpnet.errors import XpnetError
 
 PADDED = 128
@@ -182,14 +181,8 @@ def _join(jax: Any, index: int | None) -> None:
     group = joined()
     if jax.distributed.is_initialized():
         return
-
-    def address() -> str:
-        with socket.socket() as free:
-            free.bind(("", 0))
-            return f"{socket.gethostname()}:{free.getsockname()[1]}"
-
     with suppress(RuntimeError):
-        jax.distributed.initialize(group.first(address), group.size, group.rank, local_device_ids=index)
+        jax.distributed.initialize(group.first(free_address), group.size, group.rank, local_device_ids=index)
 
 
 @contextmanager

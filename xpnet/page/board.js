@@ -99,7 +99,6 @@ function board() {
   canvas.addEventListener("blur", () => { keys.at = null; keys.down = false; redraw(); });
   $("undo").addEventListener("click", () => { if (shown === null) strokes.pop(); shown = null; redraw(); });
   $("clear").addEventListener("click", () => { strokes = []; shown = null; redraw(); });
-  $("example").hidden = !D["pool.X"];
   $("example").addEventListener("click", () => show(Math.floor(Math.random() * D["pool.X"].m)));
-  paint(); ask();
+  $("example").hidden = !D["pool.X"]; redraw();
 }

@@ -1,6 +1,5 @@
 // The lesson: the first step of the run, played one equation at a time, from its own rows and weights.
-const ENDS = { "cross-entropy": "softmax", "binary-cross-entropy": "sigmoid", "squared-error": "", poisson: "exp" };
-const Y = kind === "classes" ? "Y" : "T";
+const ENDS = { "cross-entropy": "softmax", "binary-cross-entropy": "sigmoid", "squared-error": "", poisson: "exp" }, Y = kind === "classes" ? "Y" : "T";
 
 function tiles(A, pictures) { // a matrix as an image: rows or columns that are pictures become tiles
   if (!pictures) return { v: A.v, h: A.m, w: A.n, of: (x, y) => [y, x] };
@@ -36,13 +35,13 @@ function stages(P, X, T, shares, pick) { // every equation of a step, with its n
   const add = (symbol, M, equation, words, parts) => found.push({ symbol, M, equation, words, parts });
   add("X", X, "X", `A batch goes in: ${X.m} rows of ${X.n} numbers${image ? ", each row a picture" : ""}. It is the first batch of this run${facts.lesson.rows > X.m ? ` (${X.m} of its ${facts.lesson.rows} rows)` : ""}. Click a row to follow it.`, [["X", X, rows]]);
   for (let l = 1; l <= depth; l++) {
-    add(`Z${l}`, Z[l], `Z${l} = ${name(l - 1)} W${l} + b${l}`, l === 1 ? "Each column of W1 is laid over each row of X: numbers that meet are multiplied, and the products are added up. The bias b1 is added to the sum." : `The next layer weighs what came out of layer ${l - 1}, in the same way.`, [[name(l - 1), A[l - 1], l === 1 ? rows : ""], [`W${l}`, P[`W${l}`], columns(l)], [`b${l}`, P[`b${l}`]], "=", [`Z${l}`, Z[l]]]);
+    add(`Z${l}`, Z[l], `Z${l} = ${name(l - 1)} W${l} + b${l}`, l === 1 ? "Each column of W1 is laid over each row of X: numbers that meet are multiplied, and the products are added up. The bias b1 is added to the sum." : `The next layer weighs what came out of layer ${l - 1}, in the same way.`, [[name(l - 1), A[l - 1], l === 1 ? rows : ""], [`W${l}`, P[`W${l}`], columns(l)], "+", [`b${l}`, P[`b${l}`]], "=", [`Z${l}`, Z[l]]]);
     const f = l < depth ? facts.activations[l - 1] : ENDS[facts.loss], on = A[l].v.filter((x) => x > 0).length / A[l].v.length;
     const said = { relu: `relu keeps what is above 0 and lets nothing else pass: ${percent(on, 0)} of the numbers are left.`, softmax: `exp makes the scores positive, and each row is divided by its sum: ${sizes[depth]} probabilities.${own}`, "": `The output is Z${l} itself.${own}` }[f] ?? `${f} is applied to every number.${l === depth ? own : ""}`;
     add(`A${l}`, A[l], f ? `A${l} = ${f}(Z${l})` : `A${l} = Z${l}`, said, [[`Z${l}`, Z[l]], "→", [`A${l}`, A[l]]]);
   }
   const shown = kind === "classes" ? `loss = −(1/m) Σ log A${depth}[i, yᵢ]` : { "binary-cross-entropy": `loss = −(1/m) Σ (T log A + (1 − T) log(1 − A))`, "squared-error": "loss = (1/m) Σ (A − T)² / 2", poisson: "loss = (1/m) Σ (A − T + T log(T / A))" }[facts.loss];
-  add("loss", matrix(1, 1, [before]), shown, `How wrong is that? The loss of this batch is ${digits(before, 4)}.${kind === "classes" ? ` Guessing would give ln ${sizes[depth]} = ${digits(Math.log(sizes[depth]))}.` : ""}`, [[`A${depth}`, A[depth]], [Y, T], "→", ["loss", matrix(1, 1, [before])]]);
+  add("loss", matrix(1, 1, [before]), shown, `How wrong is that? The loss of this batch is ${digits(before, 4)}.${kind === "classes" ? ` Guessing would give ln ${sizes[depth]} = ${digits(Math.log(sizes[depth]))}.` : ""}`, [[`A${depth}`, A[depth]], [Y, T], "→", digits(before, 4)]);
   add(`dZ${depth}`, dZ[depth], `dZ${depth} = (A${depth} − ${Y}) / m`, `Now backward. What was said, minus what is true: negative (amber) where more should have been said, positive (blue) where less.`, [[`A${depth}`, A[depth]], "−", [Y, T], "=", [`dZ${depth}`, dZ[depth]]]);
   for (let l = depth; l >= 1; l--) {
     add(`dW${l}`, dP[`W${l}`], `dW${l} = ${name(l - 1)}ᵀ dZ${l},  db${l} = Σ rows of dZ${l}`, `A weight is to blame where its input and the error of its unit meet, summed over the batch.${l === 1 && image ? " Each tile is the gradient of one stencil: the pictures that should have counted more or less." : ""}`, [[name(l - 1), A[l - 1], l === 1 ? rows : ""], [`dZ${l}`, dZ[l]], "→", [`dW${l}`, dP[`W${l}`], columns(l)], [`db${l}`, dP[`b${l}`]]]);
@@ -80,8 +79,7 @@ function lesson() {
     $("play").textContent = "Pause";
     timer = setInterval(() => { go(at + 1); if (at === steps.length - 1) stop(); }, 3500);
   });
-  $("back").addEventListener("click", () => { stop(); go(at - 1); });
-  $("next").addEventListener("click", () => { stop(); go(at + 1); });
+  for (const [id, step] of [["back", -1], ["next", 1]]) $(id).addEventListener("click", () => { stop(); go(at + step); });
   $("when").parentElement.hidden = !start;
   $("when").addEventListener("change", again);
   again();

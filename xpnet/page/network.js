@@ -37,7 +37,6 @@ function softmax(Z) { // A = exp(Z) / the sum of exp(Z) over the row
   }
   return A;
 }
-
 const LOSSES = { // A from the last Z, and the loss of an output
   "cross-entropy": [softmax, (a, t) => (t ? -t * Math.log(Math.max(a, 1e-300)) : 0)],
   "binary-cross-entropy": [(Z) => mapped(Z, sigmoid), (a, t) => -Math.log(Math.max(t ? a : 1 - a, 1e-300))],

@@ -10,8 +10,7 @@ const one = (X, i) => matrix(1, X.n, row(X, i));
 const pixels = (X, i) => original(one(X, i)).v.map((x) => (x - facts.low) / (facts.high - facts.low || 1));
 const pool = (i) => ({ a: row(D["pool.A"], i), t: row(D["pool.T"], kind === "classes" ? 0 : i), said: best(row(D["pool.A"], i)), number: D["pool.row"].v[i] });
 const best = (a) => a.reduce((most, x, j) => (x > a[most] ? j : most), 0);
-const truth = (i) => D["pool.T"].v[i];
-const metric = (name, x) => (name === "accuracy" ? percent(x, 2) : digits(x, 4));
+const truth = (i) => D["pool.T"].v[i], metric = (name, x) => (name === "accuracy" ? percent(x, 2) : digits(x, 4));
 const section = (id) => { $(id).hidden = false; $("sections").append(make("a", { href: `#${id}` }, $(id).querySelector("h2").textContent)); };
 
 function answer(i) { // what the network made of a test row
@@ -36,7 +35,6 @@ const norms = () => Float64Array.from({ length: sizes[0] }, (_, k) => Math.hypot
 const important = () => { const n = ranked ? [] : norms(); return (ranked ??= order(n.length, (k) => n[k])); };
 const cards = (rows, more) => make("div", { class: image ? "cards" : "cards wide" }, rows.map((i) => card(i, more && more(i))));
 const pairs = (list, entries) => list.append(...entries.map(([name, value]) => make("div", {}, make("dt", {}, String(name).replaceAll("_", " ")), make("dd", { class: String(value).length < 16 ? "short" : "" }, value))));
-
 function opening() {
   const { result, rows } = facts, things = image ? "pictures" : "rows";
   $("name").textContent = `xpnet · ${facts.title}`;
@@ -158,7 +156,6 @@ function units() {
   if (!image) $("views").before(make("h3", {}, "The columns with the largest weights"), weights(norms(), nameOf), make("h3", {}, "Its units"));
   view("W1");
 }
-
 function mistakes() {
   if (!D["pool.X"]) return;
   if (kind === "numbers") $("worst").querySelector("h2").textContent = "Its largest errors";
@@ -167,11 +164,17 @@ function mistakes() {
   $("count").textContent = kind === "numbers" ? "The rows whose prediction is furthest from the truth." : rows.length ? `${facts.mistakes.toLocaleString("en")} of ${facts.rows.toLocaleString("en")} are wrong. These are the ones of which it was most certain.` : "It made none.";
   $("mistakes").append(cards(rows));
 }
+function sheet() { // lines of pictures, of which the first is as it was
+  if (!D.sheet || !image) return;
+  section("sheet");
+  $("distorted").style.setProperty("--across", facts.sheet);
+  $("distorted").append(...[...Array(D.sheet.m).keys()].map((i) => labelled(picture(pixels(D.sheet, i), image), i % facts.sheet ? "distorted" : "as it was")));
+}
 async function main() {
   D = await unpacked($("arrays").textContent, facts.arrays);
   for (const name of Object.keys(D)) if (/^[Wb]\d+$/.test(name)) P[name] = D[name];
   if (facts.learned) start = Object.fromEntries(Object.keys(P).map((name) => [name, mapped(P[name], (w, k) => (name[0] === "b" ? 0 : w - D[`learned.${name}`].v[k] * facts.learned[name]))]));
-  opening(); board(); curves(); confusion(); units(); mistakes();
+  opening(); board(); curves(); confusion(); units(); mistakes(); sheet();
   await new Promise((painted) => setTimeout(painted)); lesson();
   if (facts.command) { section("again"); $("command").textContent = facts.command; pairs($("environment"), facts.environment); }
   document.documentElement.dataset.ready = "yes";

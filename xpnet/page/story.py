@@ -18,6 +18,7 @@ from xpnet.errors import XpnetError
 from xpnet.files import FilePath, read_json
 from xpnet.model import MLP, load
 from xpnet.nn.dense import dense
+from xpnet.nn.distortion import distort
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.step import gather
 from xpnet.schema import check
@@ -31,8 +32,11 @@ MOST_PARAMETERS, MOST_UNITS = 2**21, 128
 MOST_NUMBERS, FEWEST_ROWS, SOME_ROWS = 2**20, 12, 10_000
 """Numbers in the test rows of a page, or a few rows; and rows that are searched for exciting ones."""
 
-MISTAKES, PER_UNIT, PER_CLASS, MOST_EPOCHS, LESSON, MOST_OFF = 400, 4, 6, 1000, 64, 1.1
-"""The most rows, of each sort, and epochs on a page; and pixels by which centred pictures may be off."""
+MISTAKES, PER_UNIT, PER_CLASS, MOST_EPOCHS, LESSON, SHEET, STEPS = 400, 4, 6, 1000, 64, 4, 7
+"""The most rows, of each sort, and epochs on a page; and the steps of which distortions are shown."""
+
+MOST_OFF = 1.1
+"""Pixels by which the mass of centred pictures, such as MNIST's, may be off the middle."""
 
 ENVIRONMENT = {"library_version": str, "threads": (None, int), "execution": dict, "xpnet": str}
 TOTALS = ("confusion", "true", "predicted", "both")
@@ -194,6 +198,13 @@ def _tell_lesson(story: Story, model: MLP, data: Dataset, config: Mapping[str, A
     _, T, shares = gather(np, rows, part.data, LOSSES[model.loss], run.step.scale, np.dtype(model.dtype))
     assert shares is not None  # gather is told that rows may be padded
     story.arrays["lesson.X"] = _shown(model, part.data["X"], rows)
+    if run.step.distortion:
+        X, steps = part.data["X"][rows[:SHEET]], np.arange(STEPS, dtype=np.int32)
+        seen = [distort(np, run.step.distortion, part.data, (part.data["seed"], t[None]), X) for t in steps]
+        sheet = np.stack([X, *seen], axis=1).reshape(-1, X.shape[1])
+        sheet = np.round(sheet).astype(X.dtype) if X.dtype == np.uint8 else sheet.astype(X.dtype)
+        story.arrays["sheet"] = _shown(model, sheet, np.arange(len(sheet)))
+        story.facts["sheet"] = 1 + STEPS
     story.arrays["lesson.T"] = T.astype(np.float32)
     story.arrays["lesson.shares"] = (shares / shares.sum()).astype(np.float32)
     story.facts["lesson"] = asdict(settings) | {"rate": run.rates(0, 1).tolist()[0], "rows": len(batch)}
