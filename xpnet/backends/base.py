@@ -177,6 +177,7 @@ class Backend:
         choice("execution", execution, EXECUTIONS)
         self.module = self.imported()
         self.kind, self.index, self.alone = kind, index, alone
+        self._total: Callable[[Array], Array] | None = None
         _let_malloc_keep_memory()
         self.device = kind if kind == "cpu" else f"{kind}:{index}"
         found = self.devices()
@@ -227,9 +228,9 @@ class Backend:
         XpnetError
             This library has none, or it fails.
         """
-        if self.group.size == 1:
-            return None
-        return self.adding()
+        if self.group.size > 1 and self._total is None:
+            self._total = self.adding()
+        return self._total
 
     def adding(self) -> Callable[[Array], Array]:
         """Make that function, for several processes."""
@@ -351,6 +352,10 @@ class Backend:
             The same array, or a new one in its place. It shares no memory with `x`.
         """
         return self.from_numpy(x)
+
+    def exchange(self, array: Array, x: np.ndarray) -> tuple[Array, np.ndarray]:
+        """Refill an array that nobody else uses. Also returns a host array to write to next, of its form."""
+        return self.refill(array, x), x
 
     def to_numpy(self, array: Array) -> np.ndarray:
         """Copy an array to the host, after waiting for the device. PyTorch on a CPU shares memory instead."""

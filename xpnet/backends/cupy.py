@@ -1,7 +1,7 @@
 """CuPy, on NVIDIA GPUs. It computes on the caller's current stream and out of the caller's memory pool."""
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
@@ -106,6 +106,34 @@ class CuPyBackend(RecordingBackend):
     def to_numpy(self, array: Array) -> np.ndarray:
         """Copy to the host."""
         return np.asarray(self.module.asnumpy(array))
+
+    def adding(self) -> Callable[[Array], Array]:
+        """NCCL, on the current stream: so it is recorded with the step.
+
+        Raises
+        ------
+        XpnetError
+            NCCL is missing, or refuses these GPUs: of two processes that share one, for example.
+        """
+        group, cuda = self.group, self.module.cuda
+        nccl = import_module(f"{self.library}.cuda.nccl")
+        if not nccl.available:
+            raise XpnetError(
+                "cupy adds up over processes by NCCL, which is missing: pip install nvidia-nccl-cu12"
+            )
+        number = {"float32": nccl.NCCL_FLOAT32, "float64": nccl.NCCL_FLOAT64}
+        try:
+            with self.running("float32"):
+                communicator = nccl.NcclCommunicator(group.size, group.first(nccl.get_unique_id), group.rank)
+        except (nccl.NcclError, RuntimeError) as error:
+            raise XpnetError(f"NCCL on {self.device}: {said(error)}") from error
+
+        def total(x: Array) -> Array:
+            at, stream = x.data.ptr, cuda.get_current_stream().ptr
+            communicator.allReduce(at, at, x.size, number[x.dtype.name], nccl.NCCL_SUM, stream)
+            return x
+
+        return total
 
     def synchronize(self, state: State) -> None:
         """Wait for the current stream."""

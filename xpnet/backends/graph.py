@@ -13,7 +13,8 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -31,6 +32,8 @@ TOLERANCES = {"float32": 1e-5, "float64": 1e-12}
 
 Call: TypeAlias = Callable[[], object]
 """A step that is to be recorded, or the launch of a recording."""
+
+Result = TypeVar("Result")
 
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -163,7 +166,7 @@ class RecordingBackend(Backend):
             The step cannot be recorded, and "captured" was asked for.
         """
         with self._lock:
-            if self.execution.actual == "captured":
+            if self._agreed(step, self.execution.actual == "captured"):
                 try:
                     recording = self._recording(step, state, batches, data)
                 except (XpnetError, RuntimeError, MemoryError) as error:
@@ -174,7 +177,41 @@ class RecordingBackend(Backend):
                     self.fall_back(reason)
                 else:
                     return recording.run(self, state, batches)
+            elif self.execution.actual == "captured":
+                self.fall_back("another process runs eager")
         return self.eager(step, state, batches, data)
+
+    def _agreed(self, step: Step, able: bool) -> bool:
+        """Whether all processes that take a step together are able to.
+
+        A sum over processes is one call of all of them, in a recording too. So none may take another way.
+        """
+        return all(self.group.all(able)) if getattr(step, "total", None) else able
+
+    def _together(self, step: Step, attempt: Callable[[], Result]) -> Result:
+        """Attempt what must succeed in all processes, or fails in all.
+
+        Raises
+        ------
+        RuntimeError
+            A recording may succeed another time.
+        XpnetError, MemoryError
+            It may not.
+        """
+        if not getattr(step, "total", None):
+            return attempt()
+        found: Any = None
+        failure: tuple[bool, str] | None = None
+        try:
+            found = attempt()
+        except (XpnetError, RuntimeError, MemoryError) as error:
+            failure = isinstance(error, RuntimeError), said(error)
+        failures = {process: one for process, one in enumerate(self.group.all(failure)) if one}
+        if failures:
+            kind = RuntimeError if all(again for again, _ in failures.values()) else XpnetError
+            raise kind("; ".join(f"{text} (process {process})" for process, (_, text) in failures.items()))
+        result: Result = found
+        return result
 
     def fall_back(self, reason: str) -> None:
         """Run steps eager from now on, and say why."""
@@ -187,12 +224,14 @@ class RecordingBackend(Backend):
         found = self._recordings.pop(step, None)
         if found is None or not found.fits(state, batches, data):
             found = None  # its memory is free for the next
+            record = partial(Recording, self, step, state, batches, data)
             with suppress(RuntimeError):  # another thread spoils it by waiting for the device, say
-                found = Recording(self, step, state, batches, data)
-            found = found or Recording(self, step, state, batches, data)
+                found = self._together(step, record)
+            found = found or self._together(step, record)
         steps = min(WARM_UP, batches.shape[0])
         if found.compared < steps:  # it is new, or there was but one batch to compare it over
-            self._compare(found, step, state, batches[:steps, :], data)
+            compare = partial(self._compare, found, step, state, batches[:steps, :], data)
+            self._together(step, compare)
             found.compared = steps
         self._recordings[step] = found  # the latest stands last
         while len(self._recordings) > RECORDINGS:

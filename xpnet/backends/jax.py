@@ -1,7 +1,6 @@
 """JAX, on CPUs and NVIDIA GPUs: loops of steps are compiled, once for chunks of any length."""
 
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xpnet.backends.base import Array, Backend, Patched, State, Step
-from xpnet.backends.mpi import joined
+from xpnet.backends.mpi import free_address, joined
 from xpnet.errors import XpnetError
 
 PADDED = 128
@@ -52,13 +51,7 @@ class JAXBackend(Backend):
 
     def namespace(self) -> Any:
         """``jax.numpy``, whose products round their factors to bfloat16 if that is asked for."""
-        jnp = self.module.numpy
-
-        def take(x: Array, indices: Array, /, *, axis: int | None = None) -> Array:
-            # the standard leaves open what lies outside, for which JAX would provide by NaN
-            return jnp.take(x, indices, axis, mode="clip")
-
-        return Patched(_rounding(jnp) if self.precision == "bf16" else jnp, take)
+        return _rounding(self.module.numpy) if self.precision == "bf16" else self.module.numpy
 
     def precisions(self) -> tuple[str, ...]:
         """TF32 needs an NVIDIA GPU; bfloat16 is computed everywhere."""
@@ -182,14 +175,8 @@ def _join(jax: Any, index: int | None) -> None:
     group = joined()
     if jax.distributed.is_initialized():
         return
-
-    def address() -> str:
-        with socket.socket() as free:
-            free.bind(("", 0))
-            return f"{socket.gethostname()}:{free.getsockname()[1]}"
-
     with suppress(RuntimeError):
-        jax.distributed.initialize(group.first(address), group.size, group.rank, local_device_ids=index)
+        jax.distributed.initialize(group.first(free_address), group.size, group.rank, local_device_ids=index)
 
 
 @contextmanager

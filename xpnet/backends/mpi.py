@@ -6,6 +6,7 @@ process by itself imports no MPI, and its calls return what they are given.
 """
 
 import os
+import socket
 import sys
 import threading
 import time
@@ -194,6 +195,13 @@ def joined() -> Group:
         hint = "start them by the mpiexec of mpi4py's MPI or by srun --mpi=pmi2, or one alone by mpiexec -n 1"
         raise XpnetError(f"this is one of {started} processes, but MPI finds no other: {hint}")
     return Group(MPI.COMM_WORLD.Dup() if MPI.COMM_WORLD.size > 1 else None)
+
+
+def free_address() -> str:
+    """The name of this machine and a free port of it, where libraries of arrays let their processes meet."""
+    with socket.socket() as free:
+        free.bind(("", 0))
+        return f"{socket.gethostname()}:{free.getsockname()[1]}"
 
 
 def _stall() -> float:

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from xpnet.backends.base import Array, Patched, State, Step
+from xpnet.backends.base import Array, Patched, State, Step, said
 from xpnet.backends.graph import Call, RecordingBackend
+from xpnet.backends.mpi import free_address
 from xpnet.errors import XpnetError
 
 
@@ -111,14 +112,37 @@ class TorchBackend(RecordingBackend):
         return array.copy_(self.module.from_numpy(x))
 
     def adding(self) -> Callable[[Array], Array]:
-        """By MPI, in the memory that a tensor shares with NumPy."""
-        total = self.group.sum
+        """On a CPU by MPI, in the memory that a tensor shares with NumPy; on CUDA by PyTorch's own NCCL.
 
-        def add(x: Array) -> Array:
-            total(x.numpy())
+        Raises
+        ------
+        XpnetError
+            PyTorch has been told of other processes, or NCCL refuses the GPUs.
+        """
+        group, torch = self.group, self.module
+        if self.kind not in ("cpu", "cuda"):
+            return super().adding()
+        distributed = torch.distributed
+        if self.kind == "cuda" and not distributed.is_initialized():
+            host, _, port = group.first(free_address).rpartition(":")
+            store = distributed.TCPStore(host, int(port), group.size, group.rank == 0)
+            known = {"world_size": group.size, "rank": group.rank, "device_id": torch.device(self.device)}
+            try:
+                distributed.init_process_group("nccl", store=store, **known)
+            except RuntimeError as error:
+                raise XpnetError(f"NCCL on {self.device}: {said(error)}") from error
+        elif self.kind == "cuda" and distributed.get_world_size() != group.size:
+            theirs = f"{distributed.get_world_size()} processes of torch.distributed"
+            raise XpnetError(f"{theirs} are not the {group.size} of MPI: start as many")
+
+        def total(x: Array) -> Array:
+            if self.kind == "cpu":
+                group.sum(x.numpy())
+            else:
+                distributed.all_reduce(x)
             return x
 
-        return add
+        return total
 
     @classmethod
     def exported(cls, array: Array) -> Array:

@@ -55,6 +55,7 @@ def parity(
                 say(f"{backend.name} on {backend.device} has no {dtype}: left out")
                 continue
             title = f"{backend.name} on {backend.device}, {_arithmetic(dtype, precision)}"
+            title += f", {backend.group.size} processes" if backend.group.size > 1 else ""
             reports.append(compare(backend, dtype, reference, partial(show, title)))
             say(f"{title}: {_verdict(reports[-1])}, {reports[-1].seconds:.0f} s")
 
@@ -80,7 +81,9 @@ def _chosen(names: tuple[str, ...], device: str | None, precision: str, executio
     found = []
     for name in dict.fromkeys(names or (name for name in LIBRARIES if kind in backend_class(name).kinds)):
         try:
-            found.append(get_backend(device, name, precision=precision, execution=execution))
+            made = get_backend(device, name, precision=precision, execution=execution)
+            made.total()  # several processes need a sum
+            found.append(made)
         except XpnetError as error:
             if names:
                 raise

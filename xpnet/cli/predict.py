@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from itertools import chain
+from itertools import chain, islice
 from math import isqrt, prod
 from pathlib import Path
 from shutil import copyfileobj, rmtree
@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import click
 import numpy as np
 
+from xpnet.backends import joined
 from xpnet.cli import signals, streams
 from xpnet.cli.options import JSON, PLACE, Command, backend_of, option
 from xpnet.cli.tables import printable
@@ -66,12 +67,16 @@ def predict(path: Path, inputs: tuple[str, ...], top: int, as_json: bool, as_csv
     if top > 1 and (model.kind != "classes" or top > model.outputs):
         have = f"{model.outputs} classes" if model.kind == "classes" else model.kind
         raise XpnetError(f"--top {top}: this network answers with {have}")
+    group = joined()
     answers = Answers(model, top, "json" if as_json else "csv" if as_csv else "text")
     sys.stdout.write(answers.header)
     with _files(inputs) as files:
-        for source, first, names, X in _pieces(files, model, answers.quote):
-            sys.stdout.write(answers.lines(names, X, source, first))
-            if streams.flush_output():  # nobody reads on
+        pieces = _pieces(files, model, answers.quote)
+        while some := list(islice(pieces, group.size)):  # a piece for every process
+            source, first, names, X = some[min(group.rank, len(some) - 1)]
+            lines = answers.lines(names, X, source, first) if group.rank < len(some) else ""
+            sys.stdout.write("".join(group.all(lines)))
+            if group.first(lambda: bool(streams.flush_output())):  # nobody reads on
                 return
 
 
@@ -97,8 +102,11 @@ def _standard_input(stack: ExitStack) -> Path:
         return ""
 
     held, signals.last_words = folder / "standard input", removed
-    with held.open("wb") as file:
-        copyfileobj(sys.stdin.buffer, file)
+    if joined().size > 1:  # the first process alone is given it
+        held.write_bytes(joined().first(sys.stdin.buffer.read))
+    else:
+        with held.open("wb") as file:
+            copyfileobj(sys.stdin.buffer, file)
     return held.rename(f"{held}{_form(held)}")
 
 
