@@ -290,24 +290,23 @@ def searched(results: Results) -> str:
     """The candidates of the search, by their accuracy on the validation rows."""
     lines = []
     for key, found in results["found"].items():
-        settings = found["settings"]
-        given = "-".join(map(str, (784, *settings["hidden"], 10)))
+        given, rest = found["settings"], {"lr": "lr {:g}", "dropout": "dropout {1:g}"}
         how = [
-            f"{name} {settings[name]}"
-            for name in ("optimizer", "batch_size", "lr", "dropout")
-            if name in settings
+            "-".join(map(str, (784, *given["hidden"], 10))),
+            given["optimizer"],
+            f"batches of {given['batch_size']}",
         ]
-        sizes = settings["augment"] or "none"
-        if isinstance(sizes, dict):
-            sizes = " ".join(f"{name}={size:g}" for name, size in sizes.items())
-        average = max(found[name] for name in found if name.startswith("average"))
+        for name in rest.keys() & given.keys():
+            values = given[name] if isinstance(given[name], list) else [given[name]]
+            how.append(rest[name].format(*values))
+        sizes = " ".join(f"{name}={size:g}" for name, size in (given["augment"] or {}).items())
+        means = ", ".join(f"{found[name]:.2%}" for name in found if name.startswith("average"))
         curve, minutes = found["curve"], found["cpu seconds"] / 60
-        figures = [f"{curve[-1]:.2%}", f"{found['loss'][-1]:.4f}", f"{average:.2%}", f"{minutes:.1f}"]
-        lines.append([key, f"{given}, {', '.join(how)}", sizes.replace(",", " "), f"{len(curve)}", *figures])
-    header = ["candidate", "network, how", "distortions", "epochs", "validation accuracy", "loss"]
-    return markdown(
-        [*header, "best mean of weights", "CPU minutes"], sorted(lines, key=lambda line: line[4])[::-1]
-    )
+        figures = [f"{curve[-1]:.2%}", f"{found['loss'][-1]:.4f}", means, f"{minutes:.1f}"]
+        lines.append([key.partition(",")[0], ", ".join(how), sizes, f"{len(curve)}", *figures])
+    header = ["candidate", "network", "distortions", "epochs", "validation accuracy", "loss"]
+    last = ["means of 3, 5, 10 epochs' weights", "minutes of CPU time"]
+    return markdown([*header, *last], sorted(lines, key=lambda line: line[4], reverse=True))
 
 
 SPEEDS = [f"speed-{network}" for network in NETWORKS]
