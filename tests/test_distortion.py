@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.random import Generator
+from PIL import Image
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from tests.oracles import draw_step, network_by_torch, on, scanned
@@ -17,12 +18,14 @@ from tests.test_random import NUMPY, words
 from xpnet import MLP, UsageError, XpnetError, evaluate, train
 from xpnet.backends import Backend
 from xpnet.cli.train import RECIPES
+from xpnet.data import load_data
 from xpnet.nn.distortion import MATRIX, STREAM, Distortion, distort
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.network import Network
 from xpnet.nn.optimizers import SGD
 from xpnet.nn.random import uniform16
 from xpnet.nn.step import TrainingStep
+from xpnet.page.story import of_folder
 from xpnet.training.settings import Settings
 
 ALL = {"shift": 2.0, "rotate": 15.0, "scale": 0.15, "shear": 0.2, "elastic": 8.0, "smooth": 4.0}
@@ -157,6 +160,20 @@ def test_settings() -> None:
         train(MLP((4, 2), image_shape=(1, 4)), np.zeros((9, 4)), np.arange(9) % 2, augment="shift")
 
 
+def test_a_folder_of_images_in_colour(tmp_path: Path, rng: Generator) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for i, pixels in enumerate(rng.integers(0, 256, (9, 6, 5, 3)).astype(np.uint8)):
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    data, weights = load_data(tmp_path), []
+    assert data.form.image_shape == (6, 5, 3)
+    for augment in (None, "shift,elastic"):
+        model = MLP((90, 4, 2), image_shape=data.form.image_shape)
+        train(model, data.X_train, data.y_train, epochs=1, augment=augment)
+        weights.append(model.host_parameters()["W1"])
+    assert np.abs(weights[0] - weights[1]).max() > 1e-3
+
+
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
     """Four IDX files of images of 5 x 4 pixels."""
@@ -200,3 +217,8 @@ def test_a_recipe_is_a_set_of_options(images: Path) -> None:
     assert (at / "run" / "model.safetensors").read_bytes() == first
     refused = run(at, "train", "--resume", "--out", "run", "--recipe", "mnist-best")
     assert (refused.code, "recipe was mnist-short, not mnist-best" in refused.err) == (1, True)
+    sheet = of_folder(at / "run").arrays["sheet"].reshape(4, 8, 20)
+    rows = small_data(rows=60, test_rows=9, features=20)["x_train"]
+    for seen in sheet:
+        assert (rows == seen[0]).all(axis=1).any(), "a row as it was, and then distorted in each step"
+        assert (seen[1:] != seen[0]).any(axis=1).all()

@@ -3,8 +3,10 @@
 import csv
 import json
 import resource
+import shlex
 import struct
 import tracemalloc
+import warnings
 import zlib
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -197,10 +199,11 @@ def test_a_bad_table_is_refused_by_row_and_column(tmp_path: Path, wrong: str) ->
 
 
 def test_the_advice_of_a_refused_text_column_is_right(tmp_path: Path) -> None:
-    path = write_csv(tmp_path / "shop.csv", SHOP)
-    assert fails(tmp_path, "train", "--data", "shop.csv").endswith("give --one-hot colour or --drop colour")
-    for advice in ("--one-hot", "--drop"):
-        succeed(tmp_path, "train", "--data", str(path), advice, "colour", "--epochs", "1")
+    write_csv(tmp_path / "shop.csv", [["age", "its colour", "kind"], *SHOP[1:]])
+    said = fails(tmp_path, "train", "--data", "shop.csv").partition("give ")[2].split(" or ")
+    assert said == ["--one-hot 'its colour'", "--drop 'its colour'"]
+    for advice in map(shlex.split, said):
+        succeed(tmp_path, "train", "--data", "shop.csv", *advice, "--epochs", "1")
 
 
 @pytest.mark.parametrize(
@@ -575,7 +578,8 @@ def test_a_table_is_learned_as_well_as_by_scikit_learn(tmp_path: Path) -> None:
     ours = json.loads((tmp_path / "run" / "summary.json").read_text())["test_accuracy"]
     data = load_data(tmp_path / "digits.csv", form=Form(one_hot=("pen",)))
     scaler = preprocessing.StandardScaler().fit(data.X_train)
-    theirs = neural.MLPClassifier(random_state=0).fit(scaler.transform(data.X_train), data.y_train)
+    with warnings.catch_warnings(action="ignore"):  # it has not converged after 200 epochs
+        theirs = neural.MLPClassifier(random_state=0).fit(scaler.transform(data.X_train), data.y_train)
     assert len(data.X_test) == 2000
     assert ours > theirs.score(scaler.transform(data.X_test), data.y_test) - 0.02
 

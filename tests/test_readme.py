@@ -20,6 +20,7 @@ from tests.process import run, small_data, write_npz
 from xpnet.backends import LIBRARIES, backend_class
 from xpnet.cli.commands import cli
 from xpnet.errors import XpnetError
+from xpnet.nn.distortion import Distortion
 from xpnet.nn.network import Network
 
 ROOT = Path(__file__).parent.parent
@@ -183,8 +184,8 @@ def test_every_option_exists() -> None:
 
 def test_every_keyword_and_public_name_exists() -> None:
     functions: list[Any] = [xpnet.train, xpnet.Settings, xpnet.MLP, xpnet.MLP.to, xpnet.get_backend]
-    functions += [xpnet.load, np.unique]
-    functions += [xpnet.MLPClassifier]
+    functions += [xpnet.load, xpnet.report, np.unique]
+    functions += [xpnet.MLPClassifier, Distortion]
     known = {name for function in functions for name in inspect.signature(function).parameters}
     code = "\n".join(CODE)
     assert set(re.findall(r"\b([a-z_]+)=", code)) - {"steps"} <= known
@@ -195,7 +196,7 @@ def test_every_path_and_link_exists() -> None:
     tree = next(block for _, block in BLOCKS if block.startswith("xpnet/\n"))
     named = re.findall(r"^((?:  )?)([a-z_]+(?:/|\.py))", tree, re.MULTILINE)
     paths = [f"xpnet/{name}" if inside else name for inside, name in named]
-    paths += [path for code in CODE for path in re.findall(r"(?:xpnet|bench)/[\w/]+(?:\.py|/)?", code)]
+    paths += [path for code in CODE for path in re.findall(r"(?:xpnet|bench)/[\w/-]+(?:\.py|\.gz|/)?", code)]
     links = re.findall(r"\]\(([^)]+)\)", README)
     paths += [link for link in links if not link.startswith(("http", "#"))]
     assert [path for path in paths if not (ROOT / path).exists()] == []

@@ -1,6 +1,7 @@
 """Tables: CSV files with a line of names, and Parquet files, which pyarrow reads piece by piece."""
 
 import csv
+import shlex
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -92,7 +93,7 @@ class Table:
                     raise self._wrong(first, texts.to_pylist().index(""), name, "")
                 if len(found) > FEW_CLASSES:
                     more = f"{self.path}: column {name!r} has more than {FEW_CLASSES:,} values"
-                    raise XpnetError(f"{more}; leave it out with --drop {name}")
+                    raise XpnetError(f"{more}; leave it out with --drop {shlex.quote(name)}")
         label, names = form.label or self.names[-1], list[str]()
         for name in self.names:
             if name != label and name not in form.drop:
@@ -189,7 +190,7 @@ class Table:
             row = -1 if np.isfinite(found).all() else int(np.argmin(np.isfinite(found)))
         except self.pa.ArrowNotImplementedError as error:
             said = f"column {name!r} holds {brief(str(column.type))}, not numbers; leave it out with --drop"
-            raise XpnetError(f"{self.path}: {said} {name}") from error
+            raise XpnetError(f"{self.path}: {said} {shlex.quote(name)}") from error
         except self.pa.ArrowInvalid:
 
             def fails(row: int) -> bool:
@@ -212,7 +213,8 @@ class Table:
         why = why or ("where a number is expected" if isinstance(value, str) else "is no finite number")
         why = f"a missing value, {brief(value)}; fill it in" if missing else f"{brief(value)} {why}"
         if self.advises:
-            why += f", or give --drop {name}" if missing else f"; give --one-hot {name} or --drop {name}"
+            word = shlex.quote(name)
+            why += f", or give --drop {word}" if missing else f"; give --one-hot {word} or --drop {word}"
         return XpnetError(f"{self.path}: row {first + row:,}, column {name!r}: {why}")
 
     def _batches(self) -> Iterator[tuple[int, Any]]:

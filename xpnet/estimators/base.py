@@ -52,12 +52,11 @@ def is_stochastic(estimator: "BaseMLP") -> bool:
 class BaseMLP(Movable):
     """What both estimators share.
 
-    A subclass says what its targets are: in ``_numeric``, whether they are numbers; in ``_learn_targets``,
-    what is to be learned of them, such as the classes; in ``_targets``, how they enter the engine; in
-    ``_loss_name``, by which loss; and in ``_score_of`` and ``_metric``, how answers are scored.
+    A subclass says what its targets are: in ``_learn_targets``, what is to be learned of them, such as the
+    classes; in ``_targets``, how they enter the engine; in ``_loss_name``, by which loss; and in
+    ``_score_of`` and ``_metric``, how answers are scored.
     """
 
-    _numeric: ClassVar[bool]
     _metric: ClassVar[Any]
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = Theirs._parameter_constraints | {
         "activation": [StrOptions(set(ACTIVATIONS)), list, tuple],

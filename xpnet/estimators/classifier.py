@@ -82,7 +82,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         For adam and sgd, a decoupled decay of the weights: W <- W - lr weight_decay W.
     device, backend
         Where to fit rows that are on the host, as for `xpnet.get_backend`: device="cuda", backend="torch".
-        Answers to host rows are on the host.
+        Answers to host rows are on the host. Or backend is what that function returned; in a pickle of a
+        fitted estimator, its names take its place.
     progress
         Whether to show the progress on standard error.
 
@@ -119,12 +120,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     }
     _metric = staticmethod(accuracy_score)
     score = BaseMLP.score  # which ClassifierMixin would hide
-    _numeric = False
-    class_weight: Any
     classes_: np.ndarray
     _y_type: str
-    _by_class: np.ndarray
-    """The weight of each class."""
 
     def __init__(
         self,

@@ -47,7 +47,6 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     }
     _metric = staticmethod(r2_score)
     score = BaseMLP.score  # which RegressorMixin would hide
-    _numeric = True
     loss: str
 
     def __init__(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
+from sklearn.base import is_regressor
 from sklearn.utils import assert_all_finite, check_X_y
 from sklearn.utils.validation import _check_feature_names, column_or_1d, validate_data
 
@@ -24,8 +25,8 @@ def check_targets(estimator: Any, X: Array, y: Any) -> np.ndarray:
     if y is None:
         name = type(estimator).__name__
         raise ValueError(f"This {name} estimator requires y to be passed, but the target y is None.")
-    rows, how = np.broadcast_to(0.0, (X.shape[0], 1)), {"multi_output": True, "y_numeric": estimator._numeric}
-    y = check_X_y(rows, on_host(y), estimator=estimator, **how)[1]
+    rows, numeric = np.broadcast_to(0.0, (X.shape[0], 1)), is_regressor(estimator)
+    y = check_X_y(rows, on_host(y), multi_output=True, y_numeric=numeric, estimator=estimator)[1]
     return np.asarray(column_or_1d(y, warn=True)) if y.ndim == 2 and y.shape[1] == 1 else y
 
 
@@ -65,18 +66,11 @@ def check_rows(
     if issparse(X) and backend.name != "numpy":
         raise UsageError(f"X is sparse, which {place(backend)} cannot take: give X.toarray()")
     dtype = dtype or (X.dtype.name if backend.supports(X.dtype.name) else "float32")
-    X = _cast(X, dtype)
+    if X.dtype != dtype:
+        with np.errstate(over="ignore", invalid="ignore"):
+            X = X.astype(dtype)
+            assert_all_finite(X, input_name="X")  # in float32 a large number is infinite
     return SparseRows(X) if issparse(X) else X, dtype
-
-
-def _cast(X: np.ndarray, dtype: str) -> np.ndarray:
-    """Cast rows on the host. In float32 a large number would be infinite, which is an error."""
-    if X.dtype == dtype:
-        return X
-    with np.errstate(over="ignore", invalid="ignore"):
-        X = X.astype(dtype)
-        assert_all_finite(X, input_name="X")
-    return X
 
 
 def _checked(estimator: Any, X: Array, backend: Backend, dtype: str | None, reset: bool) -> tuple[Array, str]:
