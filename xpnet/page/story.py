@@ -199,8 +199,11 @@ def _tell_lesson(story: Story, model: MLP, data: Dataset, config: Mapping[str, A
     assert shares is not None  # gather is told that rows may be padded
     story.arrays["lesson.X"] = _shown(model, part.data["X"], rows)
     if run.step.distortion:
-        X, steps = part.data["X"][rows[:SHEET]], np.arange(STEPS, dtype=np.int32)
-        seen = [distort(np, run.step.distortion, part.data, (part.data["seed"], t[None]), X) for t in steps]
+        X, keys = (
+            part.data["X"][rows[:SHEET]],
+            [(part.data["seed"], np.array([t], np.int32)) for t in range(STEPS)],
+        )
+        seen = [distort(np, run.step.distortion, part.data, key, X) for key in keys]
         sheet = np.stack([X, *seen], axis=1).reshape(-1, X.shape[1])
         sheet = np.round(sheet).astype(X.dtype) if X.dtype == np.uint8 else sheet.astype(X.dtype)
         story.arrays["sheet"] = _shown(model, sheet, np.arange(len(sheet)))
