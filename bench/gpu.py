@@ -6,7 +6,8 @@
 The probes ask first what all else depends on: does capture work and with how many nodes, what an operation
 costs, whether recordings leave memory behind, two streams, a capture beside a busy thread, and what a step
 costs in each execution and precision. Then come the whole suite on every library that drives the device,
-parity in each precision, `xpnet train`, the launches of a step with the copies and waits beside them, the
+parity in each precision, `xpnet train`, sums over processes (the same on all GPUs of the machine, beside a
+group of one), the launches of a step with the copies and waits beside them, the
 speed beside what a user would pick instead, and the recipe mnist-best for `--epochs`.
 
 Every result goes to ``results/gpu-NAME.json`` at once, beside those that earlier calls have put there with
@@ -20,7 +21,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -101,11 +102,11 @@ def ask_probe(what: str, options: Any, **task: Any) -> Answer:
     return ask(f"probes.{what}", limit=limit, device=options.device, **task)
 
 
-def command(options: Any, limit: float, library: str, *words: str) -> Answer:
+def command(options: Any, limit: float, library: str, *words: str, launcher: Sequence[str] = ()) -> Answer:
     """Run a command on a library, and return the JSON that it prints, or its last lines."""
     where = ["--device", options.device, "--backend", library]
     limit = min(limit, options.deadline - time.monotonic())
-    output, error = run([sys.executable, "-P", "-m", *words, *where], limit=limit)
+    output, error = run([*launcher, sys.executable, "-P", "-m", *words, *where], limit=limit)
     said = json.loads(output) if output.startswith("{") else output.splitlines()[-15:]
     return {"passed": not error, "error": error, "said": said}
 
@@ -186,7 +187,21 @@ def precisions(options: Any) -> Found:
     yield from executions(options, NETWORKS[-1], 1024)
 
 
-ORDER = (probes, suite, parity, train, launches, speed, accuracy, precisions, recipe)
+def processes(options: Any) -> Found:
+    """Add up over a group of one process and, on a machine with several GPUs, compare all of them with one.
+
+    It needs mpi4py with an MPI and, for CuPy, nvidia-nccl-cu12.
+    """
+    gpus = len(run(["nvidia-smi", "--list-gpus"], limit=60)[0].splitlines()) if options.device != "cpu" else 1
+    for library in options.libraries:
+        yield f"{library}, a group of one", ask_probe("added", options, library=library)
+        if gpus > 1:
+            together = ["mpiexec", "-n", f"{gpus}"]
+            words = ("xpnet", "parity", "--json")
+            yield f"{library}, {gpus} GPUs", command(options, 300, library, *words, launcher=together)
+
+
+ORDER = (probes, suite, parity, train, processes, launches, speed, accuracy, precisions, recipe)
 PARTS = {part.__name__: part for part in ORDER}
 
 if __name__ == "__main__":

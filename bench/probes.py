@@ -21,6 +21,9 @@ from ours import get_backend
 from trainer import Answer, LeftOut, Setting, draw_batches, first_weights
 
 import xpnet
+from xpnet.training import Settings
+from xpnet.training.inputs import Examples
+from xpnet.training.run import Run
 
 SIZES, STEPS, M = (784, 128, 10), 121, 64
 """The network, and the steps and the batch size of a chunk of `xpnet train`."""
@@ -104,6 +107,24 @@ def chain(count: int, state: Answer, rows: Any, data: Answer) -> Answer:
     for _ in range(count):
         state["x"] += 1.0
     return state
+
+
+def added(library: str, device: str) -> Answer:
+    """Does a step whose gradients are added up over a group of one process do what it does without?"""
+    rng, ends = np.random.default_rng(0), []
+    X, y = rng.integers(0, 256, (4 * M, 784), np.uint8), rng.integers(0, 10, 4 * M, np.int32)
+    backend = xpnet.get_backend(device, library)
+    for total in (None, backend.adding()):
+        backend._total = total  # which only several processes have by themselves
+        model = xpnet.MLP(SIZES, backend=backend)
+        with backend.running("float32"):
+            run = Run(model, Examples(X, y, None), Settings(batch_size=M, validation=0.0, lr=0.1))
+            chunk, part = run.chunks(np.arange(len(X), dtype=np.int32))[0], run.feed.sample()
+            state, _ = run.advance(run.begin().state, chunk, run.rates(0, len(chunk)), part)
+            ends.append({name: backend.to_numpy(array) for name, array in run.parameters(state).items()})
+    apart = max(float(np.abs(ends[0][name] - ends[1][name]).max()) for name in ends[0])
+    captured = device == "cpu" or library == "jax" or backend.execution.actual == "captured"
+    return {"apart": apart, "execution": str(backend.execution), "passed": apart < 1e-5 and captured}
 
 
 def nodes(library: str, device: str) -> Answer:

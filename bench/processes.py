@@ -81,8 +81,9 @@ def predicted(rows: list[dict[str, Any]], batches: list[int], vector: str) -> li
         n = int(name.split()[0])
         for m in batches:
             part = -(-m // n)
-            alone = np.interp(part, *zip(*known, strict=True))
-            alone = t1 + (part - m1) * (t2 - t1) / (m2 - m1) if part < m1 else float(alone)
+            alone = float(np.interp(part, [m for m, _ in known], [t for _, t in known]))
+            if part < m1:
+                alone = t1 + (part - m1) * (t2 - t1) / (m2 - m1)
             taken = alone + found[name, vector]
             row = {"contestant": f"{name}, predicted", "column": f"batch {m}", "median": taken, "calls": 0}
             lines.append(row | {"quartiles": [taken, taken], "rounds": [taken]})

@@ -318,6 +318,8 @@ PARTS: dict[str, tuple[Callable[..., str], list[str]]] = {
     "time_to_accuracy": (both, ["time_to_accuracy"]),
     "prediction": (both, ["prediction", "prediction-tables"]),
     "scaling": (both, ["scaling-rows", "scaling-width", "scaling-depth"]),
+    "processes": (both, ["processes"]),
+    "processes-short": (both, ["processes"]),
     "startup": (both, ["startup"]),
     "accuracy": (accuracy, ["accuracy-mnist"]),
     "tables": (both, [f"accuracy-{part}" for part in ("diabetes", "friedman", "labels", "dropout")]),

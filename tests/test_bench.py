@@ -30,6 +30,7 @@ SPEED = f"speed {ONE} --network 784-128-10 --batch 128 --rows 128 --contestant '
 SCALING = f"scaling {ONE} --memory {2**24} --width 784-128-128-10 --depth 784-512-10 --rows 128 30000"
 TIME = "time_to_accuracy --contestant 'xpnet.train numpy' --rounds 2 --target 0.9"
 PREDICTION = f"prediction --contestant 'xpnet numpy' {ONE} --table 50 70"
+PROCESSES = f"processes {ONE} --batch 32 64"
 STARTUP = "startup --contestant 'import xpnet' 'first step, xpnet.train numpy' --rounds 1"
 
 
@@ -64,7 +65,7 @@ def inside(of_bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsy
     return run
 
 
-@pytest.mark.parametrize("line", [f"{SPEED} 'floor numpy'", SCALING, TIME, PREDICTION, STARTUP])
+@pytest.mark.parametrize("line", [f"{SPEED} 'floor numpy'", SCALING, TIME, PREDICTION, PROCESSES, STARTUP])
 def test_a_script_measures_and_prints_its_tables(line: str, tmp_path: Path) -> None:
     done = bench(tmp_path, line)
     assert done.returncode == 0, done.stderr

@@ -99,3 +99,10 @@ def test_a_step_that_fell_back_fails_its_probes(gpu: Any, monkeypatch: pytest.Mo
     monkeypatch.setattr(probes, "make", fallen)
     assert probes.busy("numpy", "cpu") == {"captured": "0 of 10", "passed": False}
     assert not probes.launches("xpnet numpy", "cpu")["passed"]
+
+
+def test_a_group_of_one_process_adds_up(gpu: Any) -> None:
+    found = dict(gpu.processes(options()))
+    assert {key: answer["passed"] for key, answer in found.items()} == {
+        f"{library}, a group of one": True for library in ("numpy", "torch")
+    }

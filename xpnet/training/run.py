@@ -268,7 +268,7 @@ class Run:
         backend, group = self.model.backend, self.model.backend.group
         by_step = {"rates": rates}
         counters = {"t": np.zeros(1, dtype=np.int32), "loss": np.zeros(1, dtype=self.model.dtype)}
-        if group.size > 1:
+        if self.step.total:
             by_step["batch_weights"] = weights_of(batches, part.weights).sum(axis=1)
             batches = part.here(group.part(batches))
             counters["first"] = np.full(1, group.rank * batches.shape[1], dtype=np.int32)
