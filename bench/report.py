@@ -116,10 +116,10 @@ def ratio(ours: Results | None, theirs: Results | None, cell: str = "") -> str:
     return f"{value:.2f} ({low / most:.2f} to {high / least:.2f}){verdict(value, cell)}"
 
 
-def verdict(value: float, cell: str) -> str:
+def verdict(value: float, cell: str, scale: float = 1.0) -> str:
     """Format whether a number meets its target, " ≤ 0.75" or " > 0.75"; "" where there is none."""
     limits = [limit for pattern, limit in RULES["targets"].items() if fnmatch.fnmatchcase(cell, pattern)]
-    return f" {'≤' if value <= limits[0] else '>'} {limits[0]:.2f}" if limits else ""
+    return f" {'≤' if value <= limits[0] else '>'} {limits[0] * scale:.2f}" if limits else ""
 
 
 def grid(results: Results) -> tuple[Rows, list[str], list[str]]:
@@ -139,8 +139,9 @@ def table(results: Results) -> str:
         line = [name]
         for column in columns:
             row, units = rows.get((name, column)), {*UNITS} & {column.split()[0], title.split()[0]}
-            said = spread(row, UNITS[units.pop()] if units else 1.0)
-            line.append(said + (verdict(row["median"], f"{title}, {column}: {name}") if row else ""))
+            scale = UNITS[units.pop()] if units else 1.0
+            judged = verdict(row["median"], f"{title}, {column}: {name}", scale) if row else ""
+            line.append(spread(row, scale) + judged)
         lines.append(line)
     failed = [[f"{name}: {error[:80]}", *["-"] * len(columns)] for name, error in results["errors"].items()]
     return markdown([title, *columns], lines + failed)
@@ -278,8 +279,8 @@ def recipes(results: Results) -> str:
     for name, seeds in by_name.items():
         right, first = [found["test_accuracy"] for found in seeds], seeds[0]
         each = ", ".join(f"{share:.2%}" for share in right)
-        minutes = [f"{found['cpu seconds'] / 60:.0f}" for found in seeds]
-        figures = [f"{mean(right):.2%}", f"{min(right):.2%}", each, f"{first['epochs']}", ", ".join(minutes)]
+        minutes = mean(found["cpu seconds"] for found in seeds) / 60
+        figures = [f"{mean(right):.2%}", f"{min(right):.2%}", each, f"{first['epochs']}", f"{minutes:.1f}"]
         lines.append([f"`--recipe {name}`", *figures])
     header = ["recipe", "mean test accuracy", "worst", "seeds", "epochs", "minutes of CPU time a seed"]
     return markdown(header, lines)
@@ -315,7 +316,7 @@ PARTS: dict[str, tuple[Callable[..., str], list[str]]] = {
     "speed": (both, SPEEDS),
     "speed-short": (speed_short, SPEEDS[:1]),
     "time_to_accuracy": (both, ["time_to_accuracy"]),
-    "prediction": (both, ["prediction"]),
+    "prediction": (both, ["prediction", "prediction-tables"]),
     "scaling": (both, ["scaling-rows", "scaling-width", "scaling-depth"]),
     "startup": (both, ["startup"]),
     "accuracy": (accuracy, ["accuracy-mnist"]),
