@@ -279,8 +279,8 @@ def recipes(results: Results) -> str:
     for name, seeds in by_name.items():
         right, first = [found["test_accuracy"] for found in seeds], seeds[0]
         each = ", ".join(f"{share:.2%}" for share in right)
-        minutes = [f"{found['cpu seconds'] / 60:.0f}" for found in seeds]
-        figures = [f"{mean(right):.2%}", f"{min(right):.2%}", each, f"{first['epochs']}", ", ".join(minutes)]
+        minutes = mean(found["cpu seconds"] for found in seeds) / 60
+        figures = [f"{mean(right):.2%}", f"{min(right):.2%}", each, f"{first['epochs']}", f"{minutes:.1f}"]
         lines.append([f"`--recipe {name}`", *figures])
     header = ["recipe", "mean test accuracy", "worst", "seeds", "epochs", "minutes of CPU time a seed"]
     return markdown(header, lines)

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from math import inf, nan
 from pathlib import Path
 from types import SimpleNamespace
@@ -116,6 +117,19 @@ def test_dropout_is_judged_on_the_validation_rows(of_bench: Any, monkeypatch: py
         accuracy.judged(name, 0, "dropout")["seconds"] for name in (accuracy.PLAIN, accuracy.DROPOUT)
     )
     assert plain["best validation loss"][0] < dropped["best validation loss"][0], "8 units cannot spare any"
+
+
+def test_candidates_of_the_recipes_are_judged_on_validation_rows(
+    of_bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipes, data = of_bench("recipes"), xpnet.load_data()
+    few = replace(data, X_train=data.X_train[:1200], y_train=data.y_train[:1200], X_test=data.X_test[:0])
+    monkeypatch.setattr(recipes.xpnet, "load_data", lambda: few)
+    found = recipes.judged(**recipes.SHORT | {"hidden": (32,), "epochs": 4, "batch_size": 32})
+    assert len(found["curve"]) == 4
+    assert found["curve"][-1] > 0.5
+    assert all(abs(found[f"average {n}"] - found["curve"][-1]) < 0.3 for n in recipes.AVERAGES)
+    assert found["average 5"] == found["average 10"], "there are but four epochs"
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "binary-cross-entropy", "squared-error", "poisson"])
