@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 import xpnet
 from tests.helpers import refused
-from tests.process import run, small_data, succeed, write_npz
+from tests.process import on_terminal, run, small_data, succeed, write_npz
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
@@ -124,8 +124,10 @@ def test_the_board_reads_digits_that_are_drawn_and_computes_what_the_package_com
     opened, right = Opened(browser, digits / "report.html"), 0
     page, mouse = opened.page, opened.page.mouse
     page.locator("#board").scroll_into_view_if_needed()
-    box = page.locator("#board").bounding_box()
+    box, clear = (page.locator(name).bounding_box() for name in ("#board", "#clear"))
     assert box is not None
+    assert clear is not None
+    bars = "[...document.querySelectorAll('#probabilities li')].map((li) => Number(li.dataset.value))"
     for number in range(DIGITS):
         for line in strokes(data.X_test[number].reshape(28, 28)):
             points = [
@@ -138,12 +140,11 @@ def test_the_board_reads_digits_that_are_drawn_and_computes_what_the_package_com
                 mouse.move(*at)
             mouse.up()
         opened.frame()
-        bars = "[...document.querySelectorAll('#probabilities li')].map((li) => Number(li.dataset.value))"
         seen, shown = opened.js(f"() => [[...pixels(drawn, 0)], {bars}]")
         asked = np.rint(np.array(seen) * 255).astype(np.uint8)[np.newaxis]
         assert np.abs(np.array(shown) - model.predict_proba(asked)[0]).max() < 1e-5
         right += int(np.argmax(shown)) == data.y_test[number]
-        page.locator("#clear").click()
+        mouse.click(clear["x"] + 5, clear["y"] + 5)
     assert right >= DIGITS - 2
     answers = np.array(
         opened.js("() => { const A = forward(P, scaled(D['pool.X']), facts).A.at(-1); return [...A.v]; }")
@@ -283,6 +284,20 @@ def test_the_command_on_the_page_makes_the_run_again(tmp_path: Path) -> None:
     ).read_bytes()
 
 
+def test_a_page_is_written_where_it_is_asked_for_and_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, asked = write_npz(tmp_path / "data.npz", small_data(rows=50)), list[str]()
+    monkeypatch.setattr("webbrowser.open", asked.append)
+    ended = succeed(tmp_path, "train", "--data", str(data), "--epochs", "1", "--out", "my run")
+    command = re.findall(r"^report +(xpnet .*)$", ended.out, re.MULTILINE)[0]
+    assert succeed(tmp_path, *shlex.split(command)[1:]).out.split(maxsplit=1)[1] == "my run/report.html\n"
+    assert asked == [(tmp_path / "my run" / "report.html").as_uri()]
+    succeed(tmp_path, "report", "my run", "--out", "new/other.html")
+    assert (tmp_path / "new" / "other.html").exists()
+    assert len(asked) == 1
+
+
 def test_what_is_no_run_has_no_page(tmp_path: Path) -> None:
     assert "give the folder of a run" in refused(lambda: xpnet.report(tmp_path / "nowhere"))
     model = xpnet.MLP((4, 3))
@@ -290,3 +305,41 @@ def test_what_is_no_run_has_no_page(tmp_path: Path) -> None:
         xpnet.report(model, out=tmp_path / "x.html")
     ended = run(tmp_path, "report", "nowhere")
     assert (ended.code, ended.err.count("\n")) == (1, 1)
+
+
+@pytest.mark.parametrize("width", [20, 200])
+def test_a_run_is_shown_as_text(digits: Path, width: int) -> None:
+    code, text = on_terminal(digits.parent, "show", "run", columns=width)
+    assert code == 0
+    assert re.search(r"^test accuracy +9\d\.\d\d%", text, re.MULTILINE)
+    assert "● loss" in text
+    charts = [line for line in text.splitlines() if "│" in line]
+    assert len(charts) == 16
+    assert max(map(len, charts)) <= width
+    mistakes = re.findall(r"^ *([\d,]+) +(\d) +(\d) +\d+\.\d\d%$", text, re.MULTILINE)
+    assert len(mistakes) == 10
+    labels = xpnet.load_data("mnist").y_test
+    for number, true, said in mistakes:
+        assert int(true) == labels[int(number.replace(",", ""))] != int(said)
+    assert ("█" in text) == (width > 28)
+
+
+def test_a_page_of_tables_numbers_and_labels_opens(browser: Browser, tmp_path: Path) -> None:
+    X = np.random.default_rng(0).normal(size=(60, 4))
+    pixels = np.random.default_rng(1).integers(0, 255, (60, 48)).astype(np.uint8)
+    for number, (model, rows, y, elements) in enumerate(
+        [
+            (xpnet.MLP((4, 5, 2), loss="squared-error"), X, X[:, :2], "#confusion circle"),
+            (xpnet.MLP((4, 5, 3), loss="binary-cross-entropy"), X, X[:, :3] > 0, "#confusion td"),
+            (xpnet.MLP((4, 40)), X, np.arange(60) % 40, "#confusion li button"),
+            (xpnet.MLP((48, 3, 3, 2), image_shape=(4, 4, 3)), pixels, np.arange(60) % 2, "#hidden canvas"),
+        ]
+    ):
+        history = xpnet.train(model, rows, y, epochs=1, validation=0)
+        path = xpnet.report(model, rows, y, history=history, out=tmp_path / f"{number}.html")
+        opened = Opened(browser, path, 360)
+        assert opened.page.locator(elements).count() > 1
+        assert opened.page.locator("#board").is_visible() == (rows is pixels)
+        opened.page.locator("#units button").first.click()
+        assert opened.text("#unit h3").startswith("unit 1 of")
+        opened.close()
