@@ -54,31 +54,27 @@ def sized(elastic: float = 8, **sizes: float) -> dict[str, Any]:
 
 WIDE = {"hidden": (800,), "optimizer": "adam", "batch_size": 128, "epochs": 20, **sized()}
 DEEP = WIDE | {"hidden": (1024, 1024)}
-SGD: dict[str, Any] = {"optimizer": "sgd", "momentum": 0.9, "lr": 0.05}
-HALF = sized(5, shift=1, rotate=8, scale=0.08, shear=0.08)
+LIGHT = sized(5, shift=1, rotate=8, scale=0.08, shear=0.08)
+SHORT = DEEP | LIGHT | {"epochs": 15, "batch_size": 256}
 
 CANDIDATES: dict[str, dict[str, Any]] = {
-    "wide plain": WIDE | {"augment": None},
     "wide": WIDE,
-    "wide elastic alone": WIDE | sized(shift=0, rotate=0, scale=0, shear=0),
-    "wide no elastic": WIDE | sized(0),
     "wide elastic 5": WIDE | sized(5),
     "wide elastic 12": WIDE | sized(12),
-    "wide half": WIDE | HALF,
     "deep": DEEP,
-    "deep elastic 5": DEEP | sized(5),
-    "deep half": DEEP | HALF,
-    "deep dropout": DEEP | {"dropout": (0.0, 0.2)},
-    "deep sgd": DEEP | SGD,
-    "deep 256": DEEP | {"batch_size": 256, "lr": 0.0015},
-    "deep smooth 6": DEEP | sized(10, smooth=6),
-    "deep shift 1": DEEP | sized(shift=1),
+    "deep light": DEEP | LIGHT,
+    "deep sgd": DEEP | {"optimizer": "sgd", "momentum": 0.9, "lr": 0.05},
     "deep 60": DEEP | {"epochs": 60, "batch_size": 256},
-    "deep half 60": DEEP | HALF | {"epochs": 60, "batch_size": 256},
-    "deep half 15": DEEP | HALF | {"epochs": 15, "batch_size": 256},
-    "three": DEEP | {"hidden": (1024, 1024, 1024)},
-    "narrow": DEEP | {"hidden": (512, 512)},
-    "tower": DEEP | {"hidden": (1024, 512, 256)},
+    "best": SHORT | {"epochs": 60},
+    "short": SHORT,
+    "short plain": SHORT | {"augment": None},
+    "short no elastic": SHORT | sized(0, shift=1, rotate=8, scale=0.08, shear=0.08),
+    "short elastic alone": SHORT | sized(5, shift=0, rotate=0, scale=0, shear=0),
+    "short dropout": SHORT | {"dropout": (0.0, 0.2)},
+    "short lr 0.002": SHORT | {"lr": 0.002},
+    "short sgd": SHORT | {"optimizer": "sgd", "momentum": 0.9, "lr": 0.1},
+    "short three": SHORT | {"hidden": (1024, 1024, 1024)},
+    "short narrow": SHORT | {"hidden": (512, 512)},
 }
 
 

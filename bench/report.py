@@ -116,10 +116,10 @@ def ratio(ours: Results | None, theirs: Results | None, cell: str = "") -> str:
     return f"{value:.2f} ({low / most:.2f} to {high / least:.2f}){verdict(value, cell)}"
 
 
-def verdict(value: float, cell: str) -> str:
+def verdict(value: float, cell: str, scale: float = 1.0) -> str:
     """Format whether a number meets its target, " ≤ 0.75" or " > 0.75"; "" where there is none."""
     limits = [limit for pattern, limit in RULES["targets"].items() if fnmatch.fnmatchcase(cell, pattern)]
-    return f" {'≤' if value <= limits[0] else '>'} {limits[0]:.2f}" if limits else ""
+    return f" {'≤' if value <= limits[0] else '>'} {limits[0] * scale:.2f}" if limits else ""
 
 
 def grid(results: Results) -> tuple[Rows, list[str], list[str]]:
@@ -139,8 +139,9 @@ def table(results: Results) -> str:
         line = [name]
         for column in columns:
             row, units = rows.get((name, column)), {*UNITS} & {column.split()[0], title.split()[0]}
-            said = spread(row, UNITS[units.pop()] if units else 1.0)
-            line.append(said + (verdict(row["median"], f"{title}, {column}: {name}") if row else ""))
+            scale = UNITS[units.pop()] if units else 1.0
+            judged = verdict(row["median"], f"{title}, {column}: {name}", scale) if row else ""
+            line.append(spread(row, scale) + judged)
         lines.append(line)
     failed = [[f"{name}: {error[:80]}", *["-"] * len(columns)] for name, error in results["errors"].items()]
     return markdown([title, *columns], lines + failed)
@@ -289,24 +290,23 @@ def searched(results: Results) -> str:
     """The candidates of the search, by their accuracy on the validation rows."""
     lines = []
     for key, found in results["found"].items():
-        settings = found["settings"]
-        given = "-".join(map(str, (784, *settings["hidden"], 10)))
+        given, rest = found["settings"], {"lr": "lr {:g}", "dropout": "dropout {1:g}"}
         how = [
-            f"{name} {settings[name]}"
-            for name in ("optimizer", "batch_size", "lr", "dropout")
-            if name in settings
+            "-".join(map(str, (784, *given["hidden"], 10))),
+            given["optimizer"],
+            f"batches of {given['batch_size']}",
         ]
-        sizes = settings["augment"] or "none"
-        if isinstance(sizes, dict):
-            sizes = " ".join(f"{name}={size:g}" for name, size in sizes.items())
-        average = max(found[name] for name in found if name.startswith("average"))
+        for name in rest.keys() & given.keys():
+            values = given[name] if isinstance(given[name], list) else [given[name]]
+            how.append(rest[name].format(*values))
+        sizes = " ".join(f"{name}={size:g}" for name, size in (given["augment"] or {}).items())
+        means = ", ".join(f"{found[name]:.2%}" for name in found if name.startswith("average"))
         curve, minutes = found["curve"], found["cpu seconds"] / 60
-        figures = [f"{curve[-1]:.2%}", f"{found['loss'][-1]:.4f}", f"{average:.2%}", f"{minutes:.1f}"]
-        lines.append([key, f"{given}, {', '.join(how)}", sizes.replace(",", " "), f"{len(curve)}", *figures])
-    header = ["candidate", "network, how", "distortions", "epochs", "validation accuracy", "loss"]
-    return markdown(
-        [*header, "best mean of weights", "CPU minutes"], sorted(lines, key=lambda line: line[4])[::-1]
-    )
+        figures = [f"{curve[-1]:.2%}", f"{found['loss'][-1]:.4f}", means, f"{minutes:.1f}"]
+        lines.append([key.partition(",")[0], ", ".join(how), sizes, f"{len(curve)}", *figures])
+    header = ["candidate", "network", "distortions", "epochs", "validation accuracy", "loss"]
+    last = ["means of 3, 5, 10 epochs' weights", "minutes of CPU time"]
+    return markdown([*header, *last], sorted(lines, key=lambda line: line[4], reverse=True))
 
 
 SPEEDS = [f"speed-{network}" for network in NETWORKS]
@@ -316,7 +316,7 @@ PARTS: dict[str, tuple[Callable[..., str], list[str]]] = {
     "speed": (both, SPEEDS),
     "speed-short": (speed_short, SPEEDS[:1]),
     "time_to_accuracy": (both, ["time_to_accuracy"]),
-    "prediction": (both, ["prediction"]),
+    "prediction": (both, ["prediction", "prediction-tables"]),
     "scaling": (both, ["scaling-rows", "scaling-width", "scaling-depth"]),
     "startup": (both, ["startup"]),
     "accuracy": (accuracy, ["accuracy-mnist"]),

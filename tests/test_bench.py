@@ -29,7 +29,7 @@ ONE = "--rounds 1 --seconds 0.01"
 SPEED = f"speed {ONE} --network 784-128-10 --batch 128 --rows 128 --contestant 'xpnet numpy'"
 SCALING = f"scaling {ONE} --memory {2**24} --width 784-128-128-10 --depth 784-512-10 --rows 128 30000"
 TIME = "time_to_accuracy --contestant 'xpnet.train numpy' --rounds 2 --target 0.9"
-PREDICTION = f"prediction --contestant 'xpnet numpy' {ONE}"
+PREDICTION = f"prediction --contestant 'xpnet numpy' {ONE} --table 50 70"
 STARTUP = "startup --contestant 'import xpnet' 'first step, xpnet.train numpy' --rounds 1"
 
 
@@ -132,7 +132,7 @@ def test_estimators_are_timed(part: str, of_bench: Any, monkeypatch: pytest.Monk
     estimators = of_bench("estimators")
     monkeypatch.setitem(estimators.ROWS, part, 400)
     monkeypatch.setattr(xpnet, "MLPClassifier", lambda backend, **rest: theirs(**rest), raising=False)
-    for name in estimators.NAMES:
+    for name in [name for name in estimators.NAMES if (name, part) != ("jax by hand", "24 fits")]:
         found = estimators.timed(name, 0, part, 1)["seconds"]
         assert [*found] == (["search"] if part == "24 fits" else ["first fit", "second fit", "predict"])
         assert all(figure > 0 for figures in found.values() for figure in figures)
@@ -152,7 +152,7 @@ def test_two_checkouts_are_measured_by_turns_each_with_its_own_adapter(tmp_path:
 
 def test_what_cannot_be_measured_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "sklearn.py").write_text("raise ImportError('no such thing')\n")
-    done = bench(tmp_path, "prediction --contestant scikit-learn --rows 1", path=tmp_path)
+    done = bench(tmp_path, "prediction --part rows --contestant scikit-learn --rows 1", path=tmp_path)
     assert "| scikit-learn: ImportError: no such thing |" in done.stdout
     asked = {f"--against {tmp_path}": "holds no xpnet", "--rows 100": "batch 128 needs more --rows than 100"}
     for wrong, said in asked.items():

@@ -184,7 +184,7 @@ def test_every_option_exists() -> None:
 
 def test_every_keyword_and_public_name_exists() -> None:
     functions: list[Any] = [xpnet.train, xpnet.Settings, xpnet.MLP, xpnet.MLP.to, xpnet.get_backend]
-    functions += [xpnet.load, np.unique]
+    functions += [xpnet.load, xpnet.report, np.unique]
     functions += [xpnet.MLPClassifier, Distortion]
     known = {name for function in functions for name in inspect.signature(function).parameters}
     code = "\n".join(CODE)

@@ -34,6 +34,9 @@ def test_a_refilled_array_holds_only_the_new_numbers(
         array = backend.refill(array, host)
         host[...] = 201
         np.testing.assert_array_equal(backend.to_numpy(array), kept)
+        array, host = backend.exchange(array, kept.copy())
+        host[...] = 201
+        np.testing.assert_array_equal(backend.to_numpy(array), kept)
     array = array + backend.asarray(np.ones(1, dtype))
     assert (host == 201).all()
 

@@ -444,6 +444,8 @@ def test_every_part_of_a_run_lies_where_the_first_lay_and_has_batches_of_its_siz
     shapes: list[int] = []
 
     class Watched(NumPyBackend):
+        exchange = Backend.exchange  # as on a device
+
         def scan(self, step: Step, state: State, batches: np.ndarray, data: State) -> State:
             found.append(dict(data))
             return super().scan(step, state, batches, data)
@@ -467,6 +469,8 @@ def test_where_no_array_can_be_refilled_only_two_are_on_the_device() -> None:
     alive: list[int] = []
 
     class Replacing(NumPyBackend):
+        exchange = Backend.exchange
+
         def asarray(self, x: np.ndarray) -> np.ndarray:
             array: np.ndarray = super().asarray(x)
             if array.ndim == 2 and array.dtype == np.uint8:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from xpnet.backends.array_api_strict import StrictBackend
-from xpnet.backends.base import Array, State, Step
+from xpnet.backends.base import Array, Backend, State, Step
 from xpnet.backends.numpy import NumPyBackend
 
 ARRAY = type(strict.asarray(0.0))
@@ -18,6 +18,8 @@ CPU = strict.Device("CPU_DEVICE")
 
 class ReadOnlyNumPy(NumPyBackend):
     """NumPy with read-only data and batches: a step that writes to them raises."""
+
+    exchange = Backend.exchange
 
     def refill(self, array: Array, x: np.ndarray) -> Array:
         return self.from_numpy(x)

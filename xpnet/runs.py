@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from xpnet.data import Dataset, Form, load_data
 from xpnet.errors import XpnetError
 from xpnet.files import read_json
 from xpnet.schema import WHOLE, check
-from xpnet.training import Checkpoint
+from xpnet.training import Checkpoint, Settings
 from xpnet.training.checkpoint import DIVERGED
 from xpnet.training.settings import lower_rate
 
@@ -29,6 +30,9 @@ FIELDS = {
 
 EARLIER = dict.fromkeys(("test", "label", "one_hot", "drop", "size", "memory"))
 """What runs of earlier versions may not have noted."""
+
+USUAL = ("epochs", "batch_size", "lr", "optimizer", "seed")
+"""Settings that the command of a run always names, because their defaults depend on its data."""
 
 
 def read(options: Mapping[str, Any], targets: str) -> Dataset:
@@ -70,6 +74,38 @@ def by_number(
     if not isinstance(weights, dict) or known is not None:
         return weights
     return {int(name) if name.isdecimal() else name: weight for name, weight in weights.items()}
+
+
+def command(config: Mapping[str, Any]) -> str:
+    """The command that makes a run anew."""
+    said = {"data": None if config["data"] == "mnist" else config["data"], "hidden": config["sizes"][1:-1]}
+    said |= {name: config[name] for name in ("test", "label", "one_hot", "drop", "memory")}
+    said |= {name: config.get(name) for name in ("threads", "class_weight")}
+    said |= {"size": "x".join(map(str, config["size"] or ()))}
+    usual = {"activation": "relu", "loss": "cross-entropy", "dtype": "float32", "backend": "numpy"}
+    usual |= {"device": "cpu", "precision": "float32", "execution": "auto"}
+    said |= {name: config[name] for name, value in usual.items() if config[name] != value}
+    said |= {name: config[name] for name in named(config)}
+    parts = ["xpnet", "train"]
+    for name, value in said.items():
+        if value not in (None, "", []) and value is not False:
+            parts += ["--" + name.replace("_", "-"), *([] if value is True else [typed(value)])]
+    if config["standardize"] != (config["feature_names"] is not None):
+        parts.append("--standardize" if config["standardize"] else "--no-standardize")
+    return shlex.join(parts)
+
+
+def named(config: Mapping[str, Any]) -> list[str]:
+    """The settings of a run that are worth a word: the usual ones, and those that are not the default."""
+    default = vars(Settings(optimizer=config["optimizer"])) | {"dropout": []}
+    return [f.name for f in fields(Settings) if f.name in USUAL or config[f.name] != default[f.name]]
+
+
+def typed(value: Any) -> str:
+    """A setting as one would type it."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={part}" for name, part in value.items())
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def resume_command(folder: Path) -> str:

@@ -21,7 +21,7 @@ class StrictBackend(NumPyBackend):
     install = "pip install array-api-strict"
     namespace = Backend.namespace
     adding = Backend.adding
-    refill = Backend.refill  # its arrays take nothing from NumPy's unasked
+    refill, exchange = Backend.refill, Backend.exchange  # its arrays take nothing from NumPy's unasked
 
     def __init__(self, kind: str, index: int = 0, **options: Any) -> None:
         super().__init__("cpu", 0, **options)

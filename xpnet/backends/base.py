@@ -353,6 +353,10 @@ class Backend:
         """
         return self.from_numpy(x)
 
+    def exchange(self, array: Array, x: np.ndarray) -> tuple[Array, np.ndarray]:
+        """Refill an array that nobody else uses. Also returns a host array to write to next, of its form."""
+        return self.refill(array, x), x
+
     def to_numpy(self, array: Array) -> np.ndarray:
         """Copy an array to the host, after waiting for the device. PyTorch on a CPU shares memory instead."""
         return np.array(self.exported(array))

@@ -51,13 +51,7 @@ class JAXBackend(Backend):
 
     def namespace(self) -> Any:
         """``jax.numpy``, whose products round their factors to bfloat16 if that is asked for."""
-        jnp = self.module.numpy
-
-        def take(x: Array, indices: Array, /, *, axis: int | None = None) -> Array:
-            # the standard leaves open what lies outside, for which JAX would provide by NaN
-            return jnp.take(x, indices, axis, mode="clip")
-
-        return Patched(_rounding(jnp) if self.precision == "bf16" else jnp, take)
+        return _rounding(self.module.numpy) if self.precision == "bf16" else self.module.numpy
 
     def precisions(self) -> tuple[str, ...]:
         """TF32 needs an NVIDIA GPU; bfloat16 is computed everywhere."""

@@ -166,9 +166,8 @@ def sample(xp: Namespace, images: Array, shape: tuple[int, ...], y: Array, x: Ar
     """
     (m, size), (h, w, *colours), dtype = images.shape, shape, y.dtype
     k = colours[0] if colours else 1
+    top, left = xp.astype(xp.clip(y, 0.0, h - 2.0), xp.int32), xp.astype(xp.clip(x, 0.0, w - 2.0), xp.int32)
     y, x = xp.clip(y, 0.0, h - 1.0), xp.clip(x, 0.0, w - 1.0)
-    top = xp.minimum(xp.astype(y, xp.int32), h - 2)
-    left = xp.minimum(xp.astype(x, xp.int32), w - 2)
     y -= xp.astype(top, dtype)
     x -= xp.astype(left, dtype)
     top *= w

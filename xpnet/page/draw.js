@@ -1,5 +1,4 @@
 // Elements, arrays and pictures.
-
 const $ = (id) => document.getElementById(id);
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -15,14 +14,15 @@ function shape(name, attributes, ...children) { // an element of SVG
   element.append(...children);
   return element;
 }
+const labelled = (element, text) => { element.setAttribute("aria-label", text); return element; };
 const button = (press, attributes, ...children) => make("button", { type: "button", onclick: press, ...attributes }, ...children);
 const digits = (x, n = 3) => (x === null || !Number.isFinite(x) ? "–" : x !== 0 && (Math.abs(x) < 1e-3 || Math.abs(x) >= 1e6) ? x.toExponential(1) : Number(x.toPrecision(n)).toLocaleString("en", { maximumFractionDigits: 6 }));
-const percent = (x, n = 1) => `${(100 * x).toFixed(n)} %`;
+const percent = (x, n = 1) => (x === null || !Number.isFinite(x) ? "–" : `${(100 * x).toFixed(n)} %`);
 const largest = (v) => v.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
 const order = (n, score) => [...Array(n).keys()].map((i) => [score(i), i]).sort((a, b) => b[0] - a[0]).map((pair) => pair[1]);
 
 async function unpacked(text, places) { // the arrays of the page, as matrices
-  const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const bytes = Uint8Array.fromBase64?.(text) ?? Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
   const buffer = await new Response(stream).arrayBuffer();
   const types = { float32: Float32Array, float64: Float64Array, int16: Int16Array, int32: Int32Array, uint8: Uint8Array };
@@ -31,7 +31,6 @@ async function unpacked(text, places) { // the arrays of the page, as matrices
     return [name, matrix(rows, columns, new types[type](buffer, at, rows * columns))];
   }));
 }
-
 function picture(v, [h, w, depth], canvas = make("canvas", { role: "img" })) { // v: 0 … 1
   canvas.width = w; canvas.height = h;
   const image = new ImageData(w, h);
@@ -42,7 +41,6 @@ function picture(v, [h, w, depth], canvas = make("canvas", { role: "img" })) { /
   canvas.getContext("2d").putImageData(image, 0, 0);
   return canvas;
 }
-
 const BLUE = [58, 104, 224], AMBER = [214, 112, 28]; // positive, negative
 function heat(v, h, w, most = largest(v) || 1, canvas = make("canvas", { role: "img" }), depth = 1) { // paper where v is 0
   canvas.width = w; canvas.height = h;

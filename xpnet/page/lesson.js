@@ -1,8 +1,5 @@
 // The lesson: the first step of the run, played one equation at a time, from its own rows and weights.
-
-const NAMES = { relu: "relu", tanh: "tanh", sigmoid: "sigmoid", identity: "identity" };
-const ENDS = { "cross-entropy": "softmax", "binary-cross-entropy": "sigmoid", "squared-error": "", poisson: "exp" };
-const Y = kind === "classes" ? "Y" : "T";
+const ENDS = { "cross-entropy": "softmax", "binary-cross-entropy": "sigmoid", "squared-error": "", poisson: "exp" }, Y = kind === "classes" ? "Y" : "T";
 
 function tiles(A, pictures) { // a matrix as an image: rows or columns that are pictures become tiles
   if (!pictures) return { v: A.v, h: A.m, w: A.n, of: (x, y) => [y, x] };
@@ -13,16 +10,18 @@ function tiles(A, pictures) { // a matrix as an image: rows or columns that are 
   for (let y = 0; y < H; y++) for (let x = 0; x < W; x++) { const at = of(x, y); if (at) v[y * W + x] = A.v[at[0] * A.n + at[1]]; }
   return { v, h: H, w: W, of };
 }
-function plate(name, A, pictures, pick) { // a matrix with its name, its shape and its range; the pointer reads its numbers
+function plate(name, A, pictures, pick, at = 0) { // a matrix with its name, its shape and its range; the pointer reads its numbers
   const { v, h, w, of } = tiles(A, pictures), canvas = labelled(heat(v.map((x) => (Number.isNaN(x) ? 0 : x)), h, w), `${name}, ${A.m} by ${A.n}`);
   const low = A.v.reduce((a, b) => Math.min(a, b)), high = A.v.reduce((a, b) => Math.max(a, b)), range = `${digits(low)} … ${digits(high)}`;
-  const note = make("small", {}, range), frame = make("div", { class: `plate ${pictures ? "tiled" : h > 3 * w ? "tall" : h < 4 ? "flat" : ""}` }, canvas);
+  const note = make("small", {}, range), frame = make("div", { class: `plate ${h > 3 * w ? "tall" : h < 4 ? "flat" : "wide-plate"} ${pick && !pictures ? "rows" : ""}` }, canvas);
+  const under = (event) => { const box = canvas.getBoundingClientRect(); return of(Math.floor((event.clientX - box.left) / box.width * w), Math.floor((event.clientY - box.top) / box.height * h)); };
+  frame.style.setProperty("--at", at / A.m);
   canvas.addEventListener("pointermove", (event) => {
-    const box = canvas.getBoundingClientRect(), at = of(Math.floor((event.clientX - box.left) / box.width * w), Math.floor((event.clientY - box.top) / box.height * h));
+    const at = under(event);
     note.textContent = at ? `${name}[${at.join(", ")}] = ${digits(A.v[at[0] * A.n + at[1]])}` : range;
   });
   canvas.addEventListener("pointerleave", () => { note.textContent = range; });
-  if (pick) canvas.addEventListener("click", (event) => { const box = canvas.getBoundingClientRect(), at = of(Math.floor((event.clientX - box.left) / box.width * w), Math.floor((event.clientY - box.top) / box.height * h)); if (at) pick(at[0]); });
+  if (pick) canvas.addEventListener("click", (event) => { const at = under(event); if (at) pick(at[0]); });
   return make("figure", {}, frame, make("figcaption", {}, make("b", {}, name), ` (${A.m === 1 ? `${A.n},` : `${A.m}, ${A.n}`})`, note));
 }
 
@@ -36,18 +35,18 @@ function stages(P, X, T, shares, pick) { // every equation of a step, with its n
   const add = (symbol, M, equation, words, parts) => found.push({ symbol, M, equation, words, parts });
   add("X", X, "X", `A batch goes in: ${X.m} rows of ${X.n} numbers${image ? ", each row a picture" : ""}. It is the first batch of this run${facts.lesson.rows > X.m ? ` (${X.m} of its ${facts.lesson.rows} rows)` : ""}. Click a row to follow it.`, [["X", X, rows]]);
   for (let l = 1; l <= depth; l++) {
-    add(`Z${l}`, Z[l], `Z${l} = ${name(l - 1)} W${l} + b${l}`, l === 1 ? "Each column of W1 is laid over each row of X: numbers that meet are multiplied, and the products are added up. The bias b1 is added to the sum." : `The next layer weighs what came out of layer ${l - 1}, in the same way.`, [[name(l - 1), A[l - 1], l === 1 ? rows : ""], [`W${l}`, P[`W${l}`], columns(l)], [`b${l}`, P[`b${l}`]], "=", [`Z${l}`, Z[l]]]);
-    const f = l < depth ? NAMES[facts.activations[l - 1]] : ENDS[facts.loss], on = A[l].v.filter((x) => x > 0).length / A[l].v.length;
+    add(`Z${l}`, Z[l], `Z${l} = ${name(l - 1)} W${l} + b${l}`, l === 1 ? "Each column of W1 is laid over each row of X: numbers that meet are multiplied, and the products are added up. The bias b1 is added to the sum." : `The next layer weighs what came out of layer ${l - 1}, in the same way.`, [[name(l - 1), A[l - 1], l === 1 ? rows : ""], [`W${l}`, P[`W${l}`], columns(l)], "+", [`b${l}`, P[`b${l}`]], "=", [`Z${l}`, Z[l]]]);
+    const f = l < depth ? facts.activations[l - 1] : ENDS[facts.loss], on = A[l].v.filter((x) => x > 0).length / A[l].v.length;
     const said = { relu: `relu keeps what is above 0 and lets nothing else pass: ${percent(on, 0)} of the numbers are left.`, softmax: `exp makes the scores positive, and each row is divided by its sum: ${sizes[depth]} probabilities.${own}`, "": `The output is Z${l} itself.${own}` }[f] ?? `${f} is applied to every number.${l === depth ? own : ""}`;
     add(`A${l}`, A[l], f ? `A${l} = ${f}(Z${l})` : `A${l} = Z${l}`, said, [[`Z${l}`, Z[l]], "→", [`A${l}`, A[l]]]);
   }
   const shown = kind === "classes" ? `loss = −(1/m) Σ log A${depth}[i, yᵢ]` : { "binary-cross-entropy": `loss = −(1/m) Σ (T log A + (1 − T) log(1 − A))`, "squared-error": "loss = (1/m) Σ (A − T)² / 2", poisson: "loss = (1/m) Σ (A − T + T log(T / A))" }[facts.loss];
-  add("loss", matrix(1, 1, [before]), shown, `How wrong is that? The loss of this batch is ${digits(before, 4)}.${kind === "classes" ? ` Guessing would give ln ${sizes[depth]} = ${digits(Math.log(sizes[depth]))}.` : ""}`, [[`A${depth}`, A[depth]], [Y, T], "→", ["loss", matrix(1, 1, [before])]]);
+  add("loss", matrix(1, 1, [before]), shown, `How wrong is that? The loss of this batch is ${digits(before, 4)}.${kind === "classes" ? ` Guessing would give ln ${sizes[depth]} = ${digits(Math.log(sizes[depth]))}.` : ""}`, [[`A${depth}`, A[depth]], [Y, T], "→", digits(before, 4)]);
   add(`dZ${depth}`, dZ[depth], `dZ${depth} = (A${depth} − ${Y}) / m`, `Now backward. What was said, minus what is true: negative (amber) where more should have been said, positive (blue) where less.`, [[`A${depth}`, A[depth]], "−", [Y, T], "=", [`dZ${depth}`, dZ[depth]]]);
   for (let l = depth; l >= 1; l--) {
     add(`dW${l}`, dP[`W${l}`], `dW${l} = ${name(l - 1)}ᵀ dZ${l},  db${l} = Σ rows of dZ${l}`, `A weight is to blame where its input and the error of its unit meet, summed over the batch.${l === 1 && image ? " Each tile is the gradient of one stencil: the pictures that should have counted more or less." : ""}`, [[name(l - 1), A[l - 1], l === 1 ? rows : ""], [`dZ${l}`, dZ[l]], "→", [`dW${l}`, dP[`W${l}`], columns(l)], [`db${l}`, dP[`b${l}`]]]);
     if (l === 1) break;
-    const f = NAMES[facts.activations[l - 2]];
+    const f = facts.activations[l - 2];
     add(`dA${l - 1}`, dA[l - 1], `dA${l - 1} = dZ${l} W${l}ᵀ`, `The error goes back through the weights that it came by, so every unit of layer ${l - 1} learns its part in it.`, [[`dZ${l}`, dZ[l]], [`W${l}`, P[`W${l}`]], "→", [`dA${l - 1}`, dA[l - 1]]]);
     add(`dZ${l - 1}`, dZ[l - 1], `dZ${l - 1} = dA${l - 1} ∘ ${f}′(Z${l - 1})`, f === "relu" ? "Where relu let nothing pass, nothing comes back." : `Each number is multiplied by the slope of ${f} at its place.`, [[`dA${l - 1}`, dA[l - 1]], [`Z${l - 1}`, Z[l - 1]], "→", [`dZ${l - 1}`, dZ[l - 1]]]);
   }
@@ -70,7 +69,7 @@ function lesson() {
     const node = ({ symbol, M }, k) => button(() => { stop(); go(k); }, { class: k > at ? "ahead" : "", "aria-current": k === at ? "step" : null }, k > at || symbol === "loss" ? make("i", { class: "blank" }, symbol === "loss" && k <= at ? digits(M.v[0]) : "") : (({ v, h, w }) => heat(v.map((x) => x || 0), h, w))(tiles(M, symbol === "X" && image ? "rows" : /W1|update/.test(symbol) && image ? "columns" : "")), make("b", {}, symbol));
     const line = (name, from, to) => { const row = make("div", { class: name }, steps.slice(from, to).map((step, k) => node(step, k + from))); row.style.setProperty("--n", row.children.length); return row; };
     $("chain").replaceChildren(line("forward", 0, turn), line("backward", turn));
-    $("stage").replaceChildren(make("h3", {}, equation.split(/(ᵀ)/).map((part) => (part === "ᵀ" ? make("sup", {}, "T") : part))), make("p", {}, words), make("div", { class: "equation" }, parts.map((part) => (typeof part === "string" ? make("span", { class: "sign" }, part) : plate(...part.concat(part.length < 3 ? [""] : []), part[1].m === X.m && part[2] !== "columns" ? chosen : null)))));
+    $("stage").replaceChildren(make("h3", {}, equation.split(/(ᵀ)/).map((part) => (part === "ᵀ" ? make("sup", {}, "T") : part))), make("p", {}, words), make("div", { class: "equation" }, parts.map((part) => (typeof part === "string" ? make("span", { class: "sign" }, part) : plate(...part.concat(part.length < 3 ? [""] : []), part[1].m === X.m && part[2] !== "columns" ? chosen : null, pick)))));
     $("back").disabled = at === 0; $("next").disabled = at === steps.length - 1;
   }
   function stop() { clearInterval(timer); timer = null; $("play").textContent = "Play"; }
@@ -80,8 +79,7 @@ function lesson() {
     $("play").textContent = "Pause";
     timer = setInterval(() => { go(at + 1); if (at === steps.length - 1) stop(); }, 3500);
   });
-  $("back").addEventListener("click", () => { stop(); go(at - 1); });
-  $("next").addEventListener("click", () => { stop(); go(at + 1); });
+  for (const [id, step] of [["back", -1], ["next", 1]]) $(id).addEventListener("click", () => { stop(); go(at + step); });
   $("when").parentElement.hidden = !start;
   $("when").addEventListener("change", again);
   again();

@@ -1,22 +1,16 @@
 // The page: result, curves, confusion, first layer, mistakes. Names of a run only ever become text.
-
 const facts = JSON.parse($("facts").textContent);
 const { kind, classes, image, features, sizes } = facts, depth = sizes.length - 1;
-let D = {}, P = {}, start = null; // arrays; the parameters at the end and at the start of the run
-
+let D = {}, P = {}, start = null, ranked = null; // arrays; the parameters at the end and at the start of the run; columns
 const scaled = (X) => (X.v instanceof Uint8Array ? standard(mapped(X, (x) => x / 255)) : X); // as rows enter the network
-const standard = (X) => { const a = D["inputs.mean"], s = D["inputs.std"]; return a ? mapped(X, (x, k) => (x - a.v[k % X.n]) / s.v[k % X.n]) : X; };
-const original = (X) => { // in the units of the rows; pixels from 0 to 1
-  if (X.v instanceof Uint8Array) return mapped(X, (x) => x / 255);
-  const a = D["inputs.mean"], s = D["inputs.std"];
-  return a ? mapped(X, (x, k) => x * s.v[k % X.n] + a.v[k % X.n]) : X;
-};
+const byColumn = (X, f, [a, s] = [D["inputs.mean"], D["inputs.std"]]) => (a ? mapped(X, (x, k) => f(x, a.v[k % X.n], s.v[k % X.n])) : X);
+const standard = (X) => byColumn(X, (x, a, s) => (x - a) / s);
+const original = (X) => byColumn(scaled(X), (x, a, s) => x * s + a); // in the units of the rows; pixels from 0 to 1
 const one = (X, i) => matrix(1, X.n, row(X, i));
 const pixels = (X, i) => original(one(X, i)).v.map((x) => (x - facts.low) / (facts.high - facts.low || 1));
 const pool = (i) => ({ a: row(D["pool.A"], i), t: row(D["pool.T"], kind === "classes" ? 0 : i), said: best(row(D["pool.A"], i)), number: D["pool.row"].v[i] });
 const best = (a) => a.reduce((most, x, j) => (x > a[most] ? j : most), 0);
-const truth = (i) => D["pool.T"].v[i];
-const metric = (name, x) => (name === "accuracy" ? percent(x, 2) : digits(x, 4));
+const truth = (i) => D["pool.T"].v[i], metric = (name, x) => (name === "accuracy" ? percent(x, 2) : digits(x, 4));
 const section = (id) => { $(id).hidden = false; $("sections").append(make("a", { href: `#${id}` }, $(id).querySelector("h2").textContent)); };
 
 function answer(i) { // what the network made of a test row
@@ -26,11 +20,9 @@ function answer(i) { // what the network made of a test row
   return kind === "labels" ? `${name}${t[j] ? "true" : "not true"}, given ${percent(a[j])}` : `${name}true ${digits(t[j])}, predicted ${digits(a[j])}`;
 }
 function card(i, more = "") { // a test row as a picture, or as its most important numbers
-  const text = answer(i), title = `test row ${pool(i).number.toLocaleString("en")}`;
-  const caption = [make("span", {}, text), more && make("small", {}, more)];
+  const title = `test row ${pool(i).number.toLocaleString("en")}`, caption = [make("span", {}, answer(i)), more && make("small", {}, more)];
   if (image) {
-    const drawn = picture(pixels(D["pool.X"], i), image);
-    drawn.setAttribute("aria-label", title);
+    const drawn = labelled(picture(pixels(D["pool.X"], i), image), title);
     if (!facts.whole) return make("figure", { class: "card", title }, drawn, make("figcaption", {}, caption));
     return button(() => show(i), { class: "card", title: `${title}: show it on the board` }, drawn, caption);
   }
@@ -40,11 +32,9 @@ function card(i, more = "") { // a test row as a picture, or as its most importa
 }
 const nameOf = (k) => (features ? features[k] : `column ${k}`);
 const norms = () => Float64Array.from({ length: sizes[0] }, (_, k) => Math.hypot(...row(D.W1, k)));
-let ranked = null;
-const important = () => (ranked ??= (() => { const n = norms(); return order(n.length, (k) => n[k]); })());
+const important = () => { const n = ranked ? [] : norms(); return (ranked ??= order(n.length, (k) => n[k])); };
 const cards = (rows, more) => make("div", { class: image ? "cards" : "cards wide" }, rows.map((i) => card(i, more && more(i))));
-const pairs = (list, entries) => list.append(...entries.map(([name, value]) => make("div", {}, make("dt", {}, String(name).replaceAll("_", " ")), make("dd", { class: String(value).length < 16 ? "short" : "" }, value))));
-
+const pairs = (list, entries) => list.append(...entries.map(([name, value]) => make("div", {}, make("dt", {}, String(name).replaceAll("_", " ")), make("dd", { class: String(value).length < 16 ? "short" : "" }, String(value).replaceAll(",", ", ")))));
 function opening() {
   const { result, rows } = facts, things = image ? "pictures" : "rows";
   $("name").textContent = `xpnet · ${facts.title}`;
@@ -57,23 +47,20 @@ function opening() {
 
 function chart(title, names, format) { // lines by epoch; the pointer and the arrow keys choose one
   const w = 400, h = 220, left = 60, bottom = 26, values = names.map((name) => facts.epochs.map((epoch) => epoch[facts.columns.indexOf(name)]));
-  const n = facts.epochs.length, all = values.flat().filter(Number.isFinite), low = Math.min(...all), high = Math.max(...all), span = high - low || Math.abs(high) || 1;
+  const n = facts.epochs.length, all = values.flat().filter(Number.isFinite), low = all.length ? Math.min(...all) : 0, high = all.length ? Math.max(...all) : 1, span = high - low || Math.abs(high) || 1;
   const x = (i) => left + (n > 1 ? (i / (n - 1)) * (w - left - 12) : (w - left) / 2), y = (v) => 12 + (1 - (v - low) / span) * (h - bottom - 24);
   const svg = shape("svg", { viewBox: `0 0 ${w} ${h}`, role: "slider", tabindex: 0, "aria-label": `${title} by epoch`, "aria-valuemin": 1, "aria-valuemax": n });
-  for (const share of [0, 0.5, 1]) {
-    const v = low + share * span;
+  for (const v of [low, low + span / 2, low + span])
     svg.append(shape("line", { x1: left, x2: w - 12, y1: y(v), y2: y(v), class: "grid" }), shape("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, format(v)));
-  }
   for (const i of new Set([0, n - 1])) svg.append(shape("text", { x: x(i), y: h - 6, "text-anchor": "middle" }, String(facts.epochs[i][0])));
-  const line = shape("line", { class: "cursor", y1: 6, y2: h - bottom }), dots = names.map((name, k) => shape("circle", { r: 4, class: `dot line${k}` }));
-  values.forEach((v, k) => svg.append(shape("polyline", { class: `line${k}`, points: v.map((value, i) => `${x(i).toFixed(1)},${y(value).toFixed(1)}`).join(" ") })));
+  const readout = make("p", { class: "readout" }), line = shape("line", { class: "cursor", y1: 6, y2: h - bottom }), dots = names.map((name, k) => shape("circle", { r: 4, class: `dot line${k}` }));
+  values.forEach((v, k) => svg.append(shape("polyline", { class: `line${k}`, points: v.map((value, i) => (Number.isFinite(value) ? `${x(i).toFixed(1)},${y(value).toFixed(1)}` : "")).join(" ") })));
   svg.append(line, ...dots);
-  const readout = make("p", { class: "readout" });
   let at = n - 1;
   function choose(i) {
     at = Math.max(0, Math.min(n - 1, i));
     line.setAttribute("x1", x(at)); line.setAttribute("x2", x(at));
-    dots.forEach((dot, k) => { dot.setAttribute("cx", x(at)); dot.setAttribute("cy", y(values[k][at])); });
+    dots.forEach((dot, k) => { dot.setAttribute("cx", x(at)); dot.setAttribute("cy", y(values[k][at] ?? low)); });
     const said = names.map((name, k) => make("span", { class: `key line${k}` }, `${name.replaceAll("_", " ")} ${format(values[k][at])}`));
     readout.replaceChildren(make("span", {}, `epoch ${facts.epochs[at][0]}`), ...said);
     svg.setAttribute("aria-valuenow", facts.epochs[at][0]); svg.setAttribute("aria-valuetext", readout.textContent);
@@ -108,7 +95,7 @@ function confusion() {
     return;
   }
   $("howto").textContent = "Every row is a true class, every column a predicted one. A click shows what is behind a number.";
-  const table = facts.totals.confusion, share = (i, j) => table[i][j] / sums[i], worst = () => Math.max(...table.flatMap((line, i) => line.map((_, j) => (i === j ? 0 : share(i, j))))) || 1, sums = table.map((line) => line.reduce((a, b) => a + b, 0) || 1), k = classes.length;
+  const table = facts.totals.confusion, sums = table.map((line) => line.reduce((a, b) => a + b, 0) || 1), k = classes.length;
   const cell = (i, j, ...text) => button(() => behind(i, j), { "data-cell": `${i},${j}`, "aria-label": `${classes[i]} predicted as ${classes[j]}: ${table[i][j]}` }, ...text);
   if (k > 20) {
     $("howto").textContent = "The largest confusions: the true class, and the one that was predicted.";
@@ -117,7 +104,8 @@ function confusion() {
     return;
   }
   const head = make("tr", {}, make("th", { scope: "col" }, make("small", {}, "true ╲ predicted")), classes.map((name) => make("th", { scope: "col", title: name }, make("span", {}, name))));
-  const most = worst(), lines = table.map((line, i) => make("tr", {}, make("th", { scope: "row", title: classes[i] }, classes[i]), line.map((count, j) => {
+  const share = (i, j) => table[i][j] / sums[i], most = Math.max(...table.flatMap((line, i) => line.map((_, j) => (i === j ? 1e-9 : share(i, j)))));
+  const lines = table.map((line, i) => make("tr", {}, make("th", { scope: "row", title: classes[i] }, classes[i]), line.map((count, j) => {
     const td = make("td", { class: i === j ? "right" : count ? "wrong" : "" }, count ? cell(i, j, count) : "·");
     td.style.setProperty("--share", i === j ? share(i, j) : 0.1 + 0.8 * share(i, j) / most);
     return td;
@@ -133,9 +121,8 @@ function scatter() { // predicted against true
     const at = [...Array(D["pool.T"].m).keys()].map((i) => [row(D["pool.T"], i)[j], row(D["pool.A"], i)[j], i]), all = at.flatMap(([t, a]) => [t, a]);
     const low = all.reduce((a, b) => Math.min(a, b)), span = all.reduce((a, b) => Math.max(a, b)) - low || 1, x = (v) => 52 + (v - low) / span * 296, y = (v) => 312 - (v - low) / span * 296;
     const svg = shape("svg", { viewBox: "0 0 360 352", role: "img", "aria-label": "predicted against true" }, shape("line", { x1: x(low), y1: y(low), x2: x(low + span), y2: y(low + span), class: "grid" }));
-    for (const share of [0, 0.5, 1]) { const v = low + share * span; svg.append(shape("text", { x: x(v), y: 332, "text-anchor": "middle" }, digits(v)), shape("text", { x: 46, y: y(v) + 4, "text-anchor": "end" }, digits(v))); }
-    for (const [t, a, i] of at) { const dot = shape("circle", { cx: x(t), cy: y(a), r: 3, class: "point" }, shape("title", {}, `test row ${pool(i).number}: ${digits(t)}, predicted ${digits(a)}`)); svg.append(dot); }
-    svg.append(shape("text", { x: 200, y: 350, "text-anchor": "middle" }, "true"), shape("text", { x: 52, y: 10 }, classes.length > 1 ? `predicted, output ${name}` : "predicted"));
+    for (const v of [low, low + span / 2, low + span]) svg.append(shape("text", { x: x(v), y: 332, "text-anchor": "middle" }, digits(v)), shape("text", { x: 46, y: y(v) + 4, "text-anchor": "end" }, digits(v)));
+    svg.append(...at.map(([t, a, i]) => shape("circle", { cx: x(t), cy: y(a), r: 3, class: "point" }, shape("title", {}, `test row ${pool(i).number}: ${digits(t)}, predicted ${digits(a)}`))), shape("text", { x: 200, y: 350, "text-anchor": "middle" }, "true"), shape("text", { x: 52, y: 10 }, classes.length > 1 ? `predicted, output ${name}` : "predicted"));
     $("confusion").append(make("figure", { class: "scatter" }, svg));
   });
 }
@@ -169,9 +156,6 @@ function units() {
   if (!image) $("views").before(make("h3", {}, "The columns with the largest weights"), weights(norms(), nameOf), make("h3", {}, "Its units"));
   view("W1");
 }
-const minus = (A, B) => mapped(A, (a, k) => a - B.v[k]);
-const labelled = (element, text) => { element.setAttribute("aria-label", text); return element; };
-
 function mistakes() {
   if (!D["pool.X"]) return;
   if (kind === "numbers") $("worst").querySelector("h2").textContent = "Its largest errors";
@@ -180,19 +164,18 @@ function mistakes() {
   $("count").textContent = kind === "numbers" ? "The rows whose prediction is furthest from the truth." : rows.length ? `${facts.mistakes.toLocaleString("en")} of ${facts.rows.toLocaleString("en")} are wrong. These are the ones of which it was most certain.` : "It made none.";
   $("mistakes").append(cards(rows));
 }
-
-function sheet() { // the first picture of a line is as it was
+function sheet() { // lines of pictures, of which the first is as it was
   if (!D.sheet || !image) return;
   section("sheet");
   $("distorted").style.setProperty("--across", facts.sheet);
   $("distorted").append(...[...Array(D.sheet.m).keys()].map((i) => labelled(picture(pixels(D.sheet, i), image), i % facts.sheet ? "distorted" : "as it was")));
 }
-
 async function main() {
   D = await unpacked($("arrays").textContent, facts.arrays);
   for (const name of Object.keys(D)) if (/^[Wb]\d+$/.test(name)) P[name] = D[name];
   if (facts.learned) start = Object.fromEntries(Object.keys(P).map((name) => [name, mapped(P[name], (w, k) => (name[0] === "b" ? 0 : w - D[`learned.${name}`].v[k] * facts.learned[name]))]));
-  opening(); board(); curves(); confusion(); units(); mistakes(); sheet(); lesson();
+  opening(); board(); curves(); confusion(); units(); mistakes(); sheet();
+  await new Promise((painted) => setTimeout(painted)); lesson();
   if (facts.command) { section("again"); $("command").textContent = facts.command; pairs($("environment"), facts.environment); }
   document.documentElement.dataset.ready = "yes";
 }

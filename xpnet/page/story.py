@@ -1,6 +1,5 @@
 """What the page of a run tells: facts, as JSON can hold them, and arrays."""
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from math import isqrt
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet import runs
 from xpnet.arrays import scale_of
 from xpnet.backends import get_backend
 from xpnet.data import Dataset
@@ -18,11 +18,9 @@ from xpnet.errors import XpnetError
 from xpnet.files import FilePath, read_json
 from xpnet.model import MLP, load
 from xpnet.nn.dense import dense
-from xpnet.nn.distortion import Distortion, distort
+from xpnet.nn.distortion import distort
 from xpnet.nn.losses import LOSSES
 from xpnet.nn.step import gather
-from xpnet.nn.typing import State
-from xpnet.runs import CHECKPOINT, EARLIER, FIELDS, SUMMARY, by_number, model_of, of_run, read
 from xpnet.schema import check
 from xpnet.training import Checkpoint, History, Settings, evaluate
 from xpnet.training.inputs import enter
@@ -32,22 +30,17 @@ MOST_PARAMETERS, MOST_UNITS = 2**21, 128
 """A page computes with networks of at most so many parameters. It shows so many units of the first layer."""
 
 MOST_NUMBERS, FEWEST_ROWS, SOME_ROWS = 2**20, 12, 10_000
-"""Numbers in the test rows of a page, unless `FEWEST_ROWS` need more; and rows that are searched for those
-that excite units most."""
+"""Numbers in the test rows of a page, or a few rows; and rows that are searched for exciting ones."""
 
-SHEET = (4, 7)
-"""Pictures on the sheet of distorted ones, and steps."""
-
-MISTAKES, PER_UNIT, PER_CLASS, MOST_EPOCHS, LESSON = 400, 4, 6, 1000, 64
-"""The most rows, of each sort, and epochs on a page."""
+MISTAKES, PER_UNIT, PER_CLASS, MOST_EPOCHS, LESSON, SHEET, STEPS = 400, 4, 6, 1000, 64, 4, 7
+"""The most rows, of each sort, and epochs on a page; and the steps of which distortions are shown."""
 
 MOST_OFF = 1.1
-"""Pixels that the mass of pictures that are centred by it, as MNIST's are, lies off the middle at most."""
+"""Pixels by which the mass of centred pictures, such as MNIST's, may be off the middle."""
 
 ENVIRONMENT = {"library_version": str, "threads": (None, int), "execution": dict, "xpnet": str}
 TOTALS = ("confusion", "true", "predicted", "both")
-USUAL = ("epochs", "batch_size", "lr", "optimizer", "seed")
-"""Settings that the command of a run always names, because their defaults depend on its data."""
+"""What a page takes from ``summary.json``, and from the totals of an evaluation."""
 
 
 @dataclass(frozen=True)
@@ -59,32 +52,24 @@ class Story:
 
 
 def of_folder(folder: FilePath) -> Story:
-    """Tell what is in the folder of a run.
-
-    Raises
-    ------
-    XpnetError
-        The run has not ended, or its files are missing or damaged.
-    """
+    """Tell what is in the folder of a run; see `xpnet.report` for the errors."""
     path = Path(folder)
     if not path.is_dir():
         raise XpnetError(f"{path}: give the folder of a run, which `xpnet train` made")
-    model = load(model_of(path), backend=get_backend("cpu", "numpy", alone=True))
-    standing, summary = Checkpoint(path / CHECKPOINT).load(), read_json(path / SUMMARY)
-    config: dict[str, Any] = (
-        EARLIER | {"class_weight": None, "threads": None} | standing.notes | standing.config
-    )
-    check(config, FIELDS | {"class_weight": (None, "balanced", dict)}, str(path / CHECKPOINT))
+    model = load(runs.model_of(path), backend=get_backend("cpu", "numpy", alone=True))
+    standing, summary = Checkpoint(path / runs.CHECKPOINT).load(), read_json(path / runs.SUMMARY)
+    config: dict[str, Any] = runs.EARLIER | standing.notes | standing.config
+    check(config, runs.FIELDS, str(path / runs.CHECKPOINT))
     story = _told(model, standing.history)
     facts = story.facts
-    facts |= {"title": path.resolve().name, "command": command(config, model)}
-    facts["settings"] += [[name, _text(config[name])] for name in _named(config)]
-    facts["environment"] = _environment(summary, config, str(path / SUMMARY))
+    facts |= {"title": path.resolve().name, "command": runs.command(config)}
+    facts["settings"] += [[name, runs.typed(config[name])] for name in runs.named(config)]
+    facts["environment"] = _environment(summary, config, str(path / runs.SUMMARY))
     facts["result"] = {name[5:]: summary[name] for name in summary if name.startswith("test_")}
     start = MLP(**model.description, seed=config["seed"], backend=model.backend).host_parameters()
     _tell_start(story, {name: start[name] for name in story.arrays if name[0] == "W"})
     try:
-        data = read(of_run(path), model.kind)
+        data = runs.read(runs.of_run(path), model.kind)
         _tell_rows(story, model, data.X_test, data.y_test, config["memory"])
         if facts["whole"]:
             _tell_lesson(story, model, data, config)
@@ -99,37 +84,6 @@ def of_model(model: MLP, X: Any, y: Any, history: History | None) -> Story:
     story, examples = _told(host, history or History()), enter(host, X, y)
     _tell_rows(story, host, examples.X, y, None)
     return story
-
-
-def command(config: Mapping[str, Any], model: MLP) -> str:
-    """The command that makes a run anew."""
-    said = {"data": None if config["data"] == "mnist" else config["data"], "hidden": config["sizes"][1:-1]}
-    said |= {name: config[name] for name in ("test", "label", "one_hot", "drop", "memory", "threads")}
-    said |= {"class_weight": config["class_weight"], "size": "x".join(map(str, config["size"] or ()))}
-    usual = {"activation": "relu", "loss": "cross-entropy", "dtype": "float32", "backend": "numpy"}
-    usual |= {"device": "cpu", "precision": "float32", "execution": "auto"}
-    said |= {name: config[name] for name, value in usual.items() if config[name] != value}
-    said |= {name: config[name] for name in _named(config)}
-    parts = ["xpnet", "train"]
-    for name, value in said.items():
-        if value not in (None, "", []) and value is not False:
-            parts += ["--" + name.replace("_", "-"), *([] if value is True else [_text(value)])]
-    if config["standardize"] != (model.feature_names is not None):
-        parts.append("--standardize" if config["standardize"] else "--no-standardize")
-    return shlex.join(parts)
-
-
-def _named(config: Mapping[str, Any]) -> list[str]:
-    """The settings of a run that are worth a word: the usual ones, and those that are not the default."""
-    default = vars(Settings(optimizer=config["optimizer"])) | {"dropout": []}
-    return [f.name for f in fields(Settings) if f.name in USUAL or config[f.name] != default[f.name]]
-
-
-def _text(value: Any) -> str:
-    """A setting as one would type it."""
-    if isinstance(value, Mapping):
-        return ",".join(f"{name}={part}" for name, part in value.items())
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _environment(summary: Mapping[str, Any], config: Mapping[str, Any], what: str) -> list[list[Any]]:
@@ -148,8 +102,7 @@ def _told(model: MLP, history: History) -> Story:
         shape = (side, side)  # integers that nobody named are pixels
     every = -(-len(epochs) // MOST_EPOCHS) or 1
     facts: dict[str, Any] = {"title": "network", "network": str(network), "parameters": network.size}
-    facts |= {"sizes": network.sizes, "activations": network.activations, "loss": model.loss}
-    facts["whole"] = whole
+    facts |= {"sizes": network.sizes, "activations": network.activations, "whole": whole, "loss": model.loss}
     facts |= {"kind": model.kind, "classes": [str(name) for name in names or range(model.outputs)]}
     facts |= {"features": model.feature_names, "image": shape and [*shape, 1][:3]}
     facts |= {"columns": history.columns, "epochs": history.table()[::-every][::-1].tolist()}
@@ -236,7 +189,7 @@ def _pictures(model: MLP, shown: np.ndarray, shape: list[int]) -> dict[str, Any]
 def _tell_lesson(story: Story, model: MLP, data: Dataset, config: Mapping[str, Any]) -> None:
     """Tell the first step of the run: its rows, their targets and shares in the loss, and its rate."""
     settings = Settings(**{f.name: config[f.name] for f in fields(Settings)})
-    weights = by_number(config["class_weight"], model.class_names)
+    weights = runs.by_number(config.get("class_weight"), model.class_names)
     examples = enter(model, data.X_train, data.y_train, None, weights, taught=True)
     run = Run(model, examples, settings, config["memory"])
     part = next(run.feed.parts(run.feed.training, stream(settings.seed, "shuffle", 1)))
@@ -245,21 +198,13 @@ def _tell_lesson(story: Story, model: MLP, data: Dataset, config: Mapping[str, A
     _, T, shares = gather(np, rows, part.data, LOSSES[model.loss], run.step.scale, np.dtype(model.dtype))
     assert shares is not None  # gather is told that rows may be padded
     story.arrays["lesson.X"] = _shown(model, part.data["X"], rows)
-    if run.step.distortion and rows.size:
-        _tell_sheet(story, model, run.step.distortion, part.data, rows[: SHEET[0]])
+    if run.step.distortion:
+        X = part.data["X"][rows[:SHEET]]
+        keys = [(part.data["seed"], np.array([step], np.int32)) for step in range(STEPS)]
+        seen = [distort(np, run.step.distortion, part.data, key, X) for key in keys]
+        sheet = np.stack([X, *(np.round(x) if X.dtype == np.uint8 else x for x in seen)], axis=1)
+        sheet = sheet.reshape(-1, X.shape[1]).astype(X.dtype)
+        story.arrays["sheet"], story.facts["sheet"] = _shown(model, sheet, np.arange(len(sheet))), 1 + STEPS
     story.arrays["lesson.T"] = T.astype(np.float32)
     story.arrays["lesson.shares"] = (shares / shares.sum()).astype(np.float32)
     story.facts["lesson"] = asdict(settings) | {"rate": run.rates(0, 1).tolist()[0], "rows": len(batch)}
-
-
-def _tell_sheet(story: Story, model: MLP, distortion: Distortion, data: State, rows: np.ndarray) -> None:
-    """Show some rows as they are, and as they would look in the first steps."""
-    X = data["X"][rows]
-    steps = [np.full(1, step, np.int32) for step in range(SHEET[1])]
-    seen = [distort(np, distortion, data, (data["seed"], step), X) for step in steps]
-    sheet = np.stack([X, *seen], axis=1).reshape(-1, X.shape[1])
-    story.facts["sheet"] = 1 + len(seen)
-    sheet = (
-        np.round(sheet).astype(np.uint8) if X.dtype == np.uint8 else _entered(model, sheet.astype(X.dtype))
-    )
-    story.arrays["sheet"] = sheet if sheet.dtype == np.uint8 else sheet.astype(np.float32)

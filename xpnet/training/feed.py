@@ -143,8 +143,8 @@ class Streamed(Feed):
     long pieces (Xu et al., "In-database machine learning with CorgiPile", 2022). A thread reads the next
     chunk while the device computes on this one. Whole blocks are held back.
 
-    Every part is moved into the same arrays on the device. So only the latest part may be used, and a step
-    that was recorded for one part works for all of them.
+    Every part is moved into the same arrays on a device. So only the latest part may be used, and a step
+    that was recorded for one part works for all of them. On the host, two arrays change places.
 
     Attributes
     ----------
@@ -158,6 +158,8 @@ class Streamed(Feed):
         The most rows in a chunk, of all processes together.
     room
         The most of them in one process.
+    spare
+        A host array for the next chunk.
 
     Raises
     ------
@@ -246,10 +248,11 @@ class Streamed(Feed):
                     part = self._moved(X, rows, order, rows)
                 else:
                     part = self._exchanged(X, rows, owners, places, order)
+                full, X = X, self.spare
                 if i + 1 < len(chunks):
                     filled, mine = len(rest), rest[owners[rest] == group.rank]
                     held = len(mine)
-                    X[:held] = X[places[mine]]
+                    X[:held] = full[places[mine]]
                     rows[:filled], owners[:filled] = rows[rest], owners[rest]
                     reading = reader.submit(
                         self.blocks.read, chunks[i + 1][group.rank :: group.size], X, held
@@ -274,7 +277,8 @@ class Streamed(Feed):
         numbers[at] = rows[mine]
         here = np.zeros(len(rows), np.int32)
         here[mine] = at
-        return self._moved(found, numbers, order, rows)._replace(places=here)
+        part, self.spare = self._moved(found, numbers, order, rows)._replace(places=here), X
+        return part
 
     def _buffer(self) -> np.ndarray:
         """Make room for a chunk on the host, of one shape for all chunks, because it may be compiled for."""
@@ -291,7 +295,11 @@ class Streamed(Feed):
             The number in the whole file of every row that `order` may name.
         """
         backend, data = self.model.backend, self.data
-        for name, column in ({"X": X} | self.columns(numbers[: self.room])).items():
+        if "X" in data:
+            data["X"], self.spare = backend.exchange(data["X"], X)
+        else:
+            data["X"], self.spare = backend.asarray(X), X
+        for name, column in self.columns(numbers[: self.room]).items():
             data[name] = backend.refill(data[name], column) if name in data else backend.asarray(column)
         data |= self.constants
         weights = self.examples.weights

@@ -248,13 +248,14 @@ class Run:
     def step_for(self, batches: np.ndarray) -> TrainingStep:
         """The step for some batches: one that does not look for rows of -1, where there are none.
 
-        A step that is compiled or recorded serves all chunks of a run, and the last may have such rows. Where
-        several processes share out a batch, any part may.
+        A step that is recorded serves all chunks of a run, and the last may have such rows. A compiler joins
+        the look with other work, so it is left in. Where several processes cannot share out a batch evenly,
+        every part may have some.
         """
-        backend = self.model.backend
-        eager = backend.execution.actual == "eager"
-        short = (batches < 0).any() if eager else self.feed.rows % self.batch_size
-        return replace(self.step, padded=bool(short) or backend.group.size > 1)
+        backend, how = self.model.backend, self.model.backend.execution.actual
+        short = (batches < 0).any() if how == "eager" else self.feed.rows % self.batch_size
+        uneven = self.batch_size % backend.group.size
+        return replace(self.step, padded=how == "compiled" or bool(short or uneven))
 
     def _counting(
         self, state: State, batches: np.ndarray, rates: np.ndarray, part: Part
