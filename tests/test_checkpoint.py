@@ -321,3 +321,21 @@ def test_a_run_may_be_resumed_with_another_execution_and_keeps_it(tmp_path: Path
     train(whole, *rows(), epochs=2, schedule="constant")
     assert bits(eager) == bits(whole)
     assert Checkpoint(path).load_config()["execution"] == "eager"
+
+
+def test_a_run_of_an_earlier_version_is_resumed(tmp_path: Path) -> None:
+    """Adam kept means, and the shape of images was not known."""
+    path, settings = tmp_path / "checkpoint", {"schedule": "constant", "optimizer": "adam", "validation": 0.0}
+    train(new_model(), *rows(), checkpoint=path, epochs=1, **settings)
+    standing = Checkpoint(path).load()
+    for now, was, beta in (("sum.", "mean.", 0.9), ("squares.", "square.", 0.999)):
+        for name in [name for name in standing.state if name.startswith(now)]:
+            earlier = was + name.removeprefix(now).replace("count", "correction")
+            standing.state[earlier] = standing.state.pop(name) * (1 - beta)
+    del standing.config["augment"]
+    Checkpoint(path).save(standing)
+    model, _ = resumed(path, new_model(image_shape=(2, 2)), epochs=2, **settings)
+    whole = new_model()
+    train(whole, *rows(), epochs=2, **settings)
+    for name, array in whole.host_parameters().items():
+        np.testing.assert_allclose(model.host_parameters()[name], array, rtol=0, atol=1e-12)

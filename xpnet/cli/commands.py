@@ -105,7 +105,7 @@ def _fail(message: str, code: int) -> int:
         text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
     group = processes()
     if group.rank:
-        time.sleep(GRACE)
+        time.sleep(GRACE * min(group.rank, 8))  # so that the next one hears of its end before it tells
         text, sys.stderr = f"process {group.rank} of {group.size}: {text}", sys.__stderr__
     say(f"xpnet: error: {printable(text)}")
     group.abort(code)  # the others would wait for this one

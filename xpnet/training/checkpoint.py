@@ -158,5 +158,14 @@ class Checkpoint:
         if [row.epoch for row in history.epochs] != list(range(1, done + 1)) or (history.best or 0) > done:
             raise XpnetError(f"{self.path}: its epochs are not in order, or the best of them is missing")
         best = {name.removeprefix(BEST): a for name, a in arrays.items() if name.startswith(BEST)}
-        state = {name: a for name, a in arrays.items() if not name.startswith(BEST)}
+        state = _summed({name: a for name, a in arrays.items() if not name.startswith(BEST)}, config)
         return Standing(state, history, best, config, described["notes"], described["passes"])
+
+
+def _summed(state: State, config: dict[str, Any]) -> State:
+    """Turn the means of gradients, which Adam kept in earlier versions, into the sums that it keeps now."""
+    for was, kind, beta in (("mean.", "sum.", config["beta1"]), ("square.", "squares.", config["beta2"])):
+        for name in [name for name in state if name.startswith(was)]:
+            now = kind + name.removeprefix(was).replace("correction", "count")
+            state[now] = state.pop(name) / (1.0 - beta)
+    return state

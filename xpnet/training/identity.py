@@ -62,7 +62,8 @@ def refuse_changes(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]
     for name, value in now.items():
         was = before.get(name)
         longer = name == "epochs" and now["schedule"] == "constant" and value > was
-        if value == was or name in CHANGEABLE or longer or (diverged and name == "lr"):
+        told = name == "image_shape" and was is None  # only distortions depend on it, which need it
+        if value == was or name in CHANGEABLE or longer or told or (diverged and name == "lr"):
             continue
         if name == "rows":
             raise XpnetError(f"{path}: the data are not those that the run began with")
