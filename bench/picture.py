@@ -17,7 +17,7 @@ import xpnet
 
 OUT = Path(__file__).resolve().parent.parent / ".github" / "page.png"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-SIZE = {"width": 1120, "height": 790}
+WIDTH, HEIGHT = 1120, 790
 STROKES = (
     [(0.36, 0.22), (0.34, 0.34), (0.30, 0.46), (0.28, 0.53), (0.40, 0.55), (0.54, 0.53), (0.68, 0.51)],
     [(0.62, 0.24), (0.61, 0.40), (0.58, 0.58), (0.56, 0.74), (0.55, 0.84)],
@@ -32,7 +32,7 @@ def picture(page_of_run: Path) -> bytes:
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport=SIZE, color_scheme="light")
+        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         page.goto(page_of_run.resolve().as_uri())
         page.wait_for_selector("html[data-ready]")
         box = page.locator("#board").bounding_box()

@@ -5,6 +5,7 @@ the stand-in does is for a GPU to show: ``pytest --device cuda``.
 """
 
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -270,3 +271,27 @@ def test_right_products_become_those_of_the_steps(stand_in: StandIn, monkeypatch
     xp = xpnet.get_backend("cuda:1", "cupy").xp
     assert (xp.matmul, xp.subtract_product) == (matmul, subtract_product)
     assert not hasattr(xpnet.get_backend("cuda:1", "cupy", execution="eager").xp, "subtract_product")
+
+
+def test_nccl_adds_up_in_place_on_the_current_stream(
+    stand_in: StandIn, eager: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Communicator:
+        def __init__(self, *who: Any) -> None:
+            stand_in.note(f"processes {who}")
+
+        def allReduce(self, *what: Any) -> None:  # noqa: N802
+            stand_in.note(f"sum {what}")
+
+    codes = {"NCCL_FLOAT32": 7, "NCCL_FLOAT64": 8, "NCCL_SUM": 0, "NcclError": OSError}
+    nccl = SimpleNamespace(available=True, NcclCommunicator=Communicator, get_unique_id=lambda: "id", **codes)
+    monkeypatch.setitem(sys.modules, "cupy.cuda.nccl", nccl)
+    monkeypatch.setattr(Stream, "ptr", 99, raising=False)
+    total = eager.adding()
+    for dtype, code in (("float32", 7), ("float64", 8)):
+        x = SimpleNamespace(data=SimpleNamespace(ptr=5), size=3, dtype=np.dtype(dtype))
+        assert total(x) is x
+        assert stand_in.events[-1].startswith(f"sum (5, 5, 3, {code}, 0, 99)")
+    assert "processes (1, 'id', 0) on device 1" in stand_in.events
+    nccl.available = False
+    assert "pip install nvidia-nccl-cu12" in refused(eager.adding)

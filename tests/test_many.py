@@ -71,11 +71,14 @@ def test_several_processes_compute_what_one_does(tmp_path: Path, processes: int)
     done = ended(start(tmp_path, *line, **{mpi.STALL: "0.3"}))
     assert done.code == 0, done.err
     found = json.loads(done.out)
-    assert found["size"] == processes
     assert len(found["errors"]) == {2: 18, 3: 11}[processes]
     assert not {name: error for name, error in found["errors"].items() if not error < 1e-12}
-    assert found["ratio"] < 3, "in float32, as far from float64 as one process"
+    assert found["float32"] < 3, "in float32, as far from float64 as one process"
     assert found["epochs"] == 2
+    for times, (ran, reason, error) in found["ways"].items():
+        assert ran == ["eager" if times == "fails 2" else "captured"] * 2, "all processes take the same way"
+        assert reason.endswith("stream is capturing (process 1)") == (times == "fails 2")
+        assert error < 1e-12
     last = processes - 1
     told = found["told"]
     assert told["rows"] == f"rows of process {last} differs from the first's: give each process all rows"

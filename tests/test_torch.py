@@ -191,3 +191,20 @@ def test_what_is_no_dense_tensor_is_refused_by_name() -> None:
             with pytest.raises(XpnetError) as caught:
                 taker(given)
             assert said in str(caught.value)
+
+
+def test_processes_on_cuda_add_up_by_torch_distributed(gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    distributed = torch.distributed
+    monkeypatch.setattr(distributed, "init_process_group", lambda *a, **known: asked.append((a, known)))
+    monkeypatch.setattr(distributed, "all_reduce", asked.append)
+    backend, x = get_backend("cuda:1", "torch"), torch.ones(3)
+    assert backend.adding()(x) is x
+    ((kind,), known), added = asked
+    assert (kind, known["world_size"], known["rank"]) == ("nccl", 1, 0)
+    assert known["device_id"] == torch.device("cuda:1")
+    assert added is x
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
+    with pytest.raises(XpnetError, match=r"2 processes of torch\.distributed are not the 1 of MPI"):
+        backend.adding()

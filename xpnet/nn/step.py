@@ -151,8 +151,7 @@ class TrainingStep:
         """Take one step on the rows with the numbers `rows` (m,), and return the new state."""
         xp, state = self.xp, dict(state)
         lr = xp.take(state["rates"], state["t"], axis=0)
-        # a sum over processes, clipping and Adam need the gradient itself
-        if isinstance(self.optimizer, SGD) and not self.clip and self.total is None:
+        if isinstance(self.optimizer, SGD) and not self.clip:  # which, like Adam, needs the gradient itself
             state = self.optimizer.descend(xp, state, self.gradients(state, rows, data, lr), lr)
         else:
             state = self.apply(state, self.gradients(state, rows, data), lr)
@@ -164,7 +163,7 @@ class TrainingStep:
         """Compute the gradient of the mean loss of a batch, and add its losses to the running sums.
 
         With `lr` (1,), the gradient is multiplied by it, by way of the few shares of the rows, and those of
-        weights stay products, as for `backward`.
+        weights stay products, as for `backward`, unless they are added up over processes.
         """
         xp = self.xp
         X, T, weights = self.gather(state, rows, data)
@@ -184,7 +183,7 @@ class TrainingStep:
         share = (1.0 if lr is None else lr) / total
         shares = share if weights is None else (weights * share)[:, None]
         dZ, penalty = self.loss.backward(xp, A, T, shares), data.get("penalty")
-        factors = lr is not None or (penalty is not None and self.total is None)
+        factors = self.total is None and (lr is not None or penalty is not None)
         gradients = backward(xp, self.network, state, computed, dZ, factors=factors)
         sums = {"loss": loss}
         if self.mean_loss:

@@ -34,7 +34,7 @@ const nameOf = (k) => (features ? features[k] : `column ${k}`);
 const norms = () => Float64Array.from({ length: sizes[0] }, (_, k) => Math.hypot(...row(D.W1, k)));
 const important = () => { const n = ranked ? [] : norms(); return (ranked ??= order(n.length, (k) => n[k])); };
 const cards = (rows, more) => make("div", { class: image ? "cards" : "cards wide" }, rows.map((i) => card(i, more && more(i))));
-const pairs = (list, entries) => list.append(...entries.map(([name, value]) => make("div", {}, make("dt", {}, String(name).replaceAll("_", " ")), make("dd", { class: String(value).length < 16 ? "short" : "" }, value))));
+const pairs = (list, entries) => list.append(...entries.map(([name, value]) => make("div", {}, make("dt", {}, String(name).replaceAll("_", " ")), make("dd", { class: String(value).length < 16 ? "short" : "" }, String(value).replaceAll(",", ", ")))));
 function opening() {
   const { result, rows } = facts, things = image ? "pictures" : "rows";
   $("name").textContent = `xpnet · ${facts.title}`;

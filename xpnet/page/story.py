@@ -199,12 +199,12 @@ def _tell_lesson(story: Story, model: MLP, data: Dataset, config: Mapping[str, A
     assert shares is not None  # gather is told that rows may be padded
     story.arrays["lesson.X"] = _shown(model, part.data["X"], rows)
     if run.step.distortion:
-        X, steps = part.data["X"][rows[:SHEET]], np.arange(STEPS, dtype=np.int32)
-        seen = [distort(np, run.step.distortion, part.data, (part.data["seed"], t[None]), X) for t in steps]
-        sheet = np.stack([X, *seen], axis=1).reshape(-1, X.shape[1])
-        sheet = np.round(sheet).astype(X.dtype) if X.dtype == np.uint8 else sheet.astype(X.dtype)
-        story.arrays["sheet"] = _shown(model, sheet, np.arange(len(sheet)))
-        story.facts["sheet"] = 1 + STEPS
+        X = part.data["X"][rows[:SHEET]]
+        keys = [(part.data["seed"], np.array([step], np.int32)) for step in range(STEPS)]
+        seen = [distort(np, run.step.distortion, part.data, key, X) for key in keys]
+        sheet = np.stack([X, *(np.round(x) if X.dtype == np.uint8 else x for x in seen)], axis=1)
+        sheet = sheet.reshape(-1, X.shape[1]).astype(X.dtype)
+        story.arrays["sheet"], story.facts["sheet"] = _shown(model, sheet, np.arange(len(sheet))), 1 + STEPS
     story.arrays["lesson.T"] = T.astype(np.float32)
     story.arrays["lesson.shares"] = (shares / shares.sum()).astype(np.float32)
     story.facts["lesson"] = asdict(settings) | {"rate": run.rates(0, 1).tolist()[0], "rows": len(batch)}

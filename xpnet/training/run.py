@@ -249,12 +249,13 @@ class Run:
         """The step for some batches: one that does not look for rows of -1, where there are none.
 
         A step that is recorded serves all chunks of a run, and the last may have such rows. A compiler joins
-        the look with other work, so it is left in. Where several processes share out a batch, any part may
-        have some.
+        the look with other work, so it is left in. Where several processes cannot share out a batch evenly,
+        every part may have some.
         """
         backend, how = self.model.backend, self.model.backend.execution.actual
         short = (batches < 0).any() if how == "eager" else self.feed.rows % self.batch_size
-        return replace(self.step, padded=how == "compiled" or bool(short) or backend.group.size > 1)
+        uneven = self.batch_size % backend.group.size
+        return replace(self.step, padded=how == "compiled" or bool(short or uneven))
 
     def _counting(
         self, state: State, batches: np.ndarray, rates: np.ndarray, part: Part
