@@ -7,7 +7,7 @@ from xpnet.cli.tables import print_table
 from xpnet.errors import XpnetError
 
 
-@click.command()
+@click.command(short_help="List the array libraries, and their devices.")
 def info() -> None:
     """List the array libraries, their devices, and how to install what is missing."""
     rows = []

@@ -17,12 +17,12 @@ GROUPS = {
 }
 
 
-@click.command("report", cls=Command, groups=GROUPS)
+@click.command("report", cls=Command, groups=GROUPS, short_help="Write a page that shows what a run learned.")
 @click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
 def report_command(run: Path, out: str | None, opened: bool) -> None:
     """Write a page that shows what a run learned, where it fails, and a board to draw on.
 
-    RUN is the folder of a run. The page is one HTML file, which needs neither a network nor a server.
+    RUN is the folder of a run. The page is one HTML file, which loads nothing and needs no server.
     """
     print_table([("report", str(report(run, out=out, open=opened)))])
 

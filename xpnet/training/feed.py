@@ -83,8 +83,9 @@ class Feed:
         """Hold back a fraction of some units, which are rows or blocks; see `split`."""
         self.training, self.held = split(strata, validation, stream(seed, "validation"))
         if validation and not len(self.held):
-            some = f"{len(strata):,} {units}"
-            raise XpnetError(f"validation {validation} of {some} holds none back: give more, or 0")
+            some, classes = f"{len(strata):,} {units}", len(np.unique(strata))
+            numbers = f"; if the {classes:,} classes are numbers, choose their loss" if classes > 99 else ""
+            raise XpnetError(f"validation {validation} of {some} holds none back: give more, or 0{numbers}")
 
     def sample(self) -> Part:
         """Some of the rows to train on, as one part."""
