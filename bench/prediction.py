@@ -81,7 +81,7 @@ def answered(path: str, seed: int) -> Answer:
     answers, start, spent, began = Answers(model, 1, "csv"), 0, 0.0, time.perf_counter()
     name = f"{path}:%d"
     with tempfile.TemporaryFile("w", encoding="utf-8") as out:
-        for X, _ in Table(path).pieces([f"column {i}" for i in range(COLUMNS)]):
+        for X, _ in Table(path).pieces(tuple(f"column {i}" for i in range(COLUMNS))):
             asked = time.perf_counter()
             names = map(name.__mod__, range(start + FIRST, start + FIRST + len(X)))
             out.write(answers.lines(names, X, path, start))

@@ -325,7 +325,8 @@ def test_a_run_may_be_resumed_with_another_execution_and_keeps_it(tmp_path: Path
 
 def test_a_run_of_an_earlier_version_is_resumed(tmp_path: Path) -> None:
     """Adam kept means, and the shape of images was not known."""
-    path, settings = tmp_path / "checkpoint", {"schedule": "constant", "optimizer": "adam", "validation": 0.0}
+    path = tmp_path / "checkpoint"
+    settings: Any = {"schedule": "constant", "optimizer": "adam", "validation": 0.0}
     train(new_model(), *rows(), checkpoint=path, epochs=1, **settings)
     standing = Checkpoint(path).load()
     for now, was, beta in (("sum.", "mean.", 0.9), ("squares.", "square.", 0.999)):
