@@ -120,7 +120,7 @@ def test_parameters_are_refused_in_the_same_words(parameter: str) -> None:
         *({"device": "gpu"}, {"class_weight": "even"}, {"class_weight": {7: 1.0}}),
         {"device": "cuda", "backend": xpnet.get_backend("cpu")},
     ],
-    ids=str,
+    ids=lambda given: "-".join(given),
 )
 def test_our_own_parameters_are_refused_with_one_clear_line(settings: dict[str, Any]) -> None:
     parameter, *_ = settings
