@@ -287,6 +287,16 @@ def test_no_room_for_a_temporary_file_is_said(tmp_path: Path, monkeypatch: pytes
     assert said in refused(lambda: load_data(path, form=COLOURED, memory=1))
 
 
+def test_rows_that_no_memory_holds_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small Parquet file may promise billions of equal rows. The advice is true."""
+    path, sizes = write_csv(tmp_path / "shop.csv", SHOP), {"SC_PAGE_SIZE": 16, "SC_PHYS_PAGES": 2}
+    monkeypatch.setattr("os.sysconf", sizes.__getitem__)
+    assert "the rows need more memory than this machine has" in refused(
+        lambda: load_data(path, form=COLOURED)
+    )
+    assert isinstance(load_data(path, form=COLOURED, memory=2**20).X_train, np.memmap)
+
+
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_a_table_is_read_in_little_memory(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"long.{kind}"

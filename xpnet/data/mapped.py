@@ -8,6 +8,7 @@ through the mapping.
 import mmap
 import os
 from collections.abc import Iterable, Iterator
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -73,10 +74,10 @@ def gathered(parts: Iterable[np.ndarray], memory: int | None) -> np.ndarray:
     Raises
     ------
     XpnetError
-        The folder of temporary files has no room.
+        The machine has too little memory, or the folder of temporary files has no room.
     """
     if memory is None:
-        return np.concatenate(list(parts))
+        return np.concatenate(list(_held(parts)))
     from tempfile import TemporaryFile, gettempdir
 
     rows = 0
@@ -89,6 +90,17 @@ def gathered(parts: Iterable[np.ndarray], memory: int | None) -> np.ndarray:
     except OSError as error:
         said = f"cannot hold the rows, because memory is limited: {error.strerror or error}"
         raise XpnetError(f"{gettempdir()}: {said}; name another folder in TMPDIR") from error
+
+
+def _held(parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Hand on parts while all memory of the machine has room for them twice: apart, and put together."""
+    room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else inf
+    for part in parts:
+        room -= 2 * part.nbytes
+        if room < 0:
+            advice = "stream them with --memory, such as --memory 1GB, or memory= in a program"
+            raise XpnetError(f"the rows need more memory than this machine has: {advice}")
+        yield part
 
 
 def file_of(array: np.ndarray) -> str | None:
