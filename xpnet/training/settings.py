@@ -298,7 +298,7 @@ def distortion_of(augment: Mapping[str, float] | None, shape: tuple[int, ...] | 
     if shape is None or min(shape[:2]) < 2:
         known = "rows whose height and width are known" if shape is None else "images of 2 x 2 pixels or more"
         raise UsageError(
-            f"augment is for images, {known}: give xpnet.MLP their image_shape, or leave augment out"
+            f"augment is for images, {known}: leave it out, or give images (in a program, image_shape of MLP)"
         )
     return Distortion(shape, **augment)
 
