@@ -78,6 +78,7 @@ def predict(path: Path, inputs: tuple[str, ...], top: int, as_json: bool, as_csv
             sys.stdout.write("".join(group.all(lines)))
             if group.first(lambda: bool(streams.flush_output())):  # nobody reads on
                 return
+            del some, X, lines  # before the next piece is read
 
 
 @contextmanager
