@@ -6,7 +6,6 @@ of each. For the second a table of 30 columns is read from a file and answered a
     python bench/prediction.py                     # --part rows, or --part tables
 """
 
-import resource
 import sys
 import tempfile
 import time
@@ -74,6 +73,8 @@ def write(path: str, rows: int) -> Answer:
 
 def answered(path: str, seed: int) -> Answer:
     """Answer every row of a table as `xpnet predict --csv` does."""
+    import resource  # which Windows does not have
+
     from xpnet.cli.predict import Answers
     from xpnet.data.tables import FIRST, Table
 

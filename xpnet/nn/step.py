@@ -151,7 +151,8 @@ class TrainingStep:
         """Take one step on the rows with the numbers `rows` (m,), and return the new state."""
         xp, state = self.xp, dict(state)
         lr = xp.take(state["rates"], state["t"], axis=0)
-        if isinstance(self.optimizer, SGD) and not self.clip:  # which, like Adam, needs the gradient itself
+        # clipping and Adam need the gradient itself
+        if isinstance(self.optimizer, SGD) and not self.clip:
             state = self.optimizer.descend(xp, state, self.gradients(state, rows, data, lr), lr)
         else:
             state = self.apply(state, self.gradients(state, rows, data), lr)
@@ -171,16 +172,16 @@ class TrainingStep:
 
         computed = forward(xp, self.network, state, X, masks)
         losses, A = self.loss.forward(xp, computed.Z[self.network.depth], T)
-        total = float(X.shape[0])
+        batch_weight = float(X.shape[0])
         if weights is not None:
-            losses, total = weights * losses, xp.sum(weights, axis=0, keepdims=True)
+            losses, batch_weight = weights * losses, xp.sum(weights, axis=0, keepdims=True)
         loss = xp.sum(losses, axis=0, keepdims=True)
         if self.total is not None:
-            total = xp.take(state["batch_weights"], state["t"], axis=0)
+            batch_weight = xp.take(state["batch_weights"], state["t"], axis=0)
         if "weights" in data:  # a batch that weighs nothing has no gradient
-            total = xp.where(total > 0, total, xp.full_like(total, inf))
+            batch_weight = xp.where(batch_weight > 0, batch_weight, xp.full_like(batch_weight, inf))
 
-        share = (1.0 if lr is None else lr) / total
+        share = (1.0 if lr is None else lr) / batch_weight
         shares = share if weights is None else (weights * share)[:, None]
         dZ, penalty = self.loss.backward(xp, A, T, shares), data.get("penalty")
         factors = self.total is None and (lr is not None or penalty is not None)
@@ -200,7 +201,7 @@ class TrainingStep:
                 minus = Product(dW[0], -dW[1]) if factors else -dW
                 gradients[name] = subtract(xp, penalty * share * W, minus)
         if self.mean_loss:
-            loss *= sums["rows"] / total
+            loss *= sums["rows"] / batch_weight
         state["loss"] += loss
         return gradients
 
