@@ -372,8 +372,12 @@ class Tracing:
         return {"sum": state["sum"] * 3 + rows.sum(), "t": state["t"] + 1}
 
 
-def test_jax_compiles_once_for_any_number_of_steps_and_reads_nothing() -> None:
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_jax_compiles_once_for_any_number_of_steps_and_reads_nothing(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made: Any = get_backend("cpu", "jax")
+    monkeypatch.setattr(made, "kind", kind)  # the way of a GPU, on a CPU
     step = Tracing()
 
     def steps(count: int) -> None:
@@ -390,23 +394,24 @@ def test_jax_compiles_once_for_any_number_of_steps_and_reads_nothing() -> None:
     with made.running("float32"):
         made.warm_up(step, move(made, ZEROS), made.asarray(np.zeros((BLOCK + 2, 2), np.int32)), {})
         compiled = step.times
+        assert compiled == {"cpu": 1, "cuda": 2}[kind]
         for count in (1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 106, PADDED - 1, PADDED):
             steps(count)
         assert step.times == compiled
         made = get_backend("cpu", "jax")  # another shares what was compiled
+        monkeypatch.setattr(made, "kind", kind)
         steps(1)
         assert step.times == compiled
         steps(PADDED + 1)
         assert step.times > compiled
 
 
-def test_loops_of_jax_have_a_length_that_is_known_when_they_are_compiled() -> None:
-    """A GPU would ask the host before every turn otherwise."""
+def test_loops_of_jax_on_a_gpu_have_a_length_that_is_known_when_they_are_compiled() -> None:
+    """It would ask the host before every turn otherwise."""
     made: Any = get_backend("cpu", "jax")
     index, last = made.asarray(np.zeros((PADDED, 2), np.int32)), made.asarray(np.array(-1, np.int32))
-    program = (
-        _compiled(made.module).lower(Tracing(), BLOCK, move(made, ZEROS), last, index, {}).compile().as_text()
-    )
+    run = _compiled(made.module, True)
+    program = run.lower(Tracing(), BLOCK, move(made, ZEROS), last, index, {}).compile().as_text()
     assert f'"known_trip_count":{{"n":"{BLOCK}"}}' in program
 
 

@@ -87,7 +87,7 @@ def test_a_step_makes_no_gradient_of_weights(name: str, backend: Backend, rng: n
     assert_same(found[0], found[1], 1e-13)
     depth = step.network.depth
     others = 3 * (2 * depth - 1 + depth * (name == "penalty"))
-    own = backend.name in ("numpy", "torch", "cupy")
+    own = backend.name in ("numpy", "torch", "cupy", "jax")
     assert hasattr(backend.xp, "subtract_product") == own
     if own:
         assert called == {"matmul": others, "subtract_product": 3 * depth}

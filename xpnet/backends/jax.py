@@ -19,8 +19,9 @@ PADDED = 128
 AXIS = "processes"
 
 BLOCK = 8
-"""Steps of one program. Their number is a constant, because XLA asks the host before every turn of a loop
-whose length is an array. Two programs, of so many steps and of one, serve any number of steps."""
+"""Steps of one program on a GPU, and over several processes. Their number is a constant, because on a GPU XLA
+asks the host before every turn of a loop whose length is an array. Two programs, of so many steps and of one,
+serve any number of steps. On a CPU one program takes them all, whatever their number."""
 
 
 class JAXBackend(Backend):
@@ -51,7 +52,9 @@ class JAXBackend(Backend):
 
     def namespace(self) -> Any:
         """``jax.numpy``, whose products round their factors to bfloat16 if that is asked for."""
-        return _rounding(self.module.numpy) if self.precision == "bf16" else self.module.numpy
+        if self.precision == "bf16":
+            return _rounding(self.module.numpy)
+        return _subtracting(self.module) if self.kind == "cpu" else self.module.numpy
 
     def precisions(self) -> tuple[str, ...]:
         """TF32 needs an NVIDIA GPU; bfloat16 is computed everywhere."""
@@ -145,7 +148,7 @@ class JAXBackend(Backend):
         return jax.tree.map(lambda x: make((size * x.shape[0], *x.shape[1:]), placed, [x]), arrays)
 
     def scan(self, step: Step, state: State, batches: Array, data: State, steps: int = 0) -> State:
-        """Take the first `steps` steps, or all, in blocks, and what is left one by one. Donate the state.
+        """Take the first `steps` steps, or all: in one call, or in blocks of them. Donate the state.
 
         Rows of -1 fill up the batches. They are joined on the device, because this compiles fastest, and it
         has to be compiled once for every number of batches.
@@ -153,12 +156,14 @@ class JAXBackend(Backend):
         rows, m = batches.shape
         if rows % PADDED:
             batches = self.module.lax.concatenate([batches, self._filled(-rows % PADDED, m)], 0)
-        blocks, rest = divmod(steps or rows, BLOCK)
+        steps = steps or rows
         last, together = self._filled(), getattr(step, "total", None) is not None
-        run = _compiled(self.module, self._mesh if together else None)
+        constant = together or self.kind == "cuda"
+        run = _compiled(self.module, constant, self._mesh if together else None)
         if together:
             state, last, batches, data = self._joined((state, last[None], batches, data))
-        for count in [BLOCK] * blocks + [1] * rest:
+        blocks = [BLOCK] * (steps // BLOCK) + [1] * (steps % BLOCK)
+        for count in blocks if constant else [np.int32(steps)]:
             state, last = run(step, count, state, last, batches, data)
         return {name: x.addressable_data(0) for name, x in state.items()} if together else state
 
@@ -204,15 +209,16 @@ def _total(jax: Any) -> Callable[[Array], Array]:
 
 
 @cache
-def _compiled(jax: Any, mesh: Any = None) -> Any:
+def _compiled(jax: Any, constant: bool, mesh: Any = None) -> Any:
     """The loop of steps: one function for all backends, so that equal steps are compiled once in a process.
 
-    It takes `count` steps after batch number `last`, and also returns the number of the last batch then. With
-    a `mesh` it does so in every process, on that process's part of every array.
+    It takes `count` steps after batch number `last`, and also returns the number of the last batch then. If
+    the count is `constant`, it is compiled for that count, otherwise for any. With a `mesh` it does so in all
+    processes, each on its part of every array.
     """
 
     def steps(
-        step: Step, count: int, state: State, last: Array, batches: Array, data: State
+        step: Step, count: Any, state: State, last: Array, batches: Array, data: State
     ) -> tuple[State, Array]:
         def one(i: Array, state: State) -> State:
             return step(state, jax.lax.dynamic_index_in_dim(batches, last + 1 + i, keepdims=False), data)
@@ -227,7 +233,23 @@ def _compiled(jax: Any, mesh: Any = None) -> Any:
         one = jax.P(AXIS)
         return jax.shard_map(own, mesh=mesh, in_specs=one, out_specs=one, check_vma=False)(*arrays)
 
-    return jax.jit(together if mesh else steps, static_argnums=(0, 1), donate_argnums=2)
+    return jax.jit(together if mesh else steps, static_argnums=(0, 1) if constant else 0, donate_argnums=2)
+
+
+@cache
+def _subtracting(jax: Any) -> Patched:
+    """``jax.numpy`` with the `subtract_product` that XLA computes best on a CPU.
+
+    XLA takes twice as long over a loop that only subtracts as over one that multiplies, too. So all of W is
+    kept by a product with a 1 that XLA does not know.
+    """
+
+    def subtract_product(W: Array, A: Array, B: Array, kept: Array | float | None = None) -> Array:
+        if kept is None:
+            kept = jax.lax.optimization_barrier(jax.numpy.ones(1, W.dtype))
+        return W * kept - jax.numpy.matmul(A.T, B)
+
+    return Patched(jax.numpy, subtract_product)
 
 
 def _rounding(jnp: Any) -> Patched:
