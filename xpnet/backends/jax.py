@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from xpnet.backends.base import Array, Backend, Patched, State, Step
+from xpnet.backends.base import Array, Backend, Patched, State, Step, aligned
 from xpnet.backends.mpi import free_address, joined
 from xpnet.errors import XpnetError
 
@@ -92,9 +92,12 @@ class JAXBackend(Backend):
             raise
 
     def from_numpy(self, x: np.ndarray) -> Array:
-        """Copy to the device. By default JAX would halve numbers of 64 bits."""
+        """Copy to the device. By default JAX would halve numbers of 64 bits.
+
+        On a CPU, JAX takes aligned memory as it is, and would copy any other once more.
+        """
         with self.module.enable_x64(x.dtype.itemsize >= 8):
-            return self.module.device_put(np.array(x), self.jax_device)
+            return self.module.device_put(aligned(x), self.jax_device)
 
     def synchronize(self, state: State) -> None:
         """Wait for the arrays."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from xpnet.backends.base import Array, Patched, State, Step, said
+from xpnet.backends.base import Array, Patched, State, Step, aligned, said
 from xpnet.backends.graph import Call, RecordingBackend
 from xpnet.backends.mpi import free_address
 from xpnet.errors import XpnetError
@@ -102,7 +102,7 @@ class TorchBackend(RecordingBackend):
 
     def from_numpy(self, x: np.ndarray) -> Array:
         """Copy to the device."""
-        return self.module.tensor(x, device=self.device)
+        return self.module.from_numpy(aligned(x)).to(self.device)
 
     def refill(self, array: Array, x: np.ndarray) -> Array:
         """Copy to the device, into the same memory: a recorded step knows its data by that.
