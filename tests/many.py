@@ -43,6 +43,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "batches of 2": {"batch_size": 2, "lr": 0.01},
     "batches of 7": {"batch_size": 7, "lr": 0.05, "training_metrics": True, "patience": 50},
     "numbers": {"loss": "squared-error", "lr": 0.05, "standardize": True},
+    "distorted": {"augment": {"shift": 1.0, "rotate": 10.0, "elastic": 2.0}, "dropout": 0.2},
 }
 """Settings of runs. The last batch of an epoch is short in all of them."""
 
@@ -52,7 +53,8 @@ def network(
 ) -> xpnet.MLP:
     """A small network; every process makes the same one."""
     sizes = (features, 16, 2 if loss == "squared-error" else 3)
-    return xpnet.MLP(sizes, loss=loss, dtype=dtype, backend=backend)
+    shape = (features // 4, 4)
+    return xpnet.MLP(sizes, loss=loss, dtype=dtype, backend=backend, image_shape=shape)
 
 
 def run(backend: Backend, rows: Any = X, dtype: str = "float64", **settings: Any) -> dict[str, np.ndarray]:
@@ -93,7 +95,7 @@ def streamed(alone: Backend, together: Backend, folder: Path) -> dict[str, float
     path = folder / "rows.npy"
     GROUP.first(lambda: np.save(path, WIDE))
     rows, errors = np.load(path, mmap_mode="r"), {}
-    for name in ("adam, dropout", "weights, some 0", "batches of 7")[: 4 - GROUP.size]:
+    for name in ("distorted", "adam, dropout", "weights, some 0", "batches of 7")[: 5 - GROUP.size]:
         settings = {"batch_size": 20} | SETTINGS[name] | {"memory": 30_000}
         found = run(together, rows, **settings)
         assert same_bits(found), name

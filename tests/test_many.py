@@ -31,6 +31,8 @@ SINGLE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NPROC": "1"}
 SINGLE |= {"MPIR_CVAR_CH4_PROGRESS_THROTTLE": "1", "MPIR_CVAR_CH4_PROGRESS_THROTTLE_NO_PROGRESS_COUNT": "64"}
 """Variables for more processes than cores: MPICH sleeps now and then while it waits."""
 
+UNSET = dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC"], "")
+
 
 def launcher(processes: int) -> list[str]:
     """The beginning of the command line that starts several processes."""
@@ -49,7 +51,7 @@ def start(folder: Path, *line: str, **variables: str) -> subprocess.Popen[str]:
         "stderr": subprocess.PIPE,
         "stdin": subprocess.DEVNULL,
     }
-    settings = environment(None, **SINGLE, **variables)
+    settings = environment(None, **SINGLE | variables)
     return subprocess.Popen(line, cwd=folder, env=settings, text=True, start_new_session=True, **streams)
 
 
@@ -71,7 +73,7 @@ def test_several_processes_compute_what_one_does(tmp_path: Path, processes: int)
     done = ended(start(tmp_path, *line, **{mpi.STALL: "0.3"}))
     assert done.code == 0, done.err
     found = json.loads(done.out)
-    assert len(found["errors"]) == {2: 18, 3: 11}[processes]
+    assert len(found["errors"]) == {2: 20, 3: 12}[processes]
     assert not {name: error for name, error in found["errors"].items() if not error < 1e-12}
     assert found["float32"] < 3, "in float32, as far from float64 as one process"
     assert found["epochs"] == 2
@@ -142,6 +144,44 @@ def test_the_terminal_of_several_processes_is_that_of_one(data: str, tmp_path: P
     assert_equal(tmp_path / "one", tmp_path / "many")
     summary = json.loads((tmp_path / "many" / "summary.json").read_text(encoding="utf-8"))
     assert (summary["processes"], summary["threads"]) == (2, 1)
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch", "jax"])
+def test_processes_share_out_the_cores_of_their_machine(library: str, tmp_path: Path) -> None:
+    code = "; from xpnet.cli.options import backend_of"
+    code = f"import sys{code}; sys.stdout.write(str(backend_of(backend={library!r}).threads()))"
+    done = ended(start(tmp_path, *launcher(2), sys.executable, "-c", code, **UNSET))
+    assert (done.code, done.out) == (0, str(max(1, (os.cpu_count() or 1) // 2)) * 2), done.err
+
+
+@pytest.mark.slow
+def test_parity_of_several_processes_compares_them_with_one(tmp_path: Path) -> None:
+    options = "--backend numpy --backend torch --dtype float64 --run-steps 20 --json"
+    done = ended(start(tmp_path, *launcher(2), *command("parity", *options.split())))
+    assert done.code == 0, done.err
+    reports = {report["backend"]: report["rows"] for report in json.loads(done.out)["reports"]}
+    assert set(reports) == {"numpy", "torch"}
+    steps = [row["error"] for row in reports["numpy"] if row["quantity"].startswith("single step")]
+    assert max(steps) > 0, "the sums of two processes round in another way than those of one"
+
+
+def test_the_pieces_of_a_prediction_are_shared_out(data: str, tmp_path: Path) -> None:
+    succeed(tmp_path, *train(data, 1, "--quiet", "--out", "run"))
+    rows = small_data()["x_test"]
+    names = [f"{part}.npy" for part in range(5)]
+    for name, part in zip(names, np.array_split(rows, len(names)), strict=True):
+        np.save(tmp_path / name, part)
+    line = command("predict", "run", *names, "--json")
+    many = ended(start(tmp_path, *launcher(2), *line))
+    assert (many.code, many.out) == (0, succeed(tmp_path, "predict", "run", *names, "--json").out)
+    assert len(many.out.splitlines()) == len(rows)
+
+    broken = rows.astype(np.float32)
+    broken[2, 3] = np.nan
+    np.save(tmp_path / names[1], broken)  # the other process's
+    many = ended(start(tmp_path, *launcher(2), *line))
+    assert many.code == 1
+    assert re.fullmatch("xpnet: error: process 1 of 2: .*1.npy.*\n", many.err), many.err
 
 
 def begun(folder: Path, line: list[str], processes: int = 2) -> subprocess.Popen[str]:

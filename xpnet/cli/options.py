@@ -131,11 +131,12 @@ def class_weights(text: str) -> str | dict[str, float]:
 
 def backend_of(threads: int | None = None, **place: Any) -> Backend:
     """Get the backend that options name. Processes of one machine share out its cores."""
-    backend, local = get_backend(threads=threads, **place), joined().local_size
-    if threads is None and local > 1 and backend.kind == "cpu":
-        with suppress(XpnetError):  # a library may have no threads to set
-            backend.set_threads(max(1, (os.cpu_count() or 1) // local))
-    return backend
+    local = joined().local_size
+    if threads is None and local > 1:
+        share = max(1, (os.cpu_count() or 1) // local)
+        with suppress(XpnetError):  # there are no threads to set on a GPU, nor in every library
+            return get_backend(threads=share, **place)
+    return get_backend(threads=threads, **place)
 
 
 MEMORY = option(
