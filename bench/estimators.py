@@ -177,7 +177,7 @@ class NumPyByHand:
                     w *= lr
                     p -= w
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
+    def predict(self, X: np.ndarray) -> Any:
         """The most probable class of every row."""
         A1 = np.maximum(X @ self.P[0] + self.P[1], 0)
         return np.argmax(A1 @ self.P[2] + self.P[3], axis=1)
