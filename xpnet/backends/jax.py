@@ -243,8 +243,8 @@ def _compiled(jax: Any, constant: bool, mesh: Any = None) -> Any:
 def _subtracting(jax: Any) -> Patched:
     """``jax.numpy`` with the `subtract_product` that XLA computes best on a CPU.
 
-    XLA takes twice as long over a loop that only subtracts as over one that multiplies, too. So all of W is
-    kept by a product with a 1 that XLA does not know.
+    A loop of XLA's that only subtracts is slower than one that multiplies, too: for 784 x 128 numbers a step
+    took 30 microseconds more. So all of W is kept by a product with a 1 that XLA does not know.
     """
 
     def subtract_product(W: Array, A: Array, B: Array, kept: Array | float | None = None) -> Array:
